@@ -1,0 +1,58 @@
+//! An Ethernet frame inside a larger buffer, so that a VLAN tag can come and go without copying the rest.
+
+/// Bytes a driver leaves free before a received frame: 4 for a VLAN tag, 2 so that the IP header of an
+/// untagged frame is 4-byte aligned when the buffer is.
+pub const HEADROOM: usize = 6;
+
+/// A frame at `start..start + len` of a buffer. Without FCS.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    start: usize,
+    len: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame of `len` bytes that begins at `start`; `None` if it does not fit the buffer.
+    #[must_use]
+    pub fn new(buffer: &'a mut [u8], start: usize, len: usize) -> Option<Self> {
+        (start.checked_add(len)? <= buffer.len()).then_some(Self { buffer, start, len })
+    }
+
+    /// The frame's bytes, from destination MAC to the end of the payload.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.buffer.get(self.start..self.start + self.len).unwrap_or_default()
+    }
+
+    /// The frame's bytes, to change in place.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buffer.get_mut(self.start..self.start + self.len).unwrap_or_default()
+    }
+
+    /// Moves the beginning by `n` bytes towards the front; `false` (and no change) without that headroom.
+    pub fn grow_front(&mut self, n: usize) -> bool {
+        if n > self.start {
+            return false;
+        }
+        self.start -= n;
+        self.len += n;
+        true
+    }
+
+    /// Drops the first `n` bytes; `false` (and no change) if there are fewer.
+    pub fn shrink_front(&mut self, n: usize) -> bool {
+        if n > self.len {
+            return false;
+        }
+        self.start += n;
+        self.len -= n;
+        true
+    }
+
+    /// Cuts the frame to its first `len` bytes (Ethernet padding).
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+}
