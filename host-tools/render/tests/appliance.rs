@@ -1,0 +1,178 @@
+//! Plans compiled to appliance configurations.
+
+mod common;
+
+use common::foobar;
+use render::RenderError;
+use render::appliance::config;
+use site::plan::{Party, Role, Transport};
+
+#[test]
+fn rules_name_interfaces_and_hosts() {
+    let config = config(&foobar(), "gw1").unwrap();
+    let name = |index: Option<u8>| &config.interfaces[usize::from(index.unwrap())].name;
+    let rules: Vec<String> = (config.rules.iter())
+        .map(|rule| {
+            let policy::Protocol::Tcp { first, last } = rule.protocol else {
+                panic!("{rule:?}")
+            };
+            assert_eq!((first, rule.action), (last, policy::Action::Accept));
+            let (source, destination) = (rule.source, rule.destination);
+            format!(
+                "{}: {} {}/{} -> {} {}/{} tcp {first}",
+                rule.name,
+                name(rule.from),
+                source.address,
+                source.length,
+                name(rule.to),
+                destination.address,
+                destination.length
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(rules.join("\n"));
+}
+
+#[test]
+fn a_leg_carries_its_virtual_router_and_its_neighbours() {
+    let config = config(&foobar(), "gw2").unwrap();
+    let legs: Vec<String> = (config.interfaces.iter())
+        .map(|leg| {
+            let router = leg.router.as_ref().unwrap();
+            format!(
+                "{} port {} vlan {:?} {}/{} vrid {} priority {} for {:?}, tracks {:?} by {}",
+                leg.name,
+                leg.port,
+                leg.vlan,
+                leg.address,
+                leg.prefix,
+                router.vrid,
+                router.priority,
+                router.addresses,
+                leg.track,
+                leg.track_weight
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(legs.join("\n"));
+    assert_eq!(config.default_route, Some([203, 0, 113, 1].into()));
+}
+
+#[test]
+fn services_list_their_servers_in_file_order() {
+    let config = config(&foobar(), "gw1").unwrap();
+    let https = &config.services[0];
+    assert_eq!(
+        (https.name.as_str(), https.port, https.check.port),
+        ("https", 443, 443)
+    );
+    let servers: Vec<&str> = https
+        .servers
+        .iter()
+        .map(|server| server.name.as_str())
+        .collect();
+    assert_eq!(servers, ["lb1", "lb2"]);
+}
+
+/// An appliance cut off from its neighbours must rank below a healthy peer, whatever the priorities.
+#[test]
+fn track_weight_outweighs_the_spread_of_priorities() {
+    for (strong, weak) in [(200, 150), (254, 10), (100, 100), (150, 149), (254, 2)] {
+        let mut plan = foobar();
+        plan.appliances[0].priority = strong;
+        plan.appliances[1].priority = weak;
+        let weight = config(&plan, "gw1").unwrap().interfaces[0].track_weight;
+        assert!(weight < strong, "{strong} {weak}: never below 1");
+        assert!(
+            strong - weight < weak,
+            "{strong} {weak}: falls by {weight} only"
+        );
+    }
+}
+
+#[test]
+fn only_wan_and_the_service_network_decide() {
+    let config = config(&foobar(), "gw1").unwrap();
+    let weighed: Vec<&str> = (config.interfaces.iter())
+        .filter(|leg| leg.track_weight > 0)
+        .map(|leg| leg.name.as_str())
+        .collect();
+    assert_eq!(weighed, ["wan", "edge"]);
+}
+
+#[test]
+fn flows_of_the_appliances_and_between_neighbours_need_no_rule() {
+    let mut plan = foobar();
+    plan.flows.retain(|flow| flow.from == Party::Appliances);
+    let mut neighbours = plan.flows[0].clone();
+    neighbours.from = Party::Role(Role::Haproxy);
+    plan.flows.push(neighbours);
+    assert_eq!(config(&plan, "gw1").unwrap().rules.len(), 0);
+}
+
+#[test]
+fn pings_and_datagrams_compile_too() {
+    let mut plan = foobar();
+    plan.flows.truncate(1);
+    plan.flows[0].protocol = Transport::Ping;
+    plan.flows.push(plan.flows[0].clone());
+    plan.flows[1].protocol = Transport::Udp;
+    plan.flows[1].port = 443;
+    let protocols: Vec<_> = config(&plan, "gw1")
+        .unwrap()
+        .rules
+        .iter()
+        .map(|rule| rule.protocol)
+        .collect();
+    let udp = policy::Protocol::Udp {
+        first: 443,
+        last: 443,
+    };
+    assert_eq!(
+        protocols,
+        [policy::Protocol::Ping, policy::Protocol::Ping, udp, udp]
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_numbers() {
+    let mut many_flows = foobar();
+    many_flows.flows = vec![many_flows.flows; 8].concat();
+    let mut many_servers = foobar();
+    for n in 0..9 {
+        let mut server = many_servers.servers[0].clone();
+        server.name = format!("lb{}", n + 3);
+        many_servers.servers.push(server);
+    }
+    let mut long_name = foobar();
+    long_name.flows[0].name = "a-flow-with-a-name-that-is-too-long".into();
+    let mut stray = foobar();
+    stray.servers[0].network = "moon".into();
+    let table = [
+        (
+            many_flows,
+            "gw1",
+            "the site needs 184 filter rules, an appliance has room for 128",
+        ),
+        (
+            many_servers,
+            "gw1",
+            "the site needs 11 servers behind one service, an appliance has room for 8",
+        ),
+        (
+            long_name,
+            "gw1",
+            "the name `a-flow-with-a-name-that-is-too-long` has 35 bytes, an appliance has room for 31",
+        ),
+        (
+            stray,
+            "gw1",
+            "`lb1` is in network `moon`, which the plan does not have",
+        ),
+        (foobar(), "gw9", "the site has no appliance named `gw9`"),
+    ];
+    for (plan, name, text) in table {
+        let error: RenderError = config(&plan, name).unwrap_err();
+        assert_eq!(error.to_string(), text);
+    }
+}
