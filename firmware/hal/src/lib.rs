@@ -7,14 +7,30 @@ use time::Instant;
 
 /// One Ethernet MAC. Frames carry no FCS; every frame is received, whatever its destination address.
 pub trait Port {
-    /// Copies or lends the next received frame into `buffer` at offset `start`; its length, or `None`.
+    /// Copies the next received frame into `buffer` from `start` on; its length, or `None` if nothing waits.
+    /// A frame that is damaged or does not fit is dropped and counted.
     fn receive(&mut self, buffer: &mut [u8], start: usize) -> Option<usize>;
 
-    /// Queues one frame; `false` if there was no room or it is longer than the MAC takes.
+    /// Queues one frame; `false` (and counted) if there was no room or it is longer than the MAC takes.
     fn transmit(&mut self, frame: &[u8]) -> bool;
 
     /// Whether the PHY has a link.
     fn link_up(&mut self) -> bool;
+
+    /// Arms the wake-up for the next received frame; `false` if one is waiting already.
+    fn arm(&mut self) -> bool;
+
+    /// What this port lost since it started.
+    fn losses(&self) -> Losses;
+}
+
+/// Frames that a port could not carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Received, but damaged, too long, or without a free buffer.
+    pub receive: u32,
+    /// Given to `transmit`, but too long, or without room in the queue.
+    pub transmit: u32,
 }
 
 /// What the superloop needs of a board besides its ports.
@@ -30,4 +46,7 @@ pub trait Board {
 
     /// Shows the watchdog that the loop still turns.
     fn feed_watchdog(&mut self);
+
+    /// Sleeps until `deadline` or until a port that was armed receives; may return early.
+    fn sleep_until(&mut self, deadline: Instant);
 }

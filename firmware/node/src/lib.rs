@@ -3,6 +3,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod superloop;
+
 use policy::Config;
 use time::Instant;
 use wire::Frame;

@@ -1,0 +1,113 @@
+//! The loop that every board runs: frames from the ports, carrier changes and timers into the node.
+
+use core::time::Duration;
+
+use hal::Port;
+use time::Instant;
+use wire::{Frame, frame::HEADROOM};
+
+use crate::{Node, Transmit};
+
+/// Most ports of a board.
+pub const MAX_PORTS: usize = 4;
+
+/// Bytes of the receive buffer: headroom, 1518 bytes of a tagged frame, and one more tag.
+const BUFFER: usize = 1536;
+
+/// Most frames taken from one port before the others and the timers get their turn.
+const BATCH: usize = 32;
+
+/// Time between two looks at the PHYs.
+const LINK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The ports of a board and what the loop remembers about them.
+pub struct Superloop<'a, P> {
+    ports: Ports<'a, P>,
+    up: [bool; MAX_PORTS],
+    next_link_check: Instant,
+    buffer: Buffer,
+}
+
+impl<'a, P: Port> Superloop<'a, P> {
+    /// A loop over `ports`, of which the first [`MAX_PORTS`] are used.
+    #[must_use]
+    pub fn new(ports: &'a mut [P]) -> Self {
+        Self {
+            ports: Ports(ports),
+            up: [true; MAX_PORTS], // as the node assumes
+            next_link_check: Instant::ZERO,
+            buffer: Buffer([0; BUFFER]),
+        }
+    }
+
+    /// Does what is due at `now`: a batch of frames from each port, carrier changes, timers. `true` if
+    /// frames came in, so that there may be more.
+    pub fn turn<const FLOWS: usize>(&mut self, node: &mut Node<FLOWS>, now: Instant) -> bool {
+        let mut busy = false;
+        for index in 0..self.len() {
+            for _ in 0..BATCH {
+                let buffer = &mut self.buffer.0;
+                let Some(len) = self.ports.0[index].receive(buffer, HEADROOM) else { break };
+                busy = true;
+                let Some(frame) = Frame::new(buffer, HEADROOM, len) else { continue };
+                node.ingress(now, index as u8, frame, &mut self.ports);
+            }
+        }
+        if now >= self.next_link_check {
+            self.next_link_check = now + LINK_INTERVAL;
+            self.check_links(node, now);
+        }
+        node.poll(now, &mut self.ports);
+        busy
+    }
+
+    /// Arms every port's wake-up; `false` if a frame waits, so that there is no time to sleep.
+    pub fn arm(&mut self) -> bool {
+        self.ports.0.iter_mut().all(Port::arm)
+    }
+
+    /// When `turn` has work next if no frame comes in.
+    #[must_use]
+    pub fn deadline<const FLOWS: usize>(&self, node: &Node<FLOWS>) -> Instant {
+        node.deadline().min(self.next_link_check)
+    }
+
+    /// Stops the node in good order.
+    pub fn stop<const FLOWS: usize>(&mut self, node: &mut Node<FLOWS>, now: Instant) {
+        node.stop(now, &mut self.ports);
+    }
+
+    /// The ports, for their counters.
+    #[must_use]
+    pub fn ports(&self) -> &[P] {
+        self.ports.0
+    }
+
+    fn check_links<const FLOWS: usize>(&mut self, node: &mut Node<FLOWS>, now: Instant) {
+        for index in 0..self.len() {
+            let up = self.ports.0[index].link_up();
+            if up != self.up[index] {
+                self.up[index] = up;
+                node.link(now, index as u8, up, &mut self.ports);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.ports.0.len().min(MAX_PORTS)
+    }
+}
+
+struct Ports<'a, P>(&'a mut [P]);
+
+impl<P: Port> Transmit for Ports<'_, P> {
+    fn transmit(&mut self, port: u8, frame: &[u8]) {
+        if let Some(port) = self.0.get_mut(usize::from(port)) {
+            port.transmit(frame); // a port counts what it cannot take
+        }
+    }
+}
+
+/// Aligned, so that [`HEADROOM`] puts the IP header on a word.
+#[repr(align(8))]
+struct Buffer([u8; BUFFER]);
