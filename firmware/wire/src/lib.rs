@@ -3,5 +3,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod checksum;
+pub mod ethernet;
 pub mod frame;
+pub mod ipv4;
+pub mod tcp;
 pub use frame::Frame;
