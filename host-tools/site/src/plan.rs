@@ -26,6 +26,29 @@ pub struct Plan {
     pub vrrp: Vrrp,
 }
 
+impl Plan {
+    /// The network of this name.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.name == name)
+    }
+
+    /// The servers of a role, the preferred one first.
+    pub fn servers_of(&self, role: Role) -> impl Iterator<Item = &Server> {
+        self.servers
+            .iter()
+            .filter(move |server| server.role == role)
+    }
+
+    /// The servers that a party of a flow stands for; none for the Internet and the appliances.
+    pub fn servers_in(&self, party: &Party) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(move |server| match party {
+            Party::Role(role) => server.role == *role,
+            Party::Servers => true,
+            Party::Internet | Party::Appliances => false,
+        })
+    }
+}
+
 /// One subnet (and VLAN) of the rack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Network {

@@ -1,0 +1,636 @@
+//! What must fit together: each check compares parts of the file with each other and reports both places.
+
+use std::{collections::BTreeMap, net::Ipv4Addr, ops::Range};
+
+use ipnet::Ipv4Net;
+
+use crate::{
+    boards::Boards,
+    derive,
+    error::Problem,
+    file::SiteFile,
+    plan::{Party, Port, Role, Transport},
+    read::At,
+};
+
+/// Most servers of a site.
+const MAX_SERVERS: usize = 64;
+/// Prefix lengths that leave room for two appliances, a virtual address and a server.
+const SHORTEST_PREFIX: u8 = 8;
+const LONGEST_PREFIX: u8 = 29;
+
+/// Reports everything that does not fit together.
+pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem>) {
+    wan(file, problems);
+    subnets(file, problems);
+    unique_numbers(file, problems);
+    vlans_where_needed(file, boards, problems);
+    appliances(file, boards, problems);
+    machine_names(file, problems);
+    servers(file, problems);
+    addresses(file, problems);
+    flows(file, problems);
+    sizes(file, problems);
+}
+
+fn wan(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let networks = &file.networks;
+    let mut first: Option<Range<usize>> = None;
+    for (name, network) in &networks.entries {
+        match (network.port.get_ref(), &network.uplink) {
+            (Port::Wan, uplink) => {
+                if let Some(first) = &first {
+                    problems.push(
+                        Problem::new("site::several_wans", "more than one network is on port wan")
+                            .at(first.clone(), "the first")
+                            .at(network.port.span(), "another")
+                            .help("keep one network towards the provider and put the others on port = \"lan\""),
+                    );
+                }
+                first.get_or_insert(network.port.span());
+                if uplink.is_none() {
+                    problems.push(
+                        Problem::new("site::no_uplink", format!("[networks.{}] lacks `uplink`", name.get_ref()))
+                            .at(name.span(), "is on port wan")
+                            .help("add uplink = \"…\", the address of the provider's router: it is the default route"),
+                    );
+                }
+            }
+            (Port::Lan, Some(uplink)) => problems.push(
+                Problem::new(
+                    "site::uplink_on_lan",
+                    format!("network `{}` is not the way out", name.get_ref()),
+                )
+                .at(network.port.span(), "is on port lan")
+                .at(uplink.span(), "but has an uplink")
+                .help("only the network on port wan has an uplink: remove it here"),
+            ),
+            (Port::Lan, None) => {}
+        }
+    }
+    if first.is_none() && networks.is_complete() {
+        problems.push(
+            Problem::new("site::no_wan", "no network is on port wan")
+                .at(
+                    networks.place.clone(),
+                    "one of these must lead to the provider",
+                )
+                .help("give the network with the public address port = \"wan\" and an `uplink`"),
+        );
+    }
+}
+
+fn subnets(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let networks = &file.networks.entries;
+    for (position, (name, network)) in networks.iter().enumerate() {
+        let subnet = *network.subnet.get_ref();
+        let here = network.subnet.span();
+        if subnet.addr() != subnet.network() {
+            problems.push(
+                Problem::new(
+                    "site::subnet_has_host_bits",
+                    format!("subnet of `{}` is an address", name.get_ref()),
+                )
+                .at(
+                    here.clone(),
+                    format!("has bits set after the first {}", subnet.prefix_len()),
+                )
+                .help(format!("write \"{}\"", subnet.trunc())),
+            );
+        }
+        if !(SHORTEST_PREFIX..=LONGEST_PREFIX).contains(&subnet.prefix_len()) {
+            problems.push(
+                Problem::new(
+                    "site::subnet_size",
+                    format!("subnet of `{}` has an unusable size", name.get_ref()),
+                )
+                .at(
+                    here.clone(),
+                    format!("{} addresses", 1_u64 << (32 - subnet.prefix_len())),
+                )
+                .help(format!(
+                    "use a prefix from /{SHORTEST_PREFIX} to /{LONGEST_PREFIX}"
+                )),
+            );
+        }
+        if let Some(kind) = unusable(subnet) {
+            problems.push(
+                Problem::new("site::subnet_reserved", format!("subnet of `{}` is reserved", name.get_ref()))
+                    .at(here.clone(), kind)
+                    .help("use the provider's addresses on wan and private ones (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16) elsewhere"),
+            );
+        }
+        for (earlier, other) in &networks[..position] {
+            let theirs = *other.subnet.get_ref();
+            if subnet.contains(&theirs.network()) || theirs.contains(&subnet.network()) {
+                problems.push(
+                    Problem::new(
+                        "site::overlapping_subnets",
+                        format!(
+                            "networks `{}` and `{}` overlap",
+                            earlier.get_ref(),
+                            name.get_ref()
+                        ),
+                    )
+                    .at(
+                        other.subnet.span(),
+                        format!("{} to {}", theirs.network(), theirs.broadcast()),
+                    )
+                    .at(
+                        here.clone(),
+                        format!("{} to {}", subnet.network(), subnet.broadcast()),
+                    )
+                    .help("give each network addresses of its own"),
+                );
+            }
+        }
+    }
+}
+
+fn unusable(subnet: Ipv4Net) -> Option<&'static str> {
+    let first = subnet.network();
+    match first.octets()[0] {
+        0 => Some("0.0.0.0/8 means \"this host\""),
+        127 => Some("127.0.0.0/8 never leaves a machine"),
+        224..=239 => Some("multicast"),
+        240..=255 => Some("no machine accepts these addresses"),
+        _ if first.is_link_local() => Some("link-local addresses are not routed"),
+        _ => None,
+    }
+}
+
+/// VRIDs and VLANs: each number once in the site.
+fn unique_numbers(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let mut vrids: BTreeMap<u8, (&str, Range<usize>)> = BTreeMap::new();
+    let mut vlans: BTreeMap<u16, (&str, Range<usize>)> = BTreeMap::new();
+    for (name, network) in &file.networks.entries {
+        let vrid = network.vrid.get_ref().0;
+        if let Some((earlier, place)) = vrids.get(&vrid) {
+            problems.push(
+                Problem::new("site::duplicate_vrid", format!("VRID {vrid} is used twice"))
+                    .at(place.clone(), format!("by `{earlier}`"))
+                    .at(network.vrid.span(), format!("and by `{}`", name.get_ref()))
+                    .help("the virtual MAC address is made of it: give each network a VRID of its own, 1 to 255"),
+            );
+        }
+        vrids
+            .entry(vrid)
+            .or_insert((name.get_ref(), network.vrid.span()));
+        let Some(vlan) = &network.vlan else { continue };
+        let id = vlan.get_ref().0;
+        if let Some((earlier, place)) = vlans.get(&id) {
+            problems.push(
+                Problem::new("site::duplicate_vlan", format!("VLAN {id} is used twice"))
+                    .at(place.clone(), format!("by `{earlier}`"))
+                    .at(vlan.span(), format!("and by `{}`", name.get_ref()))
+                    .help("give each network a VLAN of its own, 1 to 4094"),
+            );
+        }
+        vlans.entry(id).or_insert((name.get_ref(), vlan.span()));
+    }
+}
+
+/// A network that shares its cable needs a tag to be told apart.
+fn vlans_where_needed(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem>) {
+    let networks = &file.networks.entries;
+    let trunk = file.appliances.entries.iter().find(|(_, appliance)| {
+        boards
+            .get(appliance.board.get_ref())
+            .is_some_and(|board| board.is_trunk())
+    });
+    for (name, network) in networks
+        .iter()
+        .filter(|(_, network)| network.vlan.is_none())
+    {
+        let sharing = networks
+            .iter()
+            .find(|(other, o)| other != name && o.port.get_ref() == network.port.get_ref());
+        let problem = Problem::new(
+            "site::vlan_needed",
+            format!("network `{}` needs a VLAN", name.get_ref()),
+        );
+        let problem = match (sharing, trunk) {
+            (Some((other, _)), _) => problem
+                .at(other.span(), "this network is on the same cable")
+                .at(name.span(), "so frames of this one must be tagged"),
+            (None, Some((own, appliance))) if networks.len() > 1 => {
+                problem.at(name.span(), "has no `vlan`").at(
+                    appliance.board.span(),
+                    format!(
+                        "the board of `{}` has one port for all networks",
+                        own.get_ref()
+                    ),
+                )
+            }
+            (None, _) => continue,
+        };
+        problems.push(problem.help(format!(
+            "add vlan = … (1 to 4094, not used elsewhere) to [networks.{}]",
+            name.get_ref()
+        )));
+    }
+}
+
+fn appliances(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem>) {
+    let appliances = &file.appliances;
+    if !appliances.place.is_empty() && !(1..=2).contains(&appliances.names.len()) {
+        let place = appliances
+            .names
+            .get(2)
+            .map_or(appliances.place.clone(), At::span);
+        problems.push(
+            Problem::new("site::appliance_count", format!("{} appliances", appliances.names.len()))
+                .at(place, if appliances.names.is_empty() { "none here" } else { "one too many" })
+                .help("a site has two appliances, one active and one backup (or a single one without fail-over)"),
+        );
+    }
+    for (own, appliance) in &appliances.entries {
+        let board = appliance.board.get_ref();
+        if boards.get(board).is_none() {
+            problems.push(
+                Problem::new(
+                    "site::unknown_board",
+                    format!("`{}` has an unknown board `{board}`", own.get_ref()),
+                )
+                .at(appliance.board.span(), "no folder of this name in boards/")
+                .suggest(board, boards.names()),
+            );
+        }
+    }
+    if let [(first, a), (second, b), ..] = &appliances.entries[..]
+        && a.priority.get_ref().0 == b.priority.get_ref().0
+    {
+        problems.push(
+            Problem::new(
+                "site::equal_priorities",
+                "both appliances have the same priority",
+            )
+            .at(a.priority.span(), format!("of `{}`", first.get_ref()))
+            .at(b.priority.span(), format!("and of `{}`", second.get_ref()))
+            .help("give the one that should normally be active the higher number"),
+        );
+    }
+}
+
+fn machine_names(file: &SiteFile, problems: &mut Vec<Problem>) {
+    for server in &file.servers.names {
+        let twin = file
+            .appliances
+            .names
+            .iter()
+            .find(|own| own.get_ref() == server.get_ref());
+        if let Some(appliance) = twin {
+            problems.push(
+                Problem::new(
+                    "site::duplicate_name",
+                    format!("two machines are called `{}`", server.get_ref()),
+                )
+                .at(appliance.span(), "an appliance")
+                .at(server.span(), "a server")
+                .help("rename one of them"),
+            );
+        }
+    }
+}
+
+fn servers(file: &SiteFile, problems: &mut Vec<Problem>) {
+    for (name, server) in &file.servers.entries {
+        let role = server.role.get_ref();
+        if derive::role(role).is_none() {
+            problems.push(
+                Problem::new(
+                    "site::unknown_role",
+                    format!("`{}` has an unknown role `{role}`", name.get_ref()),
+                )
+                .at(server.role.span(), "no server can do this")
+                .suggest(role, Role::ALL.into_iter().map(Role::name)),
+            );
+        }
+        let network = server.network.get_ref();
+        let known = file
+            .networks
+            .names
+            .iter()
+            .map(|name| name.get_ref().as_str());
+        if !file.networks.has(network) {
+            problems.push(
+                Problem::new(
+                    "site::unknown_network",
+                    format!("`{}` is in an unknown network `{network}`", name.get_ref()),
+                )
+                .at(server.network.span(), "there is no such network")
+                .suggest(network, known),
+            );
+        } else if file
+            .networks
+            .get(network)
+            .is_some_and(|network| *network.port.get_ref() == Port::Wan)
+        {
+            problems.push(
+                Problem::new(
+                    "site::server_on_wan",
+                    format!("server `{}` is outside the firewall", name.get_ref()),
+                )
+                .at(server.network.span(), "this network leads to the provider")
+                .help(
+                    "put it into a network on port lan; users reach it through the virtual address",
+                ),
+            );
+        }
+    }
+    members(file, problems);
+}
+
+/// Every role has a server, and only roles that can share the work have several.
+fn members(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let servers = &file.servers;
+    // A misspelt role is reported as such; its own role then looks empty.
+    let known = servers
+        .entries
+        .iter()
+        .all(|(_, server)| derive::role(server.role.get_ref()).is_some());
+    for role in Role::ALL {
+        let members: Vec<_> = servers
+            .entries
+            .iter()
+            .filter(|(_, s)| s.role.get_ref() == role.name())
+            .collect();
+        match &members[..] {
+            [] if servers.is_complete() && known => problems.push(
+                Problem::new("site::role_without_server", format!("no server has the role `{}`", role.name()))
+                    .at(servers.place.clone(), format!("one of these must {}", duty(role)))
+                    .help(format!("add a server such as {}1 = {{ role = \"{0}\", network = \"…\", address = \"…\" }}", role.name())),
+            ),
+            [(_, first), (name, second), ..] if role == Role::Db => problems.push(
+                Problem::new("site::several_databases", "more than one database server")
+                    .at(first.role.span(), "the primary")
+                    .at(second.role.span(), format!("`{}` would get no data", name.get_ref()))
+                    .help("replication is not supported yet: keep one server of role db"),
+            ),
+            [.., (name, last)] if role == Role::Haproxy && members.len() > policy::MAX_SERVERS => problems.push(
+                Problem::new("site::too_many_servers", format!("{} balancers", members.len()))
+                    .at(last.role.span(), format!("`{}` is one too many", name.get_ref()))
+                    .help(format!("an appliance balances over at most {} servers", policy::MAX_SERVERS)),
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn duty(role: Role) -> &'static str {
+    match role {
+        Role::Haproxy => "take the users' connections",
+        Role::Nginx => "pass requests on to the app",
+        Role::App => "run the app",
+        Role::Db => "keep the data",
+        Role::Monitor => "watch the others",
+    }
+}
+
+/// An address that someone uses.
+struct Claim {
+    address: Ipv4Addr,
+    place: Range<usize>,
+    who: String,
+}
+
+fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let mut claims: Vec<Claim> = Vec::new();
+    for (name, network) in &file.networks.entries {
+        let (name, subnet) = (name.get_ref(), &network.subnet);
+        let own = &network.virtual_address;
+        place_in(
+            subnet,
+            own,
+            &format!("virtual address of `{name}`"),
+            problems,
+        );
+        claim(
+            &mut claims,
+            own,
+            format!("virtual address of `{name}`"),
+            problems,
+        );
+        if let Some(uplink) = &network.uplink {
+            place_in(subnet, uplink, &format!("uplink of `{name}`"), problems);
+            claim(&mut claims, uplink, format!("uplink of `{name}`"), problems);
+        }
+    }
+    for (own, appliance) in &file.appliances.entries {
+        let host = appliance.host.get_ref().0;
+        let too_small = file
+            .networks
+            .entries
+            .iter()
+            .find(|(_, network)| host >= last_host(*network.subnet.get_ref()));
+        if let Some((name, network)) = too_small {
+            let last = last_host(*network.subnet.get_ref()).saturating_sub(1);
+            problems.push(
+                Problem::new(
+                    "site::host_outside_subnet",
+                    format!(
+                        "`{}` has no address in network `{}`",
+                        own.get_ref(),
+                        name.get_ref()
+                    ),
+                )
+                .at(network.subnet.span(), format!("has hosts 1 to {last}"))
+                .at(appliance.host.span(), "is not one of them")
+                .help(format!(
+                    "choose a host number from 1 to {last} that is free in every network"
+                )),
+            );
+            continue;
+        }
+        for (name, network) in &file.networks.entries {
+            let address = derive::host_address(*network.subnet.get_ref(), host);
+            let at = At::new(appliance.host.span(), address);
+            claim(
+                &mut claims,
+                &at,
+                format!("`{}` in network `{}`", own.get_ref(), name.get_ref()),
+                problems,
+            );
+        }
+    }
+    for (name, server) in &file.servers.entries {
+        if let Some(network) = file.networks.get(server.network.get_ref()) {
+            place_in(
+                &network.subnet,
+                &server.address,
+                &format!("address of `{}`", name.get_ref()),
+                problems,
+            );
+        }
+        claim(
+            &mut claims,
+            &server.address,
+            format!("server `{}`", name.get_ref()),
+            problems,
+        );
+    }
+}
+
+/// Number of the broadcast address: one more than the last host.
+fn last_host(subnet: Ipv4Net) -> u32 {
+    subnet.broadcast().to_bits() - subnet.network().to_bits()
+}
+
+fn place_in(subnet: &At<Ipv4Net>, address: &At<Ipv4Addr>, what: &str, problems: &mut Vec<Problem>) {
+    let (net, ip) = (*subnet.get_ref(), *address.get_ref());
+    let problem = |code, text: String| {
+        Problem::new(code, text).at(
+            subnet.span(),
+            format!("{} to {}", net.network(), net.broadcast()),
+        )
+    };
+    let host = derive::host_address(net, 1);
+    if !net.contains(&ip) {
+        let text = format!("{what} is outside its subnet");
+        problems.push(
+            problem("site::address_outside_subnet", text)
+                .at(address.span(), "not in this range")
+                .help(format!(
+                    "use a free address of {}, such as {host} if nothing has it",
+                    net.trunc()
+                )),
+        );
+    } else if ip == net.network() || ip == net.broadcast() {
+        let text = format!("{what} is not the address of a host");
+        let label = if ip == net.network() {
+            "the network itself"
+        } else {
+            "the broadcast address"
+        };
+        problems.push(
+            problem("site::not_a_host", text)
+                .at(address.span(), label)
+                .help("use an address between the first and the last of the subnet"),
+        );
+    }
+}
+
+/// Notes who uses an address; reports it if someone has it, once per place.
+fn claim(
+    claims: &mut Vec<Claim>,
+    address: &At<Ipv4Addr>,
+    who: String,
+    problems: &mut Vec<Problem>,
+) {
+    let (ip, place) = (*address.get_ref(), address.span());
+    let taken = claims
+        .iter()
+        .find(|claim| claim.address == ip && claim.place != place);
+    let known = claims
+        .iter()
+        .any(|claim| claim.place == place && claim.who.is_empty());
+    if let (Some(taken), false) = (taken, known) {
+        problems.push(
+            Problem::new("site::duplicate_address", format!("{ip} is used twice"))
+                .at(taken.place.clone(), format!("by {}", taken.who))
+                .at(place.clone(), format!("and by {who}"))
+                .help("give one of them another address"),
+        );
+        // An appliance's host number makes one address per network: one message is enough.
+        claims.push(Claim {
+            address: ip,
+            place,
+            who: String::new(),
+        });
+        return;
+    }
+    claims.push(Claim {
+        address: ip,
+        place,
+        who,
+    });
+}
+
+fn flows(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let mut names: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+    for flow in &file.flows {
+        let name = flow.name.get_ref().0.as_str();
+        if derive::is_derived_flow(name) {
+            problems.push(
+                Problem::new(
+                    "site::duplicate_name",
+                    format!("the flow `{name}` exists without being asked for"),
+                )
+                .at(flow.name.span(), "the roles bring it along")
+                .help("remove it, or give it another name if it is a different flow"),
+            );
+        }
+        if let Some(earlier) = names.get(name) {
+            problems.push(
+                Problem::new(
+                    "site::duplicate_name",
+                    format!("two flows are called `{name}`"),
+                )
+                .at(earlier.clone(), "the first")
+                .at(flow.name.span(), "another")
+                .help("rename one of them"),
+            );
+        }
+        names.entry(name).or_insert(flow.name.span());
+        for (end, key) in [(&flow.from, "from"), (&flow.to, "to")] {
+            match derive::party(end.get_ref()) {
+                Some(Party::Role(_) | Party::Servers) => {}
+                Some(Party::Appliances) if key == "from" => {}
+                Some(Party::Internet | Party::Appliances) => problems.push(
+                    Problem::new("site::impossible_flow", format!("no rule can be made for flow `{name}`"))
+                        .at(end.span(), format!("not possible as `{key}`"))
+                        .help("the Internet reaches only the public services, and the appliances open no service: use roles or \"servers\""),
+                ),
+                None => {
+                    let known = Role::ALL.into_iter().map(Role::name).chain(["servers", "appliances"]);
+                    problems.push(
+                        Problem::new("site::unknown_party", format!("flow `{name}` has an unknown end `{}`", end.get_ref()))
+                            .at(end.span(), "neither a role nor a group")
+                            .suggest(end.get_ref(), known),
+                    );
+                }
+            }
+        }
+        match (flow.protocol.get_ref(), &flow.port) {
+            (Transport::Tcp | Transport::Udp, None) => problems.push(
+                Problem::new("site::missing_key", format!("flow `{name}` lacks `port`"))
+                    .at(flow.protocol.span(), "has ports")
+                    .help("add port = …, the port that is connected to"),
+            ),
+            (Transport::Ping, Some(port)) => problems.push(
+                Problem::new("site::impossible_flow", format!("flow `{name}` has a port"))
+                    .at(flow.protocol.span(), "has no ports")
+                    .at(port.span(), "so this means nothing")
+                    .help("remove `port`"),
+            ),
+            (Transport::Tcp | Transport::Udp, Some(_)) | (Transport::Ping, None) => {}
+        }
+    }
+}
+
+/// What an appliance has room for.
+fn sizes(file: &SiteFile, problems: &mut Vec<Problem>) {
+    if let Some(extra) = file.networks.names.get(policy::MAX_INTERFACES) {
+        problems.push(
+            Problem::new(
+                "site::too_many_networks",
+                format!("{} networks", file.networks.names.len()),
+            )
+            .at(extra.span(), "one too many")
+            .help(format!(
+                "an appliance has room for {}",
+                policy::MAX_INTERFACES
+            )),
+        );
+    }
+    if let Some(extra) = file.servers.names.get(MAX_SERVERS) {
+        problems.push(
+            Problem::new(
+                "site::too_many_servers",
+                format!("{} servers", file.servers.names.len()),
+            )
+            .at(extra.span(), "one too many")
+            .help(format!("a site has room for {MAX_SERVERS}")),
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! The site file as written: right types, known keys, nothing compared with anything else yet.
+
+use std::{net::Ipv4Addr, ops::Range};
+
+use ipnet::Ipv4Net;
+use toml::de::DeTable;
+
+use crate::{
+    error::Problem,
+    plan::{Port, Transport},
+    read::{At, Domain, Host, Interval, Label, PortNumber, Priority, Table, Vlan, Vrid},
+};
+
+/// What could be read of a site file; absent parts were reported.
+#[derive(Default)]
+pub(crate) struct SiteFile {
+    pub(crate) name: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) interval: Option<u16>,
+    pub(crate) preempt: Option<bool>,
+    pub(crate) networks: Section<Network>,
+    pub(crate) appliances: Section<Appliance>,
+    pub(crate) servers: Section<Server>,
+    pub(crate) flows: Vec<Flow>,
+}
+
+/// Named entries in the order of the file.
+pub(crate) struct Section<T> {
+    /// Place of the section's own name.
+    pub(crate) place: Range<usize>,
+    /// All names, also of entries that could not be read.
+    pub(crate) names: Vec<At<String>>,
+    /// The entries that could be read.
+    pub(crate) entries: Vec<(At<String>, T)>,
+}
+
+impl<T> Default for Section<T> {
+    fn default() -> Self {
+        Self {
+            place: 0..0,
+            names: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+impl<T> Section<T> {
+    /// Whether every entry could be read, so that what is missing is missing in the file.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.place.is_empty() && self.names.len() == self.entries.len()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&T> {
+        self.entries
+            .iter()
+            .find(|(key, _)| key.get_ref() == name)
+            .map(|(_, value)| value)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known.get_ref() == name)
+    }
+}
+
+pub(crate) struct Network {
+    pub(crate) port: At<Port>,
+    pub(crate) subnet: At<Ipv4Net>,
+    pub(crate) vlan: Option<At<Vlan>>,
+    pub(crate) vrid: At<Vrid>,
+    pub(crate) virtual_address: At<Ipv4Addr>,
+    pub(crate) uplink: Option<At<Ipv4Addr>>,
+}
+
+pub(crate) struct Appliance {
+    pub(crate) board: At<String>,
+    pub(crate) priority: At<Priority>,
+    pub(crate) host: At<Host>,
+}
+
+pub(crate) struct Server {
+    /// A name until `check` has compared it with the roles that exist.
+    pub(crate) role: At<String>,
+    pub(crate) network: At<String>,
+    pub(crate) address: At<Ipv4Addr>,
+}
+
+pub(crate) struct Flow {
+    pub(crate) name: At<Label>,
+    pub(crate) from: At<String>,
+    pub(crate) to: At<String>,
+    pub(crate) protocol: At<Transport>,
+    pub(crate) port: Option<At<PortNumber>>,
+    pub(crate) why: At<String>,
+}
+
+/// Reads all that can be read and reports the rest.
+pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        // What follows from a broken document would only confuse.
+        problems.extend(errors.iter().map(syntax));
+        return SiteFile::default();
+    }
+    let keys = ["site", "vrrp", "networks", "appliances", "servers", "flows"];
+    let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
+    let mut file = SiteFile::default();
+    if let Some(site) = root.table("site", &["name", "domain"], problems) {
+        file.name = site
+            .required::<Label>("name", problems)
+            .map(|name| name.into_inner().0);
+        file.domain = site
+            .required::<Domain>("domain", problems)
+            .map(|name| name.into_inner().0);
+    }
+    if let Some(vrrp) = root.table("vrrp", &["advertisement_interval", "preempt"], problems) {
+        let interval = vrrp.required::<Interval>("advertisement_interval", problems);
+        file.interval = interval.map(|interval| interval.into_inner().0);
+        file.preempt = vrrp.required("preempt", problems).map(At::into_inner);
+    }
+    file.networks = section(&root, "networks", &NETWORK, network, problems);
+    file.appliances = section(&root, "appliances", &APPLIANCE, appliance, problems);
+    file.servers = section(&root, "servers", &SERVER, server, problems);
+    for (place, entries) in root.array("flows", problems) {
+        let table = Table::new("[[flows]]", place, entries, &FLOW, problems);
+        file.flows.extend(flow(&table, problems));
+    }
+    file
+}
+
+fn syntax(error: &toml::de::Error) -> Problem {
+    let problem = Problem::new("site::syntax", format!("not TOML: {}", error.message()));
+    match error.span() {
+        Some(place) => problem.at(place, "here"),
+        None => problem,
+    }
+}
+
+type Entry<T> = fn(&Table<'_>, &mut Vec<Problem>) -> Option<T>;
+
+fn section<T>(
+    root: &Table<'_>,
+    key: &'static str,
+    keys: &[&'static str],
+    entry: Entry<T>,
+    problems: &mut Vec<Problem>,
+) -> Section<T> {
+    let mut section = Section::default();
+    let Some(table) = root.section(key, problems) else {
+        return section;
+    };
+    section.place = table.place.clone();
+    for (name, entries) in table.tables(problems) {
+        if let Some(fault) = Label::fault(name.get_ref()) {
+            problems.push(
+                Problem::new(
+                    "site::bad_name",
+                    format!("`{}` cannot be a name", name.get_ref()),
+                )
+                .at(name.span(), fault)
+                .help("use 1 to 31 lower-case letters, digits and hyphens, a letter first"),
+            );
+        }
+        if let Some(entries) = entries {
+            let title = format!("[{key}.{}]", name.get_ref());
+            let table = Table::new(title, name.span(), entries, keys, problems);
+            section
+                .entries
+                .extend(entry(&table, problems).map(|value| (name.clone(), value)));
+        }
+        section.names.push(name);
+    }
+    section
+}
+
+const NETWORK: [&str; 6] = ["port", "subnet", "vlan", "vrid", "virtual", "uplink"];
+
+fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
+    let port = table.required("port", problems);
+    let subnet = table.required("subnet", problems);
+    let vlan = table.optional("vlan", problems);
+    let vrid = table.required("vrid", problems);
+    let virtual_address = table.required("virtual", problems);
+    let uplink = table.optional("uplink", problems);
+    Some(Network {
+        port: port?,
+        subnet: subnet?,
+        vlan: vlan?,
+        vrid: vrid?,
+        virtual_address: virtual_address?,
+        uplink: uplink?,
+    })
+}
+
+const APPLIANCE: [&str; 3] = ["board", "priority", "host"];
+
+fn appliance(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Appliance> {
+    let board = table.required("board", problems);
+    let priority = table.required("priority", problems);
+    let host = table.required("host", problems);
+    Some(Appliance {
+        board: board?,
+        priority: priority?,
+        host: host?,
+    })
+}
+
+const SERVER: [&str; 3] = ["role", "network", "address"];
+
+fn server(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Server> {
+    let role = table.required("role", problems);
+    let network = table.required("network", problems);
+    let address = table.required("address", problems);
+    Some(Server {
+        role: role?,
+        network: network?,
+        address: address?,
+    })
+}
+
+const FLOW: [&str; 6] = ["name", "from", "to", "protocol", "port", "why"];
+
+fn flow(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Flow> {
+    let name = table.required("name", problems);
+    let from = table.required("from", problems);
+    let to = table.required("to", problems);
+    let protocol = table.required("protocol", problems);
+    let port = table.optional("port", problems);
+    let why = table.required("why", problems);
+    Some(Flow {
+        name: name?,
+        from: from?,
+        to: to?,
+        protocol: protocol?,
+        port: port?,
+        why: why?,
+    })
+}

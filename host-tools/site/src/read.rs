@@ -1,0 +1,447 @@
+//! Typed access to TOML tables that remembers where everything stands in the file.
+
+use std::{net::Ipv4Addr, ops::Range};
+
+use ipnet::Ipv4Net;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use crate::{
+    error::Problem,
+    plan::{Port, Role, Transport},
+};
+
+/// Longest name in characters: what `policy::Name` holds.
+const MAX_NAME: usize = 31;
+
+/// A value and its place in the file.
+pub(crate) type At<T> = Spanned<T>;
+
+/// A table whose keys are known.
+pub(crate) struct Table<'a> {
+    /// How messages call it: `[networks.wan]`.
+    pub(crate) title: String,
+    /// Place of its name.
+    pub(crate) place: Range<usize>,
+    entries: &'a DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// Reports every key that is not one of `keys`.
+    pub(crate) fn new(
+        title: impl Into<String>,
+        place: Range<usize>,
+        entries: &'a DeTable<'a>,
+        keys: &[&'static str],
+        problems: &mut Vec<Problem>,
+    ) -> Self {
+        let title = title.into();
+        for key in entries
+            .keys()
+            .filter(|key| !keys.contains(&key.get_ref().as_ref()))
+        {
+            problems.push(
+                Problem::new(
+                    "site::unknown_key",
+                    format!("unknown key `{}` in {title}", key.get_ref()),
+                )
+                .at(key.span(), "nothing of this name is known here")
+                .suggest(key.get_ref(), keys.iter().copied()),
+            );
+        }
+        Self {
+            title,
+            place,
+            entries,
+        }
+    }
+
+    /// The value of `key`, which must be there.
+    pub(crate) fn required<T: Value>(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<At<T>> {
+        if !self.entries.contains_key(key) {
+            problems.push(self.missing(key, T::WANTED));
+        }
+        self.optional(key, problems)?
+    }
+
+    /// The value of `key`: `None` if it is there but wrong, `Some(None)` if it is absent.
+    pub(crate) fn optional<T: Value>(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Option<At<T>>> {
+        let Some(value) = self.entries.get(key) else {
+            return Some(None);
+        };
+        match T::read(value.get_ref()) {
+            Ok(read) => Some(Some(At::new(value.span(), read))),
+            Err(wrong) => {
+                problems.push(wrong.problem(key, value, T::WANTED));
+                None
+            }
+        }
+    }
+
+    /// The named sub-tables of this one in the order of the file.
+    pub(crate) fn tables(
+        &self,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(At<String>, Option<&'a DeTable<'a>>)> {
+        let mut found = Vec::new();
+        for (key, value) in self.entries {
+            let table = value.get_ref().as_table();
+            if table.is_none() {
+                problems.push(wrong_type(
+                    key.get_ref(),
+                    value,
+                    "a table such as { key = \"value\" }",
+                ));
+            }
+            found.push((At::new(key.span(), key.get_ref().to_string()), table));
+        }
+        found.sort_by_key(|(name, _)| name.span().start);
+        found
+    }
+
+    /// The sub-table `key`, which must be there and may hold only `keys`.
+    pub(crate) fn table(
+        &self,
+        key: &'static str,
+        keys: &[&'static str],
+        problems: &mut Vec<Problem>,
+    ) -> Option<Table<'a>> {
+        let Table {
+            title,
+            place,
+            entries,
+        } = self.section(key, problems)?;
+        Some(Table::new(title, place, entries, keys, problems))
+    }
+
+    /// The sub-table `key`, which must be there and whose keys are names that the operator chose.
+    pub(crate) fn section(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Table<'a>> {
+        let Some((name, value)) = self.entries.get_key_value(key) else {
+            problems.push(self.missing(key, "a table"));
+            return None;
+        };
+        let Some(entries) = value.get_ref().as_table() else {
+            problems.push(wrong_type(key, value, "a table"));
+            return None;
+        };
+        Some(Table {
+            title: format!("[{key}]"),
+            place: name.span(),
+            entries,
+        })
+    }
+
+    /// The tables of `[[key]]`, which may be absent.
+    pub(crate) fn array(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(Range<usize>, &'a DeTable<'a>)> {
+        let Some(value) = self.entries.get(key) else {
+            return Vec::new();
+        };
+        let Some(array) = value.get_ref().as_array() else {
+            problems.push(wrong_type(
+                key,
+                value,
+                "a list of tables, each headed by [[flows]]",
+            ));
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for item in array {
+            match item.get_ref().as_table() {
+                Some(table) => tables.push((item.span(), table)),
+                None => problems.push(wrong_type(key, item, "a table")),
+            }
+        }
+        tables
+    }
+
+    fn missing(&self, key: &str, wanted: &str) -> Problem {
+        let problem = Problem::new("site::missing_key", format!("{} lacks `{key}`", self.title));
+        let problem = problem.help(format!("add `{key}` to {}: {wanted}", self.title));
+        if self.place.is_empty() {
+            problem
+        } else {
+            problem.at(self.place.clone(), format!("needs `{key}`"))
+        }
+    }
+}
+
+/// A type that a TOML value can be read as.
+pub(crate) trait Value: Sized {
+    /// What is wanted, for messages: `a text such as "10.0.0.1"`.
+    const WANTED: &'static str;
+    /// Reads it.
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong>;
+}
+
+/// Why a value cannot be read.
+pub(crate) enum Wrong {
+    /// It is of another TOML type.
+    Type,
+    /// The type is right, the content is not.
+    Content(String),
+}
+
+impl Wrong {
+    fn problem(self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
+        match self {
+            Self::Type => wrong_type(key, value, wanted),
+            Self::Content(label) => Problem::new(
+                "site::wrong_value",
+                format!("`{key}` has an impossible value"),
+            )
+            .at(value.span(), label)
+            .help(format!("write {wanted}")),
+        }
+    }
+}
+
+fn wrong_type(key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
+    Problem::new("site::wrong_type", format!("`{key}` has the wrong type"))
+        .at(
+            value.span(),
+            format!("this is {}", type_name(value.get_ref())),
+        )
+        .help(format!("write {wanted}"))
+}
+
+fn type_name(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, Wrong> {
+    value.as_str().ok_or(Wrong::Type)
+}
+
+fn number(value: &DeValue<'_>, range: std::ops::RangeInclusive<i64>) -> Result<i64, Wrong> {
+    let digits = value.as_integer().ok_or(Wrong::Type)?;
+    match i64::from_str_radix(digits.as_str(), digits.radix()) {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(Wrong::Content(format!(
+            "not between {} and {}",
+            range.start(),
+            range.end()
+        ))),
+    }
+}
+
+impl Value for String {
+    const WANTED: &'static str = "a text in double quotes";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        text(value).map(str::to_owned)
+    }
+}
+
+impl Value for bool {
+    const WANTED: &'static str = "true or false";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        value.as_bool().ok_or(Wrong::Type)
+    }
+}
+
+impl Value for Ipv4Addr {
+    const WANTED: &'static str = "an IPv4 address such as \"10.20.1.11\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        text(value)?
+            .parse()
+            .map_err(|_| Wrong::Content("not an IPv4 address".into()))
+    }
+}
+
+impl Value for Ipv4Net {
+    const WANTED: &'static str = "a subnet with the length of its prefix, such as \"10.20.1.0/24\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        text(value)?
+            .parse()
+            .map_err(|_| Wrong::Content("not an IPv4 subnet".into()))
+    }
+}
+
+impl Value for Port {
+    const WANTED: &'static str = "\"wan\" (towards the provider) or \"lan\" (towards the rack)";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match text(value)? {
+            "wan" => Ok(Self::Wan),
+            "lan" => Ok(Self::Lan),
+            _ => Err(Wrong::Content("an appliance has no such port".into())),
+        }
+    }
+}
+
+impl Value for Transport {
+    const WANTED: &'static str = "\"tcp\", \"udp\" or \"ping\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        match text(value)? {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "ping" => Ok(Self::Ping),
+            _ => Err(Wrong::Content("not a protocol that rules know".into())),
+        }
+    }
+}
+
+/// A name that is safe as a host name, a file name and the name of a rule.
+pub(crate) struct Label(pub(crate) String);
+
+impl Label {
+    /// What is wrong with `name`, if anything.
+    pub(crate) fn fault(name: &str) -> Option<String> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Some(format!("must have 1 to {MAX_NAME} characters"));
+        }
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if let Some(bad) = name.chars().find(|c| !inner(*c)) {
+            return Some(format!("`{bad}` is not allowed in a name"));
+        }
+        let ends = name.starts_with(|c: char| c.is_ascii_lowercase()) && !name.ends_with('-');
+        (!ends).then(|| "must start with a letter and not end with a hyphen".to_owned())
+    }
+}
+
+impl Value for Label {
+    const WANTED: &'static str =
+        "a name of lower-case letters, digits and hyphens that starts with a letter";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let name = text(value)?;
+        match Self::fault(name) {
+            Some(fault) => Err(Wrong::Content(fault)),
+            None => Ok(Self(name.to_owned())),
+        }
+    }
+}
+
+/// A fully qualified DNS name.
+pub(crate) struct Domain(pub(crate) String);
+
+impl Value for Domain {
+    const WANTED: &'static str = "a full DNS name in lower case, such as \"www.example.com\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let name = text(value)?;
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let label = |label: &str| {
+            (1..=63).contains(&label.len())
+                && label.chars().all(inner)
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let fault = if name.len() > 253 {
+            "longer than 253 characters"
+        } else if !name.split('.').all(label) {
+            "not a DNS name"
+        } else if !name.contains('.') {
+            "has no dot: not a full name"
+        } else if name.parse::<Ipv4Addr>().is_ok() {
+            "an address, not a name"
+        } else {
+            return Ok(Self(name.to_owned()));
+        };
+        Err(Wrong::Content(fault.to_owned()))
+    }
+}
+
+/// VRRP advertisement interval in centiseconds.
+pub(crate) struct Interval(pub(crate) u16);
+
+impl Value for Interval {
+    const WANTED: &'static str =
+        "a time from \"10ms\" to \"40s\" in steps of 10 ms, such as \"100ms\" or \"1s\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value)?.trim();
+        let wrong = |label: &str| Wrong::Content(label.to_owned());
+        let (digits, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
+            (Some(digits), _) => (digits, 1),
+            (None, Some(digits)) => (digits, 1000),
+            (None, None) => return Err(wrong("no unit: ms or s")),
+        };
+        let number: u32 = digits
+            .trim()
+            .parse()
+            .map_err(|_| wrong("not a whole number of ms or s"))?;
+        let ms = number.saturating_mul(scale);
+        if !(10..=40_000).contains(&ms) {
+            return Err(wrong("not between 10 ms and 40 s"));
+        }
+        if ms % 10 != 0 {
+            return Err(wrong("VRRP counts in steps of 10 ms"));
+        }
+        u16::try_from(ms / 10)
+            .map(Self)
+            .map_err(|_| wrong("not between 10 ms and 40 s"))
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($(#[$doc:meta])* $name:ident($inner:ty) $first:literal to $last:literal;)*) => { $(
+        $(#[$doc])*
+        pub(crate) struct $name(pub(crate) $inner);
+
+        impl Value for $name {
+            const WANTED: &'static str =
+                concat!("a whole number from ", stringify!($first), " to ", stringify!($last));
+            fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+                let number = number(value, $first..=$last)?;
+                <$inner>::try_from(number).map(Self).map_err(|_| Wrong::Type)
+            }
+        }
+    )* };
+}
+
+whole_numbers! {
+    /// Virtual router identifier (RFC 9568 §5.2.3).
+    Vrid(u8) 1 to 255;
+    /// Priority; 0 and 255 have meanings of their own (RFC 9568 §5.2.4).
+    Priority(u8) 1 to 254;
+    /// 802.1Q VLAN identifier.
+    Vlan(u16) 1 to 4094;
+    /// Position of an address in its subnet.
+    Host(u32) 1 to 16777214;
+    /// TCP or UDP port.
+    PortNumber(u16) 1 to 65535;
+}
+
+impl Role {
+    /// Every role, users' side first.
+    pub const ALL: [Self; 5] = [
+        Self::Haproxy,
+        Self::Nginx,
+        Self::App,
+        Self::Db,
+        Self::Monitor,
+    ];
+
+    /// Its word in the site file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::App => "app",
+            Self::Db => "db",
+            Self::Monitor => "monitor",
+        }
+    }
+}

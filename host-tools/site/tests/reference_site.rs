@@ -1,0 +1,146 @@
+//! The reference site becomes the plan that its comments promise.
+
+use std::net::Ipv4Addr;
+
+use site::{
+    Boards, Plan,
+    plan::{Party, Port, Role},
+};
+
+const REFERENCE: &str = include_str!("../../../examples/foobar/site.toml");
+
+#[test]
+fn servers_and_networks_keep_the_order_of_the_file() {
+    let plan = reference(2);
+    let networks: Vec<&str> = plan
+        .networks
+        .iter()
+        .map(|network| network.name.as_str())
+        .collect();
+    assert_eq!(networks, ["wan", "edge", "web", "app", "data", "ops"]);
+    let servers: Vec<&str> = plan
+        .servers
+        .iter()
+        .map(|server| server.name.as_str())
+        .collect();
+    assert_eq!(
+        servers,
+        ["lb1", "lb2", "web1", "web2", "app1", "app2", "db1", "mon1"]
+    );
+    assert_eq!(plan.servers_of(Role::Haproxy).count(), 2);
+}
+
+#[test]
+fn two_ports_leave_the_wan_untagged() {
+    for appliance in reference(2).appliances {
+        let (wan, lan) = appliance.legs.split_first().expect("six legs");
+        assert_eq!((wan.port, wan.vlan), (0, None));
+        assert!(
+            lan.iter()
+                .all(|leg| leg.port == 1 && leg.vlan.is_some() && leg.mac == lan[0].mac)
+        );
+        assert_ne!(wan.mac, lan[0].mac);
+    }
+}
+
+#[test]
+fn one_port_tags_everything() {
+    for appliance in reference(1).appliances {
+        assert!(
+            appliance
+                .legs
+                .iter()
+                .all(|leg| leg.port == 0 && leg.vlan.is_some())
+        );
+    }
+}
+
+#[test]
+fn appliances_take_their_host_number_in_every_network() {
+    let plan = reference(2);
+    for (appliance, host) in plan.appliances.iter().zip([2, 3]) {
+        for (leg, network) in appliance.legs.iter().zip(&plan.networks) {
+            assert_eq!(leg.network, network.name);
+            assert!(network.subnet.contains(&leg.address));
+            assert_eq!(leg.address.octets()[3], host);
+        }
+    }
+}
+
+#[test]
+fn every_port_has_a_mac_address_of_its_own() {
+    let plan = reference(2);
+    let ports = plan
+        .appliances
+        .iter()
+        .flat_map(|a| a.legs.iter().map(|leg| (a.name.clone(), leg.port, leg.mac)));
+    let mut macs: Vec<[u8; 6]> = std::collections::BTreeSet::from_iter(ports)
+        .into_iter()
+        .map(|(_, _, mac)| mac)
+        .collect();
+    macs.extend(plan.servers.iter().map(|server| server.mac));
+    let count = macs.len();
+    assert!(macs.iter().all(|mac| mac[0] == 0x02));
+    macs.sort_unstable();
+    macs.dedup();
+    assert_eq!((count, macs.len()), (12, 12));
+    assert_eq!(plan, reference(2), "nothing in a plan is random");
+}
+
+#[test]
+fn the_flows_are_the_path_of_a_request_and_its_watchers() {
+    let plan = reference(2);
+    let flows: Vec<(&str, u16)> = plan
+        .flows
+        .iter()
+        .map(|flow| (flow.name.as_str(), flow.port))
+        .collect();
+    assert_eq!(
+        flows,
+        [
+            ("internet-https", 443),
+            ("check-https", 443),
+            ("internet-http", 80),
+            ("check-http", 80),
+            ("haproxy-nginx", 8080),
+            ("nginx-app", 9000),
+            ("app-db", 3306),
+            ("monitor-nodes", 9100),
+            ("monitor-haproxy", 8405),
+        ]
+    );
+    assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
+    let wan = plan
+        .networks
+        .iter()
+        .find(|network| network.port == Port::Wan)
+        .expect("a wan");
+    assert_eq!(wan.virtual_address, Ipv4Addr::new(203, 0, 113, 10));
+    assert!(
+        plan.services
+            .iter()
+            .all(|service| service.address == wan.virtual_address)
+    );
+    assert_eq!(plan.vrrp.advertisement_interval, 10);
+}
+
+#[test]
+fn a_site_may_add_flows() {
+    let text = format!(
+        "{REFERENCE}\n[[flows]]\nname = \"backup\"\nfrom = \"monitor\"\nto = \"db\"\nprotocol = \"tcp\"\n\
+         port = 22\nwhy = \"nightly copies\"\n"
+    );
+    let plan =
+        site::parse("site.toml", &text, &Boards::new([("zynq7000", 2)])).expect("a good site");
+    let flow = plan.flows.last().expect("flows");
+    assert_eq!(
+        (flow.name.as_str(), &flow.from, flow.port),
+        ("backup", &Party::Role(Role::Monitor), 22)
+    );
+}
+
+/// The reference site, if its board had this many ports.
+fn reference(ports: u8) -> Plan {
+    site::parse("site.toml", REFERENCE, &Boards::new([("zynq7000", ports)]))
+        .expect("the reference site is good")
+}
