@@ -4,10 +4,24 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+use core::fmt;
 use core::net::Ipv4Addr;
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
+
+mod blob;
+mod prefix;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+#[cfg(test)]
+extern crate std;
+
+pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, decode, encode};
+pub use prefix::Prefix;
+pub use validate::ConfigError;
 
 /// Most logical interfaces of one appliance (networks it has a leg in).
 pub const MAX_INTERFACES: usize = 8;
@@ -63,6 +77,14 @@ pub struct Interface {
     pub track_weight: u8,
 }
 
+impl Interface {
+    /// The network that this leg is in.
+    #[must_use]
+    pub fn subnet(&self) -> Prefix {
+        Prefix::of(self.address, self.prefix)
+    }
+}
+
 /// One VRRPv3 virtual router (RFC 9568 §5.2, §6.1). All routers of an appliance move together.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualRouter {
@@ -78,13 +100,12 @@ pub struct VirtualRouter {
     pub addresses: Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES>,
 }
 
-/// An IPv4 prefix. `0.0.0.0/0` is any address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prefix {
-    /// Network address; bits beyond `length` are zero.
-    pub address: Ipv4Addr,
-    /// 0 to 32.
-    pub length: u8,
+impl VirtualRouter {
+    /// The virtual router MAC address (RFC 9568 §7.3).
+    #[must_use]
+    pub const fn mac(&self) -> [u8; 6] {
+        [0x00, 0x00, 0x5e, 0x00, 0x01, self.vrid]
+    }
 }
 
 /// One filter rule for the first packet of a flow. Packets of known flows do not see the rules.
@@ -108,6 +129,7 @@ pub struct Rule {
 
 /// Protocol part of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Protocol {
     /// Any IPv4 packet.
     Any,
@@ -129,13 +151,36 @@ pub enum Protocol {
     Ping,
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Any => f.write_str("any"),
+            Self::Tcp { first, last } if first == last => write!(f, "tcp {first}"),
+            Self::Tcp { first, last } => write!(f, "tcp {first}-{last}"),
+            Self::Udp { first, last } if first == last => write!(f, "udp {first}"),
+            Self::Udp { first, last } => write!(f, "udp {first}-{last}"),
+            Self::Ping => f.write_str("ping"),
+        }
+    }
+}
+
 /// Verdict of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Action {
     /// Let the flow through.
     Accept,
     /// Drop silently and count.
     Drop,
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accept => "accept",
+            Self::Drop => "drop",
+        })
+    }
 }
 
 /// A TCP service on a virtual address, carried to one real server by DNAT.
@@ -166,6 +211,7 @@ pub struct Server {
 
 /// TCP connect check of the real servers of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Check {
     /// Port that is connected to.
     pub port: u16,
