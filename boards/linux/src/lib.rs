@@ -1,1 +1,342 @@
-//! To be written.
+//! The appliance as a Linux process, on interfaces of the kernel, TAP devices or virtual cables.
+//!
+//! It is the same node as on the hardware boards; see the README for what the host has to leave alone.
+
+mod cable;
+mod offload;
+mod packet;
+mod port;
+mod spec;
+mod sys;
+mod tap;
+
+use std::fmt::Display;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+use node::Node;
+use node::superloop::Superloop;
+use policy::Config;
+use time::Instant;
+
+use port::AnyPort;
+pub use spec::{PortSpec, PortSpecError};
+
+/// Flows that one process can track.
+pub const FLOWS: usize = 16384;
+
+/// The node lives on the stack of its own thread; pages that are never touched cost nothing.
+const STACK: usize = 256 << 20;
+
+/// What `run` needs.
+#[derive(Debug)]
+pub struct Options {
+    /// What the appliance does.
+    pub config: Config,
+    /// Its physical ports in the order that `config` counts them (0 is wan on a two-port board).
+    pub ports: Vec<PortSpec>,
+    /// When this becomes readable or its other end closes, the appliance stops in good order, as it
+    /// does on SIGTERM and SIGINT.
+    pub stop: Option<OwnedFd>,
+    /// Locks all memory and runs under SCHED_FIFO, so that adverts are on time on a busy machine.
+    pub realtime: bool,
+}
+
+/// Why the appliance could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Fewer `--port` options than the configuration counts.
+    #[error("{name} has {needed} port(s) in the site file, but {given} were given")]
+    TooFewPorts {
+        /// Name of the appliance.
+        name: String,
+        /// Ports in the configuration.
+        needed: usize,
+        /// Ports in the options.
+        given: usize,
+    },
+    /// More ports than the loop serves.
+    #[error("{given} ports were given, the most is {}", node::superloop::MAX_PORTS)]
+    TooManyPorts {
+        /// Ports in the options.
+        given: usize,
+    },
+    /// A port could not be opened.
+    #[error("port {port}: {problem}")]
+    Port {
+        /// The port as the operator wrote it.
+        port: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
+    /// The kernel itself holds an address of the appliance, and would answer for it.
+    #[error(
+        "interface {interface} has the address {address}, which is {name}'s: the kernel would answer for it \
+         beside the appliance; remove it with `ip addr del {address} dev {interface}`"
+    )]
+    AddressTaken {
+        /// Name of the appliance.
+        name: String,
+        /// The interface.
+        interface: String,
+        /// The address.
+        address: std::net::Ipv4Addr,
+    },
+    /// The realtime option was refused.
+    #[error(
+        "real-time scheduling refused: {0}; it needs CAP_SYS_NICE and CAP_IPC_LOCK (run as root)"
+    )]
+    Realtime(#[source] io::Error),
+    /// Anything else that the operating system refused.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What came of it.
+        error: io::Error,
+    },
+}
+
+/// Runs the appliance until it is told to stop. SIGUSR1 prints the counters. Events and counters go to
+/// stderr, one per line.
+///
+/// # Errors
+/// When a port cannot be opened, or the system refuses something the loop cannot do without.
+pub fn run(options: Options) -> Result<(), RunError> {
+    let ports = open_ports(&options)?;
+    let signals = Signals::catch()?;
+    if options.realtime {
+        sys::realtime().map_err(RunError::Realtime)?;
+    }
+    let seed = seed()?;
+    std::thread::scope(|scope| {
+        let Options { config, stop, .. } = options;
+        std::thread::Builder::new()
+            .name("node".into())
+            .stack_size(STACK)
+            .spawn_scoped(scope, move || {
+                turn_until_stopped(config, ports, stop, signals, seed)
+            })
+            .map_err(|error| RunError::System {
+                what: "starting the node's thread",
+                error,
+            })?
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn turn_until_stopped(
+    config: Config,
+    mut ports: Vec<AnyPort>,
+    stop: Option<OwnedFd>,
+    mut signals: Signals,
+    seed: u64,
+) -> Result<(), RunError> {
+    let clock = Clock::start();
+    let name = config.name.to_string();
+    let mut node = Node::<FLOWS>::new(Some(config), seed, clock.now());
+    let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
+    log(
+        clock.now(),
+        &name,
+        format_args!("started on {}", names.join(", ")),
+    );
+    let mut turns = Superloop::new(&mut ports);
+    loop {
+        let busy = turns.turn(&mut node, clock.now());
+        while let Some(event) = node.next_event() {
+            log(clock.now(), &name, event);
+        }
+        let wait = match busy {
+            true => time::Duration::ZERO,
+            false => turns.deadline(&node).since(clock.now()),
+        };
+        match sleep(&turns, stop.as_ref(), &mut signals, wait)? {
+            Woken::Work => {}
+            Woken::Report => report(clock.now(), &name, &node, turns.ports()),
+            Woken::Stop => break,
+        }
+    }
+    turns.stop(&mut node, clock.now());
+    while let Some(event) = node.next_event() {
+        log(clock.now(), &name, event);
+    }
+    report(clock.now(), &name, &node, turns.ports());
+    log(clock.now(), &name, "stopped");
+    Ok(())
+}
+
+enum Woken {
+    Work,
+    Report,
+    Stop,
+}
+
+fn sleep(
+    turns: &Superloop<'_, AnyPort>,
+    stop: Option<&OwnedFd>,
+    signals: &mut Signals,
+    wait: time::Duration,
+) -> Result<Woken, RunError> {
+    let mut fds = vec![
+        PollFd::new(signals.stop.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.report.as_fd(), PollFlags::POLLIN),
+    ];
+    fds.extend(stop.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+    let ports = turns.ports().iter().filter(|port| port.can_be_polled());
+    fds.extend(ports.map(|port| PollFd::new(port.as_fd(), PollFlags::POLLIN)));
+    match ppoll(&mut fds, Some(TimeSpec::from_duration(wait)), None) {
+        Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(Woken::Work),
+        Ok(_) => {}
+        Err(errno) => {
+            return Err(RunError::System {
+                what: "waiting for frames",
+                error: errno.into(),
+            });
+        }
+    }
+    let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+    let stop_asked = ready(&fds[0]) || (stop.is_some() && ready(&fds[2]));
+    let report_asked = ready(&fds[1]);
+    if stop_asked {
+        return Ok(Woken::Stop);
+    }
+    if report_asked {
+        let _how_often = signals.report.read(&mut [0; 16]);
+        return Ok(Woken::Report);
+    }
+    Ok(Woken::Work)
+}
+
+fn report(now: Instant, name: &str, node: &Node<FLOWS>, ports: &[AnyPort]) {
+    let _ = node;
+    for port in ports {
+        let losses = hal::Port::losses(port);
+        let text = format!(
+            "port {}: {} received frames lost, {} frames not sent",
+            port.name(),
+            losses.receive,
+            losses.transmit
+        );
+        log(now, name, text);
+    }
+}
+
+/// One line on stderr. A closed stderr is no reason to stop forwarding.
+fn log(now: Instant, name: &str, text: impl Display) {
+    let micros = now.as_micros();
+    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+    writeln!(
+        io::stderr().lock(),
+        "[{seconds:>5}.{fraction:06}] {name} {text}"
+    )
+    .ok();
+}
+
+fn open_ports(options: &Options) -> Result<Vec<AnyPort>, RunError> {
+    let config = &options.config;
+    let needed = config
+        .interfaces
+        .iter()
+        .map(|leg| usize::from(leg.port) + 1)
+        .max()
+        .unwrap_or(0);
+    let given = options.ports.len();
+    if given < needed {
+        return Err(RunError::TooFewPorts {
+            name: config.name.to_string(),
+            needed,
+            given,
+        });
+    }
+    if given > node::superloop::MAX_PORTS {
+        return Err(RunError::TooManyPorts { given });
+    }
+    let own = config.interfaces.iter().flat_map(|leg| {
+        let virtual_addresses = leg
+            .router
+            .iter()
+            .flat_map(|router| &router.addresses)
+            .copied();
+        std::iter::once(leg.address).chain(virtual_addresses)
+    });
+    let own: Vec<_> = own.collect();
+    if let Some((interface, address)) = sys::first_address_among(&own) {
+        return Err(RunError::AddressTaken {
+            name: config.name.to_string(),
+            interface,
+            address,
+        });
+    }
+    options.ports.iter().map(AnyPort::open).collect()
+}
+
+fn seed() -> Result<u64, RunError> {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| RunError::System {
+            what: "reading /dev/urandom",
+            error,
+        })?;
+    Ok(u64::from_le_bytes(bytes))
+}
+
+/// Signals as readable file descriptors, so that the loop has one place to wait.
+struct Signals {
+    stop: UnixStream,
+    report: UnixStream,
+    registered: Vec<signal_hook::SigId>,
+}
+
+impl Signals {
+    fn catch() -> Result<Self, RunError> {
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+        let mut registered = Vec::new();
+        let mut pipe = |signals: &[i32]| -> io::Result<UnixStream> {
+            let (read, write) = UnixStream::pair()?;
+            read.set_nonblocking(true)?;
+            for signal in signals {
+                let write = write.try_clone()?;
+                registered.push(signal_hook::low_level::pipe::register(*signal, write)?);
+            }
+            Ok(read)
+        };
+        let failed = |error| RunError::System {
+            what: "catching signals",
+            error,
+        };
+        let stop = pipe(&[SIGTERM, SIGINT]).map_err(failed)?;
+        let report = pipe(&[SIGUSR1]).map_err(failed)?;
+        Ok(Self {
+            stop,
+            report,
+            registered,
+        })
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for id in self.registered.drain(..) {
+            signal_hook::low_level::unregister(id);
+        }
+    }
+}
+
+/// Microseconds since the appliance started, from the monotonic clock.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn now(&self) -> Instant {
+        Instant::from_micros(self.0.elapsed().as_micros() as u64)
+    }
+}

@@ -23,7 +23,14 @@ pub struct Node<const FLOWS: usize> {
 
 /// What the board should log. Fixed size, `defmt::Format` with the feature `defmt`, `Display` on every target.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {}
+
+impl core::fmt::Display for Event {
+    fn fmt(&self, _: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match *self {}
+    }
+}
 
 impl<const FLOWS: usize> Node<FLOWS> {
     /// A node that runs `config`; without one it is closed: it forwards nothing and answers nothing.

@@ -47,9 +47,13 @@ impl<'a, P: Port> Superloop<'a, P> {
         for index in 0..self.len() {
             for _ in 0..BATCH {
                 let buffer = &mut self.buffer.0;
-                let Some(len) = self.ports.0[index].receive(buffer, HEADROOM) else { break };
+                let Some(len) = self.ports.0[index].receive(buffer, HEADROOM) else {
+                    break;
+                };
                 busy = true;
-                let Some(frame) = Frame::new(buffer, HEADROOM, len) else { continue };
+                let Some(frame) = Frame::new(buffer, HEADROOM, len) else {
+                    continue;
+                };
                 node.ingress(now, index as u8, frame, &mut self.ports);
             }
         }
