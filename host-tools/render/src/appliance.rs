@@ -27,7 +27,7 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
         .ok_or_else(|| RenderError::NoSuchAppliance(name.to_owned()))?;
     let interfaces = (appliance.legs.iter())
         .map(|leg| interface(plan, appliance, leg))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, RenderError>>()?;
     let services = plan
         .services
         .iter()
@@ -37,7 +37,10 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
         interfaces: bounded("networks on one appliance", interfaces)?,
         default_route: plan.networks.iter().find_map(|network| network.uplink),
         rules: bounded("filter rules", rules(plan, appliance)?)?,
-        services: bounded("services", services.collect::<Result<Vec<_>, _>>()?)?,
+        services: bounded(
+            "services",
+            services.collect::<Result<Vec<_>, RenderError>>()?,
+        )?,
     })
 }
 
@@ -46,7 +49,7 @@ fn interface(
     appliance: &Appliance,
     leg: &Leg,
 ) -> Result<policy::Interface, RenderError> {
-    let network = network(plan, &appliance.name, &leg.network)?;
+    let network = crate::network(plan, &appliance.name, &leg.network)?;
     let track = tracked(plan, network);
     let decisive = network.port == Port::Wan
         || plan.servers.iter().any(|server| {
@@ -117,7 +120,7 @@ fn service(plan: &Plan, service: &site::plan::Service) -> Result<policy::Service
             port: service.server_port,
         })
     })
-    .collect::<Result<Vec<_>, _>>()?;
+    .collect::<Result<Vec<_>, RenderError>>()?;
     Ok(policy::Service {
         name: short(&service.name)?,
         address: service.address,
@@ -230,15 +233,6 @@ fn leg_to(appliance: &Appliance, network: &str) -> Option<u8> {
         .iter()
         .position(|leg| leg.network == network)?;
     u8::try_from(index).ok()
-}
-
-fn network<'a>(plan: &'a Plan, of: &str, name: &str) -> Result<&'a Network, RenderError> {
-    (plan.networks.iter())
-        .find(|network| network.name == name)
-        .ok_or_else(|| RenderError::NoSuchNetwork {
-            of: of.to_owned(),
-            network: name.to_owned(),
-        })
 }
 
 fn short(name: &str) -> Result<policy::Name, RenderError> {

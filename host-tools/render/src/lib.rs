@@ -4,9 +4,16 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+mod firewall;
+pub mod server;
+mod template;
+
+pub use server::{HostFile, Identity, Material};
+use site::Plan;
+use site::plan::Network;
 
 /// Why a plan cannot be rendered. The numbers are the appliance's limits in `policy`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The plan has no such appliance.
     #[error("the site has no appliance named `{0}`")]
@@ -39,4 +46,27 @@ pub enum RenderError {
         /// How many fit.
         room: usize,
     },
+    /// The server cannot do its work without something that is not there.
+    #[error("`{server}` cannot work without {what}")]
+    Missing {
+        /// The server.
+        server: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A password that would need quoting in SQL or in an environment file.
+    #[error("the password of the database may have letters and digits only")]
+    Password,
+    /// A template asks for a value that it is not given: a mistake of ours.
+    #[error("a template of this program is wrong")]
+    Template(#[from] minijinja::Error),
+}
+
+fn network<'a>(plan: &'a Plan, of: &str, name: &str) -> Result<&'a Network, RenderError> {
+    (plan.networks.iter())
+        .find(|network| network.name == name)
+        .ok_or_else(|| RenderError::NoSuchNetwork {
+            of: of.to_owned(),
+            network: name.to_owned(),
+        })
 }

@@ -1,5 +1,8 @@
-//! The plan of the reference site, written out.
+//! The plan of the reference site, written out, and secrets that are none.
 
+#![allow(dead_code)] // not every test file uses all of it
+
+use render::{Identity, Material};
 use site::Plan;
 use site::plan::{
     Appliance, Flow, Leg, Network, Party, Port, Role, Server, Service, Transport, Vrrp, ports,
@@ -131,5 +134,19 @@ pub fn foobar() -> Plan {
             advertisement_interval: 10,
             preempt: true,
         },
+    }
+}
+
+/// What the tool's PKI would give a server.
+pub fn material(server: &Server) -> Material {
+    let identity = |name: &str| Identity {
+        certificate: format!("(certificate of {name})\n"),
+        key: format!("(key of {name})\n"),
+    };
+    Material {
+        ca: "(certificate of the authority)\n".into(),
+        server: identity(&server.name),
+        site: (server.role == Role::Haproxy).then(|| identity("www.foobar.com")),
+        database_password: matches!(server.role, Role::App | Role::Db).then(|| "s3cret".into()),
     }
 }

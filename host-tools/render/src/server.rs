@@ -1,0 +1,297 @@
+//! The files that make one server of the role's image: its identity, its firewall, its daemons'
+//! configuration, its secrets. They are laid over `/etc` when the server boots.
+
+use std::fmt::Write as _;
+
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use site::Plan;
+use site::plan::{Network, Role, Server, ports};
+
+use crate::{RenderError, firewall, template};
+
+/// One file of a server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HostFile {
+    /// Absolute path on the server.
+    pub path: String,
+    /// Permission bits; the owner is root.
+    pub mode: u32,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+/// What one server needs and the plan does not say: certificates, keys, passwords. Each server is
+/// given only what its role uses.
+#[derive(Clone)]
+pub struct Material {
+    /// Certificate of the site's own authority, PEM.
+    pub ca: String,
+    /// The server's own certificate, for its name.
+    pub server: Identity,
+    /// Certificate that users see, for the site's domain; for the haproxy role.
+    pub site: Option<Identity>,
+    /// Password of the application's database user, letters and digits; for the app and db roles.
+    pub database_password: Option<String>,
+}
+
+/// A certificate and its private key, PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// Certificate chain, leaf first.
+    pub certificate: String,
+    /// PKCS #8 private key.
+    pub key: String,
+}
+
+const PUBLIC: u32 = 0o644;
+const SECRET: u32 = 0o600;
+
+/// Name of the application's database, and of its user.
+const DATABASE: &str = "app";
+const DATABASE_USER: &str = "app";
+
+/// Prometheus answers on the server itself only: no flow of a plan leads to it.
+const PROMETHEUS: &str = "127.0.0.1:9090";
+
+/// Everything below `/etc` that makes `server` itself.
+pub fn files(
+    plan: &Plan,
+    server: &Server,
+    material: &Material,
+) -> Result<Vec<HostFile>, RenderError> {
+    let network = crate::network(plan, &server.name, &server.network)?;
+    let mut files = vec![
+        public("/etc/hostname", format!("{}\n", server.name)),
+        public("/etc/hosts", hosts(plan)),
+        public(
+            "/etc/systemd/network/10-rack.network",
+            network_unit(server, network),
+        ),
+        public("/etc/nftables.conf", firewall::nftables(plan, server)?),
+        public(
+            "/etc/default/prometheus-node-exporter",
+            node_exporter(server),
+        ),
+    ];
+    files.extend(match server.role {
+        Role::Haproxy => haproxy(plan, server, material)?,
+        Role::Nginx => nginx(plan, server)?,
+        Role::App => app(plan, server, material)?,
+        Role::Db => database(plan, server, material)?,
+        Role::Monitor => monitor(plan)?,
+    });
+    Ok(files)
+}
+
+fn hosts(plan: &Plan) -> String {
+    let mut text = String::from("127.0.0.1 localhost\n");
+    for server in &plan.servers {
+        let _ = writeln!(text, "{} {}", server.address, server.name); // writing to a String cannot fail
+    }
+    text
+}
+
+fn network_unit(server: &Server, network: &Network) -> String {
+    let mac = server.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let (address, prefix) = (server.address, network.subnet.prefix_len());
+    let gateway = network.virtual_address;
+    format!(
+        "\
+[Match]
+MACAddress={mac}
+
+[Network]
+Description={}
+Address={address}/{prefix}
+Gateway={gateway}
+DHCP=no
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+LLMNR=no
+MulticastDNS=no
+",
+        network.name
+    )
+}
+
+fn node_exporter(server: &Server) -> String {
+    const COLLECTORS: [&str; 9] = [
+        "cpu",
+        "meminfo",
+        "loadavg",
+        "diskstats",
+        "filesystem",
+        "netdev",
+        "netstat",
+        "stat",
+        "uname",
+    ];
+    let collectors = COLLECTORS
+        .map(|name| format!("--collector.{name}"))
+        .join(" ");
+    let (address, port) = (server.address, ports::NODE_EXPORTER);
+    format!(
+        "ARGS=\"--web.listen-address={address}:{port} --collector.disable-defaults {collectors}\"\n"
+    )
+}
+
+fn haproxy(
+    plan: &Plan,
+    server: &Server,
+    material: &Material,
+) -> Result<Vec<HostFile>, RenderError> {
+    let site = needed(
+        server,
+        "the certificate of the site",
+        material.site.as_ref(),
+    )?;
+    let config = template::fill(
+        "roles/haproxy/templates/haproxy.cfg",
+        context! {
+            address => server.address.to_string(),
+            domain => &*plan.domain,
+            web => Value::from(Serde(of_role(plan, Role::Nginx))),
+            http => ports::HTTP,
+            https => ports::HTTPS,
+            nginx => ports::NGINX,
+            metrics => ports::HAPROXY_METRICS,
+        },
+    )?;
+    Ok(vec![
+        public("/etc/haproxy/haproxy.cfg", config),
+        secret(
+            "/etc/haproxy/site.pem",
+            format!("{}{}", site.certificate, site.key),
+        ),
+    ])
+}
+
+fn nginx(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
+    let config = template::fill(
+        "roles/nginx/templates/nginx.conf",
+        context! {
+            name => &*server.name,
+            address => server.address.to_string(),
+            domain => &*plan.domain,
+            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
+            app => Value::from(Serde(of_role(plan, Role::App))),
+            nginx_port => ports::NGINX,
+            app_port => ports::APP,
+        },
+    )?;
+    Ok(vec![public("/etc/nginx/nginx.conf", config)])
+}
+
+fn app(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
+    let database = of_role(plan, Role::Db);
+    let database = needed(server, "a database server", database.first())?;
+    let environment = format!(
+        "\
+APP_NAME={}
+APP_SITE={}
+APP_LISTEN={}:{}
+APP_DATABASE={}:{}
+APP_DATABASE_NAME={DATABASE}
+APP_DATABASE_USER={DATABASE_USER}
+APP_DATABASE_PASSWORD={}
+",
+        server.name,
+        plan.domain,
+        server.address,
+        ports::APP,
+        database.address,
+        ports::DB,
+        password(server, material)?,
+    );
+    Ok(vec![secret("/etc/demo-app/environment", environment)])
+}
+
+fn database(
+    plan: &Plan,
+    server: &Server,
+    material: &Material,
+) -> Result<Vec<HostFile>, RenderError> {
+    let config = template::fill(
+        "roles/db/templates/ravelin.cnf",
+        context! { address => server.address.to_string(), port => ports::DB },
+    )?;
+    let init = template::fill(
+        "roles/db/templates/init.sql",
+        context! {
+            database => DATABASE,
+            user => DATABASE_USER,
+            password => password(server, material)?,
+            clients => Value::from(Serde(of_role(plan, Role::App))),
+        },
+    )?;
+    Ok(vec![
+        public("/etc/mysql/ravelin.cnf", config),
+        secret("/etc/mysql/init.sql", init),
+    ])
+}
+
+fn monitor(plan: &Plan) -> Result<Vec<HostFile>, RenderError> {
+    let config = template::fill(
+        "roles/monitor/templates/prometheus.yml",
+        context! {
+            site => &*plan.name,
+            servers => Value::from(Serde(&plan.servers)),
+            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
+            node_port => ports::NODE_EXPORTER,
+            haproxy_port => ports::HAPROXY_METRICS,
+        },
+    )?;
+    let arguments = format!(
+        "ARGS=\"--web.listen-address={PROMETHEUS} --storage.tsdb.retention.time=15d \
+         --storage.tsdb.retention.size=256MB\"\n"
+    );
+    Ok(vec![
+        public("/etc/prometheus/prometheus.yml", config),
+        public("/etc/default/prometheus", arguments),
+    ])
+}
+
+/// The servers of a role, in file order.
+fn of_role(plan: &Plan, role: Role) -> Vec<&Server> {
+    plan.servers
+        .iter()
+        .filter(|server| server.role == role)
+        .collect()
+}
+
+/// The password, which goes into SQL and into an environment file as it is.
+fn password<'a>(server: &Server, material: &'a Material) -> Result<&'a str, RenderError> {
+    let password = needed(
+        server,
+        "the password of the database",
+        material.database_password.as_deref(),
+    )?;
+    if password.is_empty() || !password.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(RenderError::Password);
+    }
+    Ok(password)
+}
+
+fn needed<T>(server: &Server, what: &'static str, value: Option<T>) -> Result<T, RenderError> {
+    value.ok_or_else(|| RenderError::Missing {
+        server: server.name.clone(),
+        what,
+    })
+}
+
+fn public(path: &str, text: String) -> HostFile {
+    HostFile {
+        path: path.to_owned(),
+        mode: PUBLIC,
+        bytes: text.into_bytes(),
+    }
+}
+
+fn secret(path: &str, text: String) -> HostFile {
+    HostFile {
+        path: path.to_owned(),
+        mode: SECRET,
+        bytes: text.into_bytes(),
+    }
+}
