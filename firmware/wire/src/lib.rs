@@ -8,4 +8,5 @@ pub mod ethernet;
 pub mod frame;
 pub mod ipv4;
 pub mod tcp;
+pub mod vrrp;
 pub use frame::Frame;
