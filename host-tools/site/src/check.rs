@@ -9,7 +9,7 @@ use crate::{
     derive,
     error::Problem,
     file::SiteFile,
-    plan::{Party, Port, Role, Transport},
+    plan::{Flow, Party, Plan, Port, Role, Transport},
     read::At,
 };
 
@@ -633,4 +633,35 @@ fn sizes(file: &SiteFile, problems: &mut Vec<Problem>) {
             .help(format!("a site has room for {MAX_SERVERS}")),
         );
     }
+}
+
+/// Whether all rules fit into an appliance: one per pair of servers in different networks that a flow joins.
+pub(crate) fn rules_fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
+    let pairs = |flow: &Flow| match flow.from {
+        Party::Internet => plan.servers_in(&flow.to).count(),
+        Party::Appliances => 0,
+        Party::Role(_) | Party::Servers => plan
+            .servers_in(&flow.from)
+            .map(|from| {
+                plan.servers_in(&flow.to)
+                    .filter(|to| to.network != from.network)
+                    .count()
+            })
+            .sum(),
+    };
+    let count: usize = plan.flows.iter().map(pairs).sum();
+    (count > policy::MAX_RULES).then(|| {
+        Problem::new(
+            "site::too_many_rules",
+            format!("the flows make {count} firewall rules"),
+        )
+        .at(
+            file.servers.place.clone(),
+            "one for each pair of servers that a flow joins across networks",
+        )
+        .help(format!(
+            "an appliance has room for {}: use fewer servers or flows",
+            policy::MAX_RULES
+        ))
+    })
 }

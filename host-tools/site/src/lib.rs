@@ -20,9 +20,36 @@ pub use plan::Plan;
 pub fn parse(name: &str, text: &str, boards: &Boards) -> Result<Plan, SiteErrors> {
     let mut problems = Vec::new();
     let file = file::read(text, &mut problems);
-    check::check(&file, boards, &mut problems);
+    complete(name, text, boards, &file, problems)
+}
+
+/// Like [`parse`], with all appliances on `board`, whatever the file says: for a rehearsal, or as a process.
+pub fn parse_on_board(
+    name: &str,
+    text: &str,
+    boards: &Boards,
+    board: &str,
+) -> Result<Plan, SiteErrors> {
+    let mut problems = Vec::new();
+    let mut file = file::read(text, &mut problems);
+    for (_, appliance) in &mut file.appliances.entries {
+        board.clone_into(appliance.board.get_mut());
+    }
+    complete(name, text, boards, &file, problems)
+}
+
+fn complete(
+    name: &str,
+    text: &str,
+    boards: &Boards,
+    file: &file::SiteFile,
+    mut problems: Vec<Problem>,
+) -> Result<Plan, SiteErrors> {
+    check::check(file, boards, &mut problems);
     if !problems.is_empty() {
         return Err(SiteErrors::new(name, text, problems));
     }
-    derive::plan(&file, boards).map_err(|problem| SiteErrors::new(name, text, vec![problem]))
+    let plan = derive::plan(file, boards);
+    let plan = plan.and_then(|plan| check::rules_fit(&plan, file).map_or(Ok(plan), Err));
+    plan.map_err(|problem| SiteErrors::new(name, text, vec![problem]))
 }
