@@ -1,0 +1,380 @@
+//! A lab of network namespaces: two routers and a client on a WAN and on a LAN bridge, real keepalived and
+//! our Linux board in the routers' places. Everything a [`Lab`] made goes away when it is dropped.
+//!
+//! ```text
+//!   client 192.0.2.100 ── br-wan ──┬── wan  left   lan ──┬── br-lan ── host 10.9.0.100
+//!                                  └── wan  right  lan ──┘
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use policy::{Config, Interface, Name, VirtualRouter};
+use tempfile::TempDir;
+
+/// Virtual address on the WAN side.
+pub const WAN_VIRTUAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// Virtual address on the LAN side.
+pub const LAN_VIRTUAL: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+/// Virtual router id on the WAN side; the LAN side has the next one.
+pub const WAN_VRID: u8 = 51;
+
+/// Place of a router in the lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Own addresses end in .2.
+    Left,
+    /// Own addresses end in .3.
+    Right,
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Right => "right",
+        }
+    }
+
+    const fn host_number(self) -> u8 {
+        match self {
+            Self::Left => 2,
+            Self::Right => 3,
+        }
+    }
+
+    const fn mac(self, lan: bool) -> [u8; 6] {
+        [2, 0, 0, 0, lan as u8, self.host_number()]
+    }
+}
+
+/// The namespaces and cables of one test.
+#[derive(Debug)]
+pub struct Lab {
+    prefix: String,
+    directory: TempDir,
+}
+
+impl Lab {
+    /// Makes the namespaces, bridges and cables.
+    ///
+    /// # Panics
+    /// Without root or without iproute2: an interop test that cannot run must not pass.
+    #[must_use]
+    pub fn new() -> Self {
+        assert!(Uid::effective().is_root(), "network namespaces need root: run `sudo ./ravelin test`");
+        static LABS: AtomicU32 = AtomicU32::new(0);
+        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let lab = Self {
+            prefix: format!("rv{}-{number}", std::process::id()),
+            directory: TempDir::new().expect("a temporary directory"),
+        };
+        for name in ["switch", "left", "right", "client", "host"] {
+            ip(&["netns", "add", &lab.ns(name)]);
+            ip(&["-n", &lab.ns(name), "link", "set", "lo", "up"]);
+        }
+        for bridge in ["br-wan", "br-lan"] {
+            ip(&["-n", &lab.ns("switch"), "link", "add", bridge, "type", "bridge"]);
+            ip(&["-n", &lab.ns("switch"), "link", "set", bridge, "up"]);
+        }
+        for side in [Side::Left, Side::Right] {
+            lab.cable(side.name(), "wan", "br-wan", Some(side.mac(false)));
+            lab.cable(side.name(), "lan", "br-lan", Some(side.mac(true)));
+        }
+        lab.cable("client", "eth0", "br-wan", None);
+        lab.cable("host", "eth0", "br-lan", None);
+        ip(&["-n", &lab.ns("client"), "addr", "add", "192.0.2.100/24", "dev", "eth0"]);
+        ip(&["-n", &lab.ns("host"), "addr", "add", "10.9.0.100/24", "dev", "eth0"]);
+        lab
+    }
+
+    /// Full name of a namespace of this lab.
+    #[must_use]
+    pub fn ns(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    fn cable(&self, namespace: &str, interface: &str, bridge: &str, mac: Option<[u8; 6]>) {
+        let inside = self.ns(namespace);
+        let switch = self.ns("switch");
+        let peer = format!("{namespace}-{interface}");
+        ip(&["-n", &inside, "link", "add", interface, "type", "veth", "peer", "name", &peer]);
+        ip(&["-n", &inside, "link", "set", &peer, "netns", &switch]);
+        if let Some(mac) = mac {
+            ip(&["-n", &inside, "link", "set", interface, "address", &mac_text(mac)]);
+        }
+        // IPv6 chatter of the kernel is not part of these tests.
+        let sysctl = format!("net.ipv6.conf.{interface}.disable_ipv6=1");
+        run(Command::new("ip").args(["netns", "exec", &inside, "sysctl", "-qw", &sysctl]));
+        ip(&["-n", &switch, "link", "set", &peer, "master", bridge, "up"]);
+        ip(&["-n", &inside, "link", "set", interface, "up"]);
+    }
+
+    /// Takes the carrier of a router's cable away or gives it back.
+    pub fn carrier(&self, side: Side, interface: &str, up: bool) {
+        let peer = format!("{}-{interface}", side.name());
+        ip(&["-n", &self.ns("switch"), "link", "set", &peer, if up { "up" } else { "down" }]);
+    }
+
+    /// Takes an address from a router's kernel, as a power loss would.
+    pub fn forget(&self, side: Side, interface: &str, address: Ipv4Addr) {
+        let namespace = self.ns(side.name());
+        let address = format!("{address}/24");
+        let _ = Command::new("ip")
+            .args(["-n", &namespace, "addr", "del", &address, "dev", interface])
+            .stderr(Stdio::null())
+            .status();
+    }
+
+    /// Starts our appliance on the Linux board in a router's place. `program` is the test crate's own `appliance`.
+    #[must_use]
+    pub fn appliance(&self, program: &str, side: Side, priority: u8, centiseconds: u16) -> Router {
+        let blob = self.path(&format!("{}.blob", side.name()));
+        let mut buffer = [0; 4096];
+        let bytes = policy::encode(&config(side, priority, centiseconds), &mut buffer);
+        fs::write(&blob, bytes.expect("a valid configuration")).expect("a writable directory");
+        let blob = blob.to_str().expect("a UTF-8 path");
+        self.start(side, &[program, blob, "wan=wan", "lan=lan"])
+    }
+
+    /// Starts Debian's keepalived in VRRPv3 in a router's place, both sides in one sync group.
+    #[must_use]
+    pub fn keepalived(&self, side: Side, priority: u8, centiseconds: u16) -> Router {
+        // keepalived keeps its addresses as real ones of the kernel.
+        let number = side.host_number();
+        for (address, interface) in [(format!("192.0.2.{number}/24"), "wan"), (format!("10.9.0.{number}/24"), "lan")] {
+            let namespace = self.ns(side.name());
+            let _ = Command::new("ip")
+                .args(["-n", &namespace, "addr", "add", &address, "dev", interface])
+                .stderr(Stdio::null())
+                .status();
+        }
+        let conf = self.path(&format!("keepalived-{}.conf", side.name()));
+        fs::write(&conf, keepalived_conf(priority, centiseconds)).expect("a writable directory");
+        let pid = |kind: &str| self.path(&format!("{kind}-{}.pid", side.name())).display().to_string();
+        self.start(
+            side,
+            &[
+                "keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
+                "--use-file", &conf.display().to_string(), "--pid", &pid("parent"), "--vrrp_pid", &pid("vrrp"),
+            ],
+        )
+    }
+
+    fn start(&self, side: Side, command: &[&str]) -> Router {
+        let log = self.path(&format!("{}.log", side.name()));
+        let out = File::options().create(true).append(true).open(&log).expect("a writable directory");
+        let namespace = self.ns(side.name());
+        let child = Command::new("ip")
+            .args(["netns", "exec", &namespace])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().expect("a file handle"))
+            .stderr(out)
+            .spawn()
+            .expect("ip netns exec starts");
+        Router { child, namespace, log }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// MAC address that answers ARP for `address` when asked from `namespace`; `None` if nobody answers.
+    #[must_use]
+    pub fn resolve(&self, namespace: &str, address: Ipv4Addr) -> Option<String> {
+        let namespace = self.ns(namespace);
+        let address = address.to_string();
+        run(Command::new("ip").args(["-n", &namespace, "neigh", "flush", "dev", "eth0"]).stderr(Stdio::null()));
+        let ping = ["netns", "exec", &namespace, "ping", "-q", "-c1", "-W1", &address];
+        let _ = Command::new("ip").args(ping).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let out = Command::new("ip")
+            .args(["-n", &namespace, "neigh", "show", &address])
+            .output()
+            .expect("ip neigh runs");
+        let text = String::from_utf8_lossy(&out.stdout);
+        text.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).map(str::to_owned)
+    }
+
+    /// Whether one echo request from `namespace` to `address` is answered within a second.
+    #[must_use]
+    pub fn ping(&self, namespace: &str, address: Ipv4Addr) -> bool {
+        let namespace = self.ns(namespace);
+        let ping = ["netns", "exec", &namespace, "ping", "-q", "-c1", "-W1", &address.to_string()];
+        Command::new("ip").args(ping).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    }
+}
+
+impl Default for Lab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in ["client", "host", "left", "right", "switch"] {
+            let _ = Command::new("ip").args(["netns", "del", &self.ns(name)]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+/// A running router; killed with its children when dropped.
+#[derive(Debug)]
+pub struct Router {
+    child: Child,
+    namespace: String,
+    log: PathBuf,
+}
+
+impl Router {
+    /// Asks for an orderly end (SIGTERM) and waits for it.
+    pub fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+
+    /// Power loss: the namespace's processes die at once and say nothing more.
+    pub fn power_off(mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+
+    /// Everything the router has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Every process in the router's namespace gets the signal, so that keepalived's child dies as well.
+    fn signal(&self, signal: Signal) {
+        let out = Command::new("ip").args(["netns", "pids", &self.namespace]).output();
+        let Ok(out) = out else { return };
+        for pid in String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// After 20 seconds, with `what` and the routers' logs.
+pub fn wait_until(what: &str, routers: &[&Router], mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > Duration::from_secs(20) {
+            let logs: Vec<String> =
+                routers.iter().map(|router| format!("--- {}\n{}", router.namespace, router.log())).collect();
+            panic!("never happened: {what}\n{}", logs.join("\n"));
+        }
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// The MAC address that RFC 9568 §7.3 gives a virtual router, as `ip neigh` writes it.
+#[must_use]
+pub fn virtual_mac(vrid: u8) -> String {
+    mac_text([0, 0, 0x5e, 0, 1, vrid])
+}
+
+/// MAC address of a router's own interface, as `ip neigh` writes it.
+#[must_use]
+pub fn own_mac(side: Side, lan: bool) -> String {
+    mac_text(side.mac(lan))
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
+    let interface = |name: &str, port: u8, network: [u8; 3], address: Ipv4Addr| Interface {
+        name: Name::try_from(name).expect("a short name"),
+        port,
+        vlan: None,
+        mac: side.mac(port == 1),
+        address: Ipv4Addr::new(network[0], network[1], network[2], side.host_number()),
+        prefix: 24,
+        router: Some(VirtualRouter {
+            vrid: WAN_VRID + port,
+            priority,
+            advertisement_interval: centiseconds,
+            preempt: true,
+            addresses: [address].into_iter().collect(),
+        }),
+        track: Default::default(),
+        track_weight: 0,
+    };
+    Config {
+        name: Name::try_from(side.name()).expect("a short name"),
+        interfaces: [
+            interface("wan", 0, [192, 0, 2], WAN_VIRTUAL),
+            interface("lan", 1, [10, 9, 0], LAN_VIRTUAL),
+        ]
+        .into_iter()
+        .collect(),
+        default_route: None,
+        rules: Default::default(),
+        services: Default::default(),
+    }
+}
+
+fn keepalived_conf(priority: u8, centiseconds: u16) -> String {
+    let instance = |name: &str, vrid: u8, address: Ipv4Addr| {
+        format!(
+            "vrrp_instance {name} {{
+    state BACKUP
+    interface {name}
+    virtual_router_id {vrid}
+    priority {priority}
+    advert_int {}
+    virtual_ipaddress {{
+        {address}/24
+    }}
+}}
+",
+            f64::from(centiseconds) / 100.0
+        )
+    };
+    format!(
+        "global_defs {{
+    vrrp_version 3
+    vrrp_garp_master_refresh 0
+}}
+vrrp_sync_group both {{
+    group {{
+        wan
+        lan
+    }}
+}}
+{}{}",
+        instance("wan", WAN_VRID, WAN_VIRTUAL),
+        instance("lan", WAN_VRID + 1, LAN_VIRTUAL)
+    )
+}
+
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
+}
+
+fn run(command: &mut Command) {
+    let status: io::Result<_> = command.status();
+    assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "{command:?}: {status:?}");
+}
+
