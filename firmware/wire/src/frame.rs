@@ -22,13 +22,17 @@ impl<'a> Frame<'a> {
     /// The frame's bytes, from destination MAC to the end of the payload.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.start..self.start + self.len).unwrap_or_default()
+        self.buffer
+            .get(self.start..self.start + self.len)
+            .unwrap_or_default()
     }
 
     /// The frame's bytes, to change in place.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        self.buffer.get_mut(self.start..self.start + self.len).unwrap_or_default()
+        self.buffer
+            .get_mut(self.start..self.start + self.len)
+            .unwrap_or_default()
     }
 
     /// Moves the beginning by `n` bytes towards the front; `false` (and no change) without that headroom.

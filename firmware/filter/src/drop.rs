@@ -1,0 +1,123 @@
+//! Why a frame was dropped: every drop has a name and a counter.
+
+use core::fmt;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Why a frame was dropped, in the order of the checks.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+        #[repr(u8)]
+        pub enum Drop { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Drop {
+            /// Every reason, in the order of [`Drop::index`].
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// Short words for logs and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The appliance has no valid configuration.
+    Closed = "closed: no configuration",
+    /// Too short for an Ethernet header, or from a multicast source address.
+    Ethernet = "bad ethernet header",
+    /// No leg has this port and VLAN tag.
+    UnknownVlan = "unknown vlan",
+    /// Addressed to another station.
+    OtherStation = "for another station",
+    /// Neither IPv4 nor ARP.
+    EtherType = "unsupported ethertype",
+    /// An ARP packet that is malformed, or whose sender is not in the leg's subnet.
+    Arp = "bad arp",
+    /// Somebody else claims an address of ours by ARP.
+    AddressConflict = "address conflict",
+    /// Lengths or version of the IPv4 header are wrong.
+    Ipv4Header = "bad ipv4 header",
+    /// The IPv4 header checksum is wrong.
+    Ipv4Checksum = "bad ipv4 checksum",
+    /// IPv4 options, source routes among them (RFC 7126 §4).
+    Ipv4Options = "ipv4 options",
+    /// A fragment.
+    Fragment = "fragment",
+    /// The transport header is cut short or contradicts itself.
+    Transport = "bad transport header",
+    /// A combination of TCP flags that no TCP sends.
+    TcpFlags = "invalid tcp flags",
+    /// A source or destination address that must not be on this wire (RFC 1812 §5.3.7).
+    Martian = "martian address",
+    /// The source address does not belong on the leg it came in from (RFC 3704 §2.2).
+    ReversePath = "reverse path",
+    /// Source and destination are the same.
+    Land = "land attack",
+    /// Arrived at a Backup, or at a MAC address that is not a virtual router's.
+    NotActive = "not active",
+    /// Addressed to the appliance, which has no use for it.
+    NotForUs = "no such service on the appliance",
+    /// The TTL ran out.
+    Ttl = "ttl expired",
+    /// No leg leads to the destination.
+    NoRoute = "no route",
+    /// An ICMP message that is not let through.
+    IcmpType = "unsupported icmp type",
+    /// An ICMP error or echo reply that belongs to no known flow.
+    IcmpUnrelated = "unrelated icmp",
+    /// A TCP segment of no known flow that does not open one.
+    NoFlow = "tcp without flow",
+    /// No server of the service is healthy.
+    NoHealthyServer = "no healthy server",
+    /// No rule accepts it.
+    NoRule = "default deny",
+    /// A rule drops it.
+    Rule = "rule",
+    /// Another flow has the same addresses and ports.
+    FlowClash = "flow clash",
+    /// No room for another flow.
+    FlowTableFull = "flow table full",
+    /// The next hop did not answer ARP.
+    NeighbourSilent = "neighbour silent",
+    /// Waiting for ARP, and one packet is held already.
+    NeighbourBusy = "waiting for arp",
+    /// No room for another neighbour.
+    NeighbourTableFull = "neighbour table full",
+    /// The board left no room for a VLAN tag in front of the frame.
+    Headroom = "no headroom for vlan tag",
+    /// A VRRP advertisement that is malformed, or not for a virtual router of the leg.
+    Vrrp = "bad vrrp",
+}
+
+impl Drop {
+    /// Place of this reason's counter.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for Drop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_own_counter_and_words() {
+        for (index, reason) in Drop::ALL.iter().enumerate() {
+            assert_eq!(reason.index(), index);
+            let same = Drop::ALL
+                .iter()
+                .filter(|other| other.name() == reason.name());
+            assert_eq!(same.count(), 1, "{reason}");
+        }
+    }
+}
