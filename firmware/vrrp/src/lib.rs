@@ -11,11 +11,13 @@ use policy::MAX_INTERFACES;
 use time::Duration;
 
 mod group;
+mod router;
 
 pub use group::Group;
 
 /// What the group is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Input {
     /// The appliance runs: leave Initialize.
     Start,
@@ -43,6 +45,7 @@ pub enum Input {
 
 /// A received advertisement, as far as the state machine is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Advert {
     /// Index of the interface that it came in from.
     pub leg: u8,
