@@ -1,2 +1,48 @@
-//! To be written.
-fn main() {}
+//! The command line: arguments in, text or JSON out. Decisions are made in the libraries below.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod check;
+mod failure;
+mod new;
+mod plan;
+mod run;
+mod site_file;
+mod source;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Arguments, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    failure::install_hooks();
+    let arguments = Arguments::parse();
+    match dispatch(&arguments) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let site = arguments.site.as_deref();
+    match &arguments.command {
+        Command::New(options) => new::new(options),
+        Command::Check(options) => check::check(site, options),
+        Command::Plan(options) => plan::plan(site, options),
+        Command::Run(options) => run::run(site, options),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Arguments::command(),
+                "ravelin",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
