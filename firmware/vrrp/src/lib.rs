@@ -5,6 +5,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 use core::net::Ipv4Addr;
 
 use policy::MAX_INTERFACES;
@@ -12,6 +15,8 @@ use time::Duration;
 
 mod group;
 mod router;
+#[cfg(test)]
+mod tests;
 
 pub use group::Group;
 
