@@ -147,6 +147,11 @@ fn subnets(file: &SiteFile, problems: &mut Vec<Problem>) {
     }
 }
 
+/// Whether addresses can be compared with this subnet; it is reported where it stands if not.
+fn is_sound(subnet: Ipv4Net) -> bool {
+    (SHORTEST_PREFIX..=LONGEST_PREFIX).contains(&subnet.prefix_len()) && unusable(subnet).is_none()
+}
+
 fn unusable(subnet: Ipv4Net) -> Option<&'static str> {
     let first = subnet.network();
     match first.octets()[0] {
@@ -396,7 +401,13 @@ struct Claim {
 
 fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
     let mut claims: Vec<Claim> = Vec::new();
-    for (name, network) in &file.networks.entries {
+    let sound = || {
+        file.networks
+            .entries
+            .iter()
+            .filter(|(_, network)| is_sound(*network.subnet.get_ref()))
+    };
+    for (name, network) in sound() {
         let (name, subnet) = (name.get_ref(), &network.subnet);
         let own = &network.virtual_address;
         place_in(
@@ -418,11 +429,7 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
     }
     for (own, appliance) in &file.appliances.entries {
         let host = appliance.host.get_ref().0;
-        let too_small = file
-            .networks
-            .entries
-            .iter()
-            .find(|(_, network)| host >= last_host(*network.subnet.get_ref()));
+        let too_small = sound().find(|(_, network)| host >= last_host(*network.subnet.get_ref()));
         if let Some((name, network)) = too_small {
             let last = last_host(*network.subnet.get_ref()).saturating_sub(1);
             problems.push(
@@ -442,7 +449,7 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
             );
             continue;
         }
-        for (name, network) in &file.networks.entries {
+        for (name, network) in sound() {
             let address = derive::host_address(*network.subnet.get_ref(), host);
             let at = At::new(appliance.host.span(), address);
             claim(
@@ -454,7 +461,8 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
         }
     }
     for (name, server) in &file.servers.entries {
-        if let Some(network) = file.networks.get(server.network.get_ref()) {
+        let network = file.networks.get(server.network.get_ref());
+        if let Some(network) = network.filter(|network| is_sound(*network.subnet.get_ref())) {
             place_in(
                 &network.subnet,
                 &server.address,
@@ -484,16 +492,12 @@ fn place_in(subnet: &At<Ipv4Net>, address: &At<Ipv4Addr>, what: &str, problems: 
             format!("{} to {}", net.network(), net.broadcast()),
         )
     };
-    let host = derive::host_address(net, 1);
     if !net.contains(&ip) {
         let text = format!("{what} is outside its subnet");
         problems.push(
             problem("site::address_outside_subnet", text)
                 .at(address.span(), "not in this range")
-                .help(format!(
-                    "use a free address of {}, such as {host} if nothing has it",
-                    net.trunc()
-                )),
+                .help(format!("use a free address of {}", net.trunc())),
         );
     } else if ip == net.network() || ip == net.broadcast() {
         let text = format!("{what} is not the address of a host");

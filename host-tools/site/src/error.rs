@@ -70,13 +70,8 @@ impl Problem {
     /// Adds "did you mean …" if one of the `known` names is close to `word`, else lists them.
     pub(crate) fn suggest<'a>(self, word: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let known: Vec<&str> = known.collect();
-        let nearest = known
-            .iter()
-            .map(|name| (strsim::damerau_levenshtein(word, name), name))
-            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-            .min_by_key(|(distance, _)| *distance);
-        match nearest {
-            Some((_, name)) => self.help(format!("did you mean `{name}`?")),
+        match nearest(word, &known) {
+            Some(name) => self.help(format!("did you mean `{name}`?")),
             None if known.is_empty() => self,
             None => {
                 let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -93,6 +88,16 @@ impl Problem {
     fn place(&self) -> usize {
         self.labels.last().map_or(0, LabeledSpan::offset)
     }
+}
+
+/// The name that `word` was probably meant to be.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(word, name), *name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
 }
 
 impl fmt::Display for Problem {

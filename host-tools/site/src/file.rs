@@ -96,9 +96,9 @@ pub(crate) struct Flow {
 /// Reads all that can be read and reports the rest.
 pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     let (document, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        // What follows from a broken document would only confuse.
-        problems.extend(errors.iter().map(syntax));
+    if let Some(first) = errors.first() {
+        // Later ones, and all that follows from a broken document, would only confuse.
+        problems.push(syntax(first));
         return SiteFile::default();
     }
     let keys = ["site", "vrrp", "networks", "appliances", "servers", "flows"];
@@ -128,7 +128,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
 }
 
 fn syntax(error: &toml::de::Error) -> Problem {
-    let problem = Problem::new("site::syntax", format!("not TOML: {}", error.message()));
+    let problem = Problem::new("site::syntax", format!("not TOML: {}", error.message())).help("each line is key = value, a [heading] that appears once, or a # comment; texts stand in double quotes");
     match error.span() {
         Some(place) => problem.at(place, "here"),
         None => problem,

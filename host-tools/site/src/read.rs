@@ -9,7 +9,7 @@ use toml::{
 };
 
 use crate::{
-    error::Problem,
+    error::{Problem, nearest},
     plan::{Port, Role, Transport},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Table<'a> {
     /// Place of its name.
     pub(crate) place: Range<usize>,
     entries: &'a DeTable<'a>,
+    /// Keys that unknown ones were probably meant to be: their absence is no news.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Table<'a> {
@@ -38,10 +40,12 @@ impl<'a> Table<'a> {
         problems: &mut Vec<Problem>,
     ) -> Self {
         let title = title.into();
+        let mut misspelt = Vec::new();
         for key in entries
             .keys()
             .filter(|key| !keys.contains(&key.get_ref().as_ref()))
         {
+            misspelt.extend(nearest(key.get_ref(), keys));
             problems.push(
                 Problem::new(
                     "site::unknown_key",
@@ -55,6 +59,7 @@ impl<'a> Table<'a> {
             title,
             place,
             entries,
+            misspelt,
         }
     }
 
@@ -64,7 +69,7 @@ impl<'a> Table<'a> {
         key: &'static str,
         problems: &mut Vec<Problem>,
     ) -> Option<At<T>> {
-        if !self.entries.contains_key(key) {
+        if !self.entries.contains_key(key) && !self.misspelt.contains(&key) {
             problems.push(self.missing(key, T::WANTED));
         }
         self.optional(key, problems)?
@@ -120,6 +125,7 @@ impl<'a> Table<'a> {
             title,
             place,
             entries,
+            ..
         } = self.section(key, problems)?;
         Some(Table::new(title, place, entries, keys, problems))
     }
@@ -131,7 +137,12 @@ impl<'a> Table<'a> {
         problems: &mut Vec<Problem>,
     ) -> Option<Table<'a>> {
         let Some((name, value)) = self.entries.get_key_value(key) else {
-            problems.push(self.missing(key, "a table"));
+            if !self.misspelt.contains(&key) {
+                problems.push(self.missing(
+                    key,
+                    "compare with the reference site, or start from `ravelin new NAME`",
+                ));
+            }
             return None;
         };
         let Some(entries) = value.get_ref().as_table() else {
@@ -142,6 +153,7 @@ impl<'a> Table<'a> {
             title: format!("[{key}]"),
             place: name.span(),
             entries,
+            misspelt: Vec::new(),
         })
     }
 
@@ -339,7 +351,8 @@ impl Value for Label {
 pub(crate) struct Domain(pub(crate) String);
 
 impl Value for Domain {
-    const WANTED: &'static str = "a full DNS name in lower case, such as \"www.example.com\"";
+    const WANTED: &'static str =
+        "a full DNS name in lower case and nothing around it, such as \"www.example.com\"";
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
         let name = text(value)?;
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
