@@ -2,9 +2,22 @@
 
 #![forbid(unsafe_code)]
 
-pub mod error;
-pub mod places;
+mod cache;
+mod cpio;
+mod disk;
+mod error;
+mod images;
+mod mirror;
+mod modules;
+mod places;
+mod programs;
+mod roots;
+mod sandbox;
 pub mod spec;
+mod trees;
 
+pub use disk::Sizes;
 pub use error::BuildError;
+pub use images::{Options, Progress, ServerImage, Step, images};
 pub use places::Places;
+pub use render::server::HostFile;

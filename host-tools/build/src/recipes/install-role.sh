@@ -1,0 +1,35 @@
+# Runs with the role's root as its root directory.
+# $1: working directory; $2: directory of downloaded packages; lists in PACKAGES, SERVICES, MASKED, REMOVE
+work=$1 downloads=$2
+
+printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+chmod 755 /usr/sbin/policy-rc.d
+if [ -n "$PACKAGES" ]; then
+    mkdir -p "$downloads/partial" /var/cache/apt/archives
+    mount --bind "$downloads" /var/cache/apt/archives
+    apt-get install --yes --quiet --no-install-recommends \
+        -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io $PACKAGES
+    # Keeps what this index still offers.
+    apt-get autoclean --quiet
+    umount /var/cache/apt/archives
+fi
+rm /usr/sbin/policy-rc.d
+
+rm -f /etc/resolv.conf /etc/hosts
+cp -a "$work/files/." /
+systemd-sysusers
+[ -z "$SERVICES" ] || systemctl enable $SERVICES
+[ -z "$MASKED" ] || systemctl mask $MASKED
+
+# Nothing that a host must have of its own, nothing that changes from build to build.
+for pattern in $REMOVE; do rm -rf $pattern; done
+rm -rf /etc/machine-id /etc/hostname /var/lib/dbus/machine-id /var/lib/systemd/random-seed
+rm -rf /etc/apt/apt.conf.d/99mmdebstrap /var/lib/apt/lists/* /var/cache/* /var/backups/* /var/tmp/*
+rm -rf /etc/*- /var/lib/dpkg/*-old
+find /root -mindepth 1 -delete
+find /var/log -type f -delete
+mkdir -p /etc/systemd /var/lib/private /var/cache/private
+chmod 700 /var/lib/private /var/cache/private
+touch /etc/machine-id /etc/hostname
+find / -xdev \( -path /cache -o -path /proc -o -path /dev -o -path /run -o -path /tmp \) -prune -o \
+    -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +

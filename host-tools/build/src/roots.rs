@@ -1,0 +1,227 @@
+//! What all servers of a role share: the root and what boots it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use site::plan::Role;
+
+use crate::cache::{Cache, Key};
+use crate::cpio::Cpio;
+use crate::error::BuildError;
+use crate::modules;
+use crate::spec::{self, BaseSpec, RoleSpec};
+use crate::trees::Tree;
+
+/// The root of a role: the base, the role's packages, files and programs; as a tree and as partitions.
+#[derive(Debug)]
+pub struct Root {
+    role: Role,
+    id: String,
+    spec: RoleSpec,
+    services: Vec<String>,
+    masked: Vec<String>,
+    files: [PathBuf; 2],
+    programs: Vec<PathBuf>,
+}
+
+impl Root {
+    /// Reads what determines the root of a role. `programs` are the binaries of [`RoleSpec::programs`].
+    pub fn new(
+        source: &Path,
+        role: Role,
+        base_spec: &BaseSpec,
+        spec: RoleSpec,
+        programs: Vec<PathBuf>,
+        base: &Tree,
+        tools: &Tree,
+    ) -> Result<Self, BuildError> {
+        let files = [source.join("image/base/files"), spec::role_dir(source, role).join("files")];
+        let services = [base_spec.services.as_slice(), &spec.services].concat();
+        let masked = [base_spec.masked.as_slice(), &spec.masked].concat();
+        let mut key = Key::new("root").with_all(&[STAGE, INSTALL, PACK, base.id(), tools.id()]);
+        key = key.with_all(&spec.packages).with_all(&spec.remove).with_all(&services).with_all(&masked);
+        key = key.with(spec.var_mib.to_le_bytes());
+        for dir in &files {
+            key = key.with_dir(dir)?;
+        }
+        for path in &programs {
+            let program = fs::read(path).map_err(|error| BuildError::io("read", path, error))?;
+            key = key.with(program);
+        }
+        Ok(Self { role, id: key.id(), spec, services, masked, files, programs })
+    }
+
+    /// Whose root it is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Hash of all that determines it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is in the cache.
+    pub fn exists(&self, cache: &Cache) -> bool {
+        self.dir(cache).exists()
+    }
+
+    /// The directory with `root/`, `root.erofs`, `root.verity`, `root.hash` and `var.ext4`.
+    pub fn dir(&self, cache: &Cache) -> PathBuf {
+        cache.entry("roots", &self.id)
+    }
+
+    /// Makes it.
+    pub fn build(&self, cache: &Cache, base: &Tree, tools: &Tree) -> Result<(), BuildError> {
+        let name = spec::role_name(self.role);
+        let step = format!("role {name}");
+        let scratch = cache.scratch(name)?;
+        let sandbox = cache.sandbox();
+        let work = scratch.path();
+        let epoch = base.epoch(cache)?;
+        let [base_files, role_files] = &self.files;
+        sandbox
+            .on_host(&step, STAGE)
+            .named("cp")
+            .args([&base.root(cache), work, base_files, role_files])
+            .args(&self.programs)
+            .run()?;
+        sandbox
+            .inside(&step, &work.join("root"), INSTALL)
+            .named("apt-get")
+            .args([sandbox.path(work), sandbox.path(&cache.downloads(name)?)])
+            .env("PACKAGES", self.spec.packages.join(" "))
+            .env("SERVICES", self.services.join(" "))
+            .env("MASKED", self.masked.join(" "))
+            .env("REMOVE", self.spec.remove.join(" "))
+            .env("SOURCE_DATE_EPOCH", &epoch)
+            .run()?;
+        sandbox
+            .inside(&step, &tools.root(cache), PACK)
+            .named("mkfs.erofs")
+            .arg(sandbox.path(work))
+            .args([uuid(&self.id, "root"), salt(&self.id), format!("{}M", self.spec.var_mib)])
+            .env("SOURCE_DATE_EPOCH", &epoch)
+            .run()?;
+        scratch.publish("roots", &self.id)?;
+        Ok(())
+    }
+}
+
+/// What boots any root: the kernel, and an initrd with our first program and the modules that it loads.
+#[derive(Debug)]
+pub struct Boot {
+    id: String,
+    init: Vec<u8>,
+    modules: Vec<String>,
+}
+
+impl Boot {
+    /// Reads what determines it.
+    pub fn new(init: &Path, spec: &BaseSpec, base: &Tree, tools: &Tree) -> Result<Self, BuildError> {
+        let init = fs::read(init).map_err(|error| BuildError::io("read", init, error))?;
+        let modules = spec.initrd_modules.clone();
+        let key = Key::new("boot").with_all(&[PACK_BOOT, base.id(), tools.id()]);
+        let id = key.with(&init).with_all(&modules).id();
+        Ok(Self { id, init, modules })
+    }
+
+    /// Hash of all that determines it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether it is in the cache.
+    pub fn exists(&self, cache: &Cache) -> bool {
+        self.dir(cache).exists()
+    }
+
+    /// The directory with `vmlinuz`, `initrd.cpio` and `os-release`.
+    pub fn dir(&self, cache: &Cache) -> PathBuf {
+        cache.entry("boot", &self.id)
+    }
+
+    /// Makes it.
+    pub fn build(&self, cache: &Cache, base: &Tree, tools: &Tree) -> Result<(), BuildError> {
+        let scratch = cache.scratch("boot")?;
+        let sandbox = cache.sandbox();
+        let work = scratch.path();
+        let root = base.root(cache);
+        let modules_dir = kernel_modules(&root)?;
+        let dep = root.join(&modules_dir).join("modules.dep");
+        let dep = fs::read_to_string(&dep).map_err(|error| BuildError::io("read", &dep, error))?;
+        let files = modules::load_order(&dep, &self.modules);
+        sandbox
+            .inside("boot", &tools.root(cache), PACK_BOOT)
+            .named("cp")
+            .args([sandbox.path(&root), sandbox.path(work)])
+            .args(files.iter().map(|file| modules_dir.join(file)))
+            .run()?;
+
+        let mut cpio = Cpio::default();
+        cpio.file("init", 0o755, &self.init);
+        let names: Vec<&str> = files.iter().filter_map(|file| unpacked_name(file)).collect();
+        cpio.file("modules/order", 0o644, (names.join("\n") + "\n").as_bytes());
+        for name in names {
+            let path = work.join("modules").join(name);
+            let module = fs::read(&path).map_err(|error| BuildError::io("read", &path, error))?;
+            cpio.file(&format!("modules/{name}"), 0o644, &module);
+        }
+        let path = work.join("initrd.cpio");
+        fs::write(&path, cpio.finish()).map_err(|error| BuildError::io("write", &path, error))?;
+        scratch.publish("boot", &self.id)?;
+        Ok(())
+    }
+}
+
+/// `usr/lib/modules/VERSION` of the one kernel in a tree.
+fn kernel_modules(root: &Path) -> Result<PathBuf, BuildError> {
+    let dir = Path::new("usr/lib/modules");
+    let path = root.join(dir);
+    let entries = fs::read_dir(&path).map_err(|error| BuildError::io("read", &path, error))?;
+    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    match names.as_slice() {
+        [one] => Ok(dir.join(one)),
+        _ => Err(BuildError::Unexpected {
+            step: "boot".to_owned(),
+            message: format!("one kernel in {} was expected, not {}", path.display(), names.len()),
+        }),
+    }
+}
+
+/// `kernel/fs/erofs/erofs.ko.xz` is unpacked as `erofs.ko`.
+fn unpacked_name(file: &str) -> Option<&str> {
+    let name = file.rsplit('/').next()?;
+    Some(name.trim_end_matches(".xz").trim_end_matches(".zst"))
+}
+
+/// A UUID for one part of what has this id: the same on every build.
+pub(crate) fn uuid(id: &str, part: &str) -> String {
+    let hash = Key::new("uuid").with(id).with(part).id();
+    // Version 8: "vendor specific" (RFC 9562 §5.8).
+    format!("{}-{}-8{}-a{}-{}", &hash[..8], &hash[8..12], &hash[13..16], &hash[17..20], &hash[20..32])
+}
+
+fn salt(id: &str) -> String {
+    Key::new("salt").with(id).id() + &Key::new("pepper").with(id).id()
+}
+
+const STAGE: &str = include_str!("recipes/stage-role.sh");
+const INSTALL: &str = include_str!("recipes/install-role.sh");
+const PACK: &str = include_str!("recipes/pack-role.sh");
+const PACK_BOOT: &str = include_str!("recipes/pack-boot.sh");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_are_well_formed_and_differ_by_part() {
+        let one = uuid("0123", "root");
+        assert_eq!(one.len(), 36);
+        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!((&one[14..15], &one[19..20]), ("8", "a"));
+        assert_ne!(one, uuid("0123", "var"));
+        assert_eq!(one, uuid("0123", "root"));
+    }
+}

@@ -1,0 +1,258 @@
+//! Runs helper programs where their mounts, their processes and their files do not touch the machine's own.
+//!
+//! Every helper has a mount namespace and a process namespace of its own, so nothing stays mounted and nothing stays
+//! running when it, or we, are killed. As root that is all; as another user the helper also gets a user
+//! namespace in which it is root over the user's range in `/etc/subuid`. The recipes are the same for both.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use crate::error::{BuildError, FULL_DISK};
+
+/// Where, inside a tree, the cache directory is mounted.
+pub const CACHE: &str = "/cache";
+
+/// How helpers become root over the files of a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Privilege {
+    /// We are root.
+    Root,
+    /// A user namespace with the ranges of `/etc/subuid` and `/etc/subgid`.
+    UserNamespace,
+}
+
+/// Starts helpers; all that they write lies under one directory, the cache.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    privilege: Privilege,
+    cache: PathBuf,
+}
+
+impl Sandbox {
+    /// A sandbox that may write under `cache`.
+    pub fn new(cache: &Path) -> Self {
+        let privilege = if nix::unistd::geteuid().is_root() {
+            Privilege::Root
+        } else {
+            Privilege::UserNamespace
+        };
+        Self { privilege, cache: cache.to_owned() }
+    }
+
+    /// How helpers become root.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// A script that sees the machine's own file system, as root over trees.
+    pub fn on_host(&self, step: &str, script: &'static str) -> Helper {
+        let mut command = self.unshare();
+        command.args(["--mount-proc", "sh", "-euc", script, "recipe"]);
+        self.helper(step, "sh", command)
+    }
+
+    /// A script whose root directory is `tree`, with the cache at [`CACHE`].
+    pub fn inside(&self, step: &str, tree: &Path, script: &'static str) -> Helper {
+        let mut command = self.unshare();
+        command.args(["sh", "-euc", ENTER, "enter"]).arg(tree).arg(&self.cache);
+        command.args(["sh", "-euc", script, "recipe"]);
+        self.helper(step, "sh", command)
+    }
+
+    /// mmdebstrap, which makes its own namespaces.
+    pub fn mmdebstrap(&self, step: &str) -> Helper {
+        let mut command = tied("mmdebstrap");
+        command.arg(match self.privilege {
+            Privilege::Root => "--mode=root",
+            Privilege::UserNamespace => "--mode=unshare",
+        });
+        self.helper(step, "mmdebstrap", command)
+    }
+
+    /// What a path under the cache is called inside a tree.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        match path.strip_prefix(&self.cache) {
+            Ok(rest) => Path::new(CACHE).join(rest),
+            Err(_) => path.to_owned(),
+        }
+    }
+
+    fn unshare(&self) -> Command {
+        let mut command = tied("unshare");
+        command.args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]);
+        if self.privilege == Privilege::UserNamespace {
+            command.args(["--user", "--map-auto", "--map-root-user"]);
+        }
+        command
+    }
+
+    fn helper(&self, step: &str, program: &str, mut command: Command) -> Helper {
+        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("TMPDIR", "/tmp").env("HOME", "/root").env("TZ", "UTC");
+        let name: String = step.chars().map(|c| if c == ' ' { '-' } else { c }).collect();
+        Helper {
+            step: step.to_owned(),
+            program: program.to_owned(),
+            log: self.cache.join("log").join(name + ".log"),
+            command,
+        }
+    }
+}
+
+/// A helper program that is about to run.
+#[derive(Debug)]
+pub struct Helper {
+    step: String,
+    program: String,
+    log: PathBuf,
+    command: Command,
+}
+
+impl Helper {
+    /// Adds one argument (`$1` and so on of a script).
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.command.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Sets a variable of the helper's environment.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Says which program the script is about, for error messages.
+    pub fn named(mut self, program: &str) -> Self {
+        self.program = program.to_owned();
+        self
+    }
+
+    /// Runs to the end. What the helper prints is appended to the step's log.
+    pub fn run(self) -> Result<(), BuildError> {
+        run(self.command, &self.step, &self.program, &self.log)
+    }
+}
+
+/// Runs a command with its output in a log file, whose last lines are in the error.
+pub(crate) fn run(
+    mut command: Command,
+    step: &str,
+    program: &str,
+    log: &Path,
+) -> Result<(), BuildError> {
+    if let Some(dir) = log.parent() {
+        fs::create_dir_all(dir).map_err(|error| BuildError::io("create", dir, error))?;
+    }
+    let open = || File::options().create(true).append(true).open(log);
+    let output = open().map_err(|error| BuildError::io("write", log, error))?;
+    let start = output.metadata().map_or(0, |meta| meta.len());
+    let errors = output.try_clone().map_err(|error| BuildError::io("write", log, error))?;
+    let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
+    let status = status.map_err(|cause| BuildError::Missing {
+        program: command.get_program().to_string_lossy().into_owned(),
+        cause,
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    let tail = tail(log, start);
+    let full = tail.contains("No space left on device");
+    let help = match (full, tail.contains("404  Not Found")) {
+        (true, _) => FULL_DISK.to_owned(),
+        (_, true) => "the mirror has newer packages than our lists: build again with --refresh".to_owned(),
+        _ => format!("all that it printed is in {}", log.display()),
+    };
+    Err(BuildError::Helper {
+        step: step.to_owned(),
+        program: program.to_owned(),
+        how: how(status),
+        tail,
+        help,
+    })
+}
+
+/// A command that dies with us.
+pub(crate) fn tied(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
+fn how(status: ExitStatus) -> String {
+    // A shell, and `unshare`, report the signal that killed their child as 128 + its number.
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, Some(code @ 129..=159)) => format!("was killed by signal {}", code - 128),
+        (None, code) => format!("exited with status {}", code.unwrap_or(-1)),
+    }
+}
+
+/// The last lines that were written to a log since `start`.
+fn tail(log: &Path, start: u64) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(log) {
+        let end = file.metadata().map_or(0, |meta| meta.len());
+        let _ = file.seek(SeekFrom::Start(start.max(end.saturating_sub(16 * 1024))));
+        let _ = file.read_to_end(&mut bytes);
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+const TAIL_LINES: usize = 12;
+
+/// Makes `$1` the root directory, with the cache `$2` in it, and runs the rest.
+///
+/// pivot_root instead of a plain chroot: tools that make namespaces of their own refuse to run in a chroot.
+const ENTER: &str = r#"
+tree=$1 cache=$2
+shift 2
+mount --rbind "$tree" "$tree"
+mount --bind "$cache" "$tree/cache"
+mount --rbind /dev "$tree/dev"
+mount -t proc proc "$tree/proc"
+mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp"
+mount -t tmpfs -o mode=755 tmpfs "$tree/run"
+cd "$tree"
+pivot_root . mnt
+cd /
+umount -l /mnt
+exec "$@"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_helper_says_what_it_last_printed() {
+        let dir = std::env::temp_dir().join(format!("ravelin-sandbox-{}", std::process::id()));
+        let log = dir.join("step.log");
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            run(command, "step", "sh", &log)
+        };
+        shell("echo fine").unwrap();
+        let failed = shell("echo one; echo two >&2; exit 3").unwrap_err().to_string();
+        assert_eq!(failed, "step: sh exited with status 3\n    one\n    two");
+        let killed = shell("kill -9 $$").unwrap_err().to_string();
+        assert_eq!(killed, "step: sh was killed by signal 9");
+        let full = shell("echo 'dd: No space left on device'; exit 1").unwrap_err();
+        let BuildError::Helper { help, .. } = full else { panic!("{full}") };
+        assert!(help.starts_with("the disk is full"), "{help}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+}

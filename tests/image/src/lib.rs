@@ -1,0 +1,61 @@
+//! What the tests of images share: the example site with certificates, and an emulated server.
+
+mod machine;
+
+use std::path::{Path, PathBuf};
+
+use build::{BuildError, HostFile, Options, Places, Progress, ServerImage};
+use rcgen::{CertificateParams, KeyPair};
+use render::server::{Identity, Material};
+use site::{Boards, Plan};
+
+pub use machine::{Machine, Outcome};
+
+/// The repository.
+pub fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The example site.
+pub fn example() -> Plan {
+    let path = source().join("examples/foobar/site.toml");
+    let text = std::fs::read_to_string(&path).expect("the example is in the repository");
+    let boards = Boards::new([("linux", 2), ("mps2-an500", 1), ("zynq7000", 2)]);
+    site::parse("site.toml", &text, &boards).expect("the example is valid")
+}
+
+/// Builds some servers of the example site with the user's own cache and `state` for the disks.
+pub fn build(
+    plan: &Plan,
+    state: &Path,
+    only: Option<&[&str]>,
+    progress: &(dyn Fn(Progress) + Sync),
+) -> Result<Vec<ServerImage>, BuildError> {
+    let mut places = Places::new(&source(), Path::new("site.toml"));
+    places.state = state.to_owned();
+    let only = only.map(|names| names.iter().map(|&name| name.to_owned()).collect());
+    let material = material(plan);
+    let host_files = |server: &site::plan::Server| -> Result<Vec<HostFile>, BuildError> {
+        render::server::files(plan, server, &material).map_err(|error| BuildError::Render {
+            server: server.name.clone(),
+            message: error.to_string(),
+        })
+    };
+    build::images(&places, plan, &host_files, &Options { only, ..Options::default() }, progress)
+}
+
+/// Certificates good enough for daemons to start with.
+fn material(plan: &Plan) -> Material {
+    let identity = || {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new([plan.domain.clone()]).expect("a DNS name");
+        let certificate = certificate.self_signed(&key).expect("a certificate");
+        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
+    };
+    Material {
+        ca: identity().certificate,
+        server: identity(),
+        site: Some(identity()),
+        database_password: Some("secret".to_owned()),
+    }
+}
