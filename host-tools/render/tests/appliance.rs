@@ -1,5 +1,7 @@
 //! Plans compiled to appliance configurations.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::foobar;

@@ -1,5 +1,7 @@
 //! Every file of every server of the reference site, and what the programs that read them say.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::io::Write as _;

@@ -1,0 +1,180 @@
+//! Pages and answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use crate::log;
+use crate::store::{Store, StoreError};
+
+struct App {
+    name: String,
+    site: String,
+    store: Store,
+}
+
+/// All that the app answers to.
+pub fn router(name: String, site: String, store: Store) -> Router {
+    let app = Arc::new(App { name, site, store });
+    Router::new()
+        .route("/", get(page))
+        .route("/counter", get(counter))
+        .route("/healthz", get(health))
+        .layer(from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
+}
+
+async fn page(State(app): State<Arc<App>>) -> Response {
+    let (status, sentence) = match app.store.count().await {
+        Ok(count) => (
+            StatusCode::OK,
+            format!("This page was asked for {count} times."),
+        ),
+        Err(error) => (
+            unavailable(&error),
+            "The counter is out of reach just now.".to_owned(),
+        ),
+    };
+    let (site, name) = (escape(&app.site), escape(&app.name));
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{site}</title>\n\
+         <h1>{site}</h1>\n<p>{sentence}</p>\n<p>Answered by {name}.</p>\n</html>\n"
+    );
+    (status, Html(html)).into_response()
+}
+
+async fn counter(State(app): State<Arc<App>>) -> Response {
+    match app.store.read().await {
+        Ok(count) => json_answer(
+            StatusCode::OK,
+            &json!({ "counter": count, "app": app.name }),
+        ),
+        Err(error) => json_answer(unavailable(&error), &json!({ "error": error.to_string() })),
+    }
+}
+
+async fn health(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    match app.store.ping().await {
+        Ok(()) => (StatusCode::OK, "ok\n"),
+        Err(error) => (unavailable(&error), "no database\n"),
+    }
+}
+
+/// Says who answered, and logs what was asked.
+async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let method = request.method().to_string();
+    let path = request.uri().path().to_owned();
+    let client = client(request.headers());
+    let mut response = next.run(request).await;
+    if let Ok(name) = HeaderValue::from_str(&app.name) {
+        response.headers_mut().insert("x-app", name);
+    }
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let status = response.status();
+    // Health checks come every second or two; only the bad ones are news.
+    if path != "/healthz" || !status.is_success() {
+        let fields: [(&str, Value); 5] = [
+            ("client", client.into()),
+            ("method", method.into()),
+            ("path", path.into()),
+            ("status", status.as_u16().into()),
+            ("seconds", began.elapsed().as_secs_f64().into()),
+        ];
+        log::line(
+            if status.is_server_error() {
+                "error"
+            } else {
+                "info"
+            },
+            &fields,
+        );
+    }
+    response
+}
+
+/// The user's address as the proxy in front of us says.
+fn client(headers: &HeaderMap) -> Option<String> {
+    Some(headers.get("x-forwarded-for")?.to_str().ok()?.to_owned())
+}
+
+fn unavailable(error: &StoreError) -> StatusCode {
+    log::line("warning", &[("message", error.to_string().into())]);
+    StatusCode::SERVICE_UNAVAILABLE
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{body}\n"),
+    )
+        .into_response()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::config::Database;
+
+    /// A port of the loopback that nobody listens on: refused at once.
+    fn without_database() -> Router {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let settings = Database {
+            address: closed,
+            name: "app".into(),
+            user: "app".into(),
+            password: "secret".into(),
+        };
+        router("app1".into(), "<foobar>".into(), Store::new(&settings))
+    }
+
+    async fn ask(path: &str) -> (StatusCode, HeaderMap, String) {
+        let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        let response = without_database().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        (status, headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn without_a_database_every_answer_says_so() {
+        for path in ["/", "/counter", "/healthz"] {
+            let (status, headers, _) = ask(path).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+            assert_eq!(headers["x-app"], "app1", "{path}");
+            assert_eq!(headers["cache-control"], "no-store", "{path}");
+        }
+        assert_eq!(ask("/nothing").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn the_page_names_the_site_and_who_answered() {
+        let (_, headers, body) = ask("/").await;
+        assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+        assert!(body.contains("<h1>&lt;foobar&gt;</h1>"), "{body}");
+        assert!(body.contains("Answered by app1."), "{body}");
+    }
+}
