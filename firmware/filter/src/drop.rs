@@ -42,6 +42,8 @@ reasons! {
     Ipv4Header = "bad ipv4 header",
     /// The IPv4 header checksum is wrong.
     Ipv4Checksum = "bad ipv4 checksum",
+    /// Longer than the 1500 bytes that every leg carries.
+    TooLong = "longer than 1500 bytes",
     /// IPv4 options, source routes among them (RFC 7126 §4).
     Ipv4Options = "ipv4 options",
     /// A fragment.

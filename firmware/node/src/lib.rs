@@ -3,11 +3,26 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-pub mod superloop;
-
 use policy::Config;
-use time::Instant;
+use time::{Duration, Instant};
 use wire::Frame;
+
+mod appliance;
+mod counters;
+mod emit;
+mod event;
+mod leg;
+mod neighbour;
+pub mod superloop;
+mod tracker;
+
+pub use counters::Counters;
+pub use event::Event;
+pub use filter::Drop;
+pub use vrrp::State;
+
+use appliance::Appliance;
+use event::Events;
 
 /// Where the node's frames go: a board's ports, or a test's list.
 pub trait Transmit {
@@ -17,59 +32,127 @@ pub trait Transmit {
 }
 
 /// One appliance with room for `FLOWS` flows (a power of two, chosen by the board).
+#[derive(Debug)]
 pub struct Node<const FLOWS: usize> {
-    config: Option<Config>,
+    appliance: Option<Appliance<FLOWS>>,
+    log: Log,
+    reported: Counters,
+    next_report: Instant,
 }
 
-/// What the board should log. Fixed size, `defmt::Format` with the feature `defmt`, `Display` on every target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Event {}
-
-impl core::fmt::Display for Event {
-    fn fmt(&self, _: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match *self {}
-    }
+/// What every part of the node may write to.
+#[derive(Debug)]
+struct Log {
+    counters: Counters,
+    events: Events,
 }
+
+/// How often drop counters that changed become events.
+const REPORT: Duration = Duration::from_secs(10);
 
 impl<const FLOWS: usize> Node<FLOWS> {
     /// A node that runs `config`; without one it is closed: it forwards nothing and answers nothing.
     /// `seed` keys the flow hash and picks initial sequence numbers and identifiers.
     #[must_use]
     pub fn new(config: Option<Config>, seed: u64, now: Instant) -> Self {
-        let _ = (seed, now);
-        Self { config }
+        let mut events = Events::default();
+        if config.is_none() {
+            events.push(Event::Closed);
+        }
+        Self {
+            appliance: config.map(|config| Appliance::new(&config, seed, now)),
+            log: Log {
+                counters: Counters::new(),
+                events,
+            },
+            reported: Counters::new(),
+            next_report: now + REPORT,
+        }
     }
 
     /// Takes one received frame; it may be rewritten in place and sent on.
     pub fn ingress(&mut self, now: Instant, port: u8, frame: Frame<'_>, out: &mut impl Transmit) {
-        let _ = (now, port, frame, out);
+        self.log.counters.received += 1;
+        let result = match &mut self.appliance {
+            Some(appliance) => appliance.ingress(now, port, frame, &mut self.log, out),
+            None => Err(Drop::Closed),
+        };
+        if let Err(reason) = result {
+            self.log.counters.drop(reason);
+        }
     }
 
     /// Runs every timer that is due. Calling early is harmless.
     pub fn poll(&mut self, now: Instant, out: &mut impl Transmit) {
-        let _ = (now, out);
+        if let Some(appliance) = &mut self.appliance {
+            appliance.poll(now, &mut self.log, out);
+        }
+        if now >= self.next_report {
+            self.next_report = now + REPORT;
+            self.report();
+        }
     }
 
     /// Tells the node that a port gained or lost its carrier. Ports start up.
     pub fn link(&mut self, now: Instant, port: u8, up: bool, out: &mut impl Transmit) {
-        let _ = (now, port, up, out);
+        self.log.events.push(Event::Link { port, up });
+        if let Some(appliance) = &mut self.appliance {
+            appliance.link(now, port, up, &mut self.log, out);
+        }
     }
 
     /// Orderly end: advertises priority 0, so that the peer takes over at once (RFC 9568 §6.4.3).
     pub fn stop(&mut self, now: Instant, out: &mut impl Transmit) {
-        let _ = (now, out);
+        if let Some(appliance) = &mut self.appliance {
+            appliance.stop(now, &mut self.log, out);
+        }
     }
 
     /// When `poll` has work next.
     #[must_use]
     pub fn deadline(&self) -> Instant {
-        Instant::ZERO
+        match &self.appliance {
+            Some(appliance) => appliance.deadline().min(self.next_report),
+            None => self.next_report,
+        }
     }
 
     /// The oldest event not yet taken. When the queue is full the oldest are lost and counted.
     pub fn next_event(&mut self) -> Option<Event> {
-        let _ = &self.config;
-        None
+        self.log.events.pop()
+    }
+
+    /// What happened to frames since boot.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.log.counters
+    }
+
+    /// How many first packets each rule decided, in the order of the configuration.
+    #[must_use]
+    pub fn rule_hits(&self) -> &[u32] {
+        self.appliance.as_ref().map_or(&[], Appliance::rule_hits)
+    }
+
+    /// How many flows are known.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.appliance.as_ref().map_or(0, Appliance::flows)
+    }
+
+    /// State of all virtual routers; `None` for a closed node.
+    #[must_use]
+    pub fn state(&self) -> Option<State> {
+        self.appliance.as_ref().map(Appliance::state)
+    }
+
+    fn report(&mut self) {
+        for (reason, total) in self.log.counters.drops() {
+            let count = total.wrapping_sub(self.reported.dropped(reason));
+            if count > 0 {
+                self.log.events.push(Event::Dropped { reason, count });
+            }
+        }
+        self.reported = self.log.counters.clone();
     }
 }

@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
-use hal::Port;
+use hal::{Board, Port};
 use time::Instant;
 use wire::{Frame, frame::HEADROOM};
 
-use crate::{Node, Transmit};
+use crate::{Event, Node, Transmit};
 
 /// Most ports of a board.
 pub const MAX_PORTS: usize = 4;
@@ -19,6 +19,26 @@ const BATCH: usize = 32;
 
 /// Time between two looks at the PHYs.
 const LINK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Runs `node` on a board without an operating system, for ever. `log` gets every event.
+pub fn run<const FLOWS: usize, B: Board, P: Port>(
+    board: &mut B,
+    ports: &mut [P],
+    node: &mut Node<FLOWS>,
+    mut log: impl FnMut(Event),
+) -> ! {
+    let mut turns = Superloop::new(ports);
+    loop {
+        board.feed_watchdog();
+        let busy = turns.turn(node, board.now());
+        while let Some(event) = node.next_event() {
+            log(event);
+        }
+        if !busy && turns.arm() {
+            board.sleep_until(turns.deadline(node));
+        }
+    }
+}
 
 /// The ports of a board and what the loop remembers about them.
 pub struct Superloop<'a, P> {

@@ -1,0 +1,189 @@
+//! What a person should know, as values of fixed size.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+
+use filter::Drop;
+use heapless::Deque;
+use policy::Name;
+use vrrp::{Cause, State};
+use wire::ethernet::Mac;
+
+/// What the board should log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Event {
+    /// There is no valid configuration: nothing is forwarded, nothing answered.
+    Closed,
+    /// All virtual routers changed their state.
+    State {
+        /// State before.
+        from: State,
+        /// State now.
+        to: State,
+        /// Why.
+        cause: Cause,
+    },
+    /// A port gained or lost its carrier.
+    Link {
+        /// Index of the port.
+        port: u8,
+        /// Whether it has a carrier now.
+        up: bool,
+    },
+    /// The tracked neighbours of a leg fell silent, or one of them answers again.
+    Track {
+        /// Name of the network.
+        leg: Name,
+        /// Whether a neighbour answers.
+        reachable: bool,
+    },
+    /// A real server passed or failed its checks.
+    Server {
+        /// Its address.
+        address: Ipv4Addr,
+        /// The port that is checked.
+        port: u16,
+        /// Whether it gets new flows.
+        healthy: bool,
+    },
+    /// Somebody claims an address of ours by ARP.
+    AddressConflict {
+        /// Name of the network.
+        leg: Name,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who claims it.
+        mac: Mac,
+    },
+    /// Frames dropped since the last such event about this reason.
+    Dropped {
+        /// Why.
+        reason: Drop,
+        /// How many.
+        count: u32,
+    },
+    /// Events that were not taken in time.
+    Lost {
+        /// How many.
+        count: u32,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => {
+                f.write_str("closed: no valid configuration; nothing is forwarded or answered")
+            }
+            Self::State { from, to, cause } => {
+                write!(f, "{} -> {}: ", state(*from), state(*to))?;
+                write_cause(f, *cause)
+            }
+            Self::Link { port, up } => {
+                write!(
+                    f,
+                    "port {port}: {}",
+                    if *up { "carrier" } else { "no carrier" }
+                )
+            }
+            Self::Track {
+                leg,
+                reachable: true,
+            } => write!(f, "{leg}: neighbours answer"),
+            Self::Track {
+                leg,
+                reachable: false,
+            } => {
+                write!(f, "{leg}: no tracked neighbour answers")
+            }
+            Self::Server {
+                address,
+                port,
+                healthy,
+            } => {
+                let health = if *healthy { "healthy" } else { "unhealthy" };
+                write!(f, "server {address}:{port} is {health}")
+            }
+            Self::AddressConflict {
+                leg,
+                address,
+                mac: [a, b, c, d, e, g],
+            } => write!(
+                f,
+                "{leg}: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} claims our address {address}"
+            ),
+            Self::Dropped { reason, count } => write!(f, "dropped {count}: {reason}"),
+            Self::Lost { count } => write!(f, "{count} events lost"),
+        }
+    }
+}
+
+/// A state's name as RFC 9568 has it.
+#[must_use]
+pub const fn state(state: State) -> &'static str {
+    match state {
+        State::Initialize => "Initialize",
+        State::Backup => "Backup",
+        State::Active => "Active",
+        State::Fault => "Fault",
+    }
+}
+
+fn write_cause(f: &mut fmt::Formatter<'_>, cause: Cause) -> fmt::Result {
+    match cause {
+        Cause::Started => f.write_str("started"),
+        Cause::Stopped => f.write_str("stopped"),
+        Cause::Silence => f.write_str("no advertisement in time"),
+        Cause::StrongerPeer { leg, priority } => {
+            write!(f, "peer advertises priority {priority} on leg {leg}")
+        }
+        Cause::LinkLost { port } => write!(f, "port {port} has no carrier"),
+        Cause::LinksBack => f.write_str("all ports have a carrier"),
+    }
+}
+
+/// Events that nobody has taken yet.
+#[derive(Debug, Default)]
+pub struct Events {
+    queue: Deque<Event, QUEUE>,
+    lost: u32,
+}
+
+impl Events {
+    pub fn push(&mut self, event: Event) {
+        if self.queue.is_full() {
+            self.queue.pop_front();
+            self.lost = self.lost.saturating_add(1);
+        }
+        // Just made room.
+        let _ = self.queue.push_back(event);
+    }
+
+    pub fn pop(&mut self) -> Option<Event> {
+        match core::mem::take(&mut self.lost) {
+            0 => self.queue.pop_front(),
+            count => Some(Event::Lost { count }),
+        }
+    }
+}
+
+const QUEUE: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_are_lost_and_counted() {
+        let mut events = Events::default();
+        for port in 0..QUEUE as u8 + 3 {
+            events.push(Event::Link { port, up: true });
+        }
+        assert_eq!(events.pop(), Some(Event::Lost { count: 3 }));
+        for port in 3..QUEUE as u8 + 3 {
+            assert_eq!(events.pop(), Some(Event::Link { port, up: true }));
+        }
+        assert_eq!(events.pop(), None);
+    }
+}
