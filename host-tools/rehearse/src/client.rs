@@ -114,6 +114,12 @@ impl Client {
         })
     }
 
+    /// The same client with another patience.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     /// One request on a connection of its own, as a new user makes it.
     pub async fn get(&self) -> Result<Answer, RequestError> {
         let begin = Instant::now();

@@ -1,12 +1,434 @@
 //! The emulated rack: virtual cables, machines, scenarios and what they measure.
+//!
+//! [`run`] starts everything, reports what happens through [`Event`]s and leaves nothing behind.
 
 #![forbid(unsafe_code)]
 
 pub mod cable;
 pub mod client;
+mod error;
+mod light;
+pub mod load;
+pub mod machine;
 pub mod observer;
 pub mod probe;
 pub mod process;
 pub mod qmp;
+pub mod rack;
+pub mod scenario;
 pub mod switch;
 pub mod uplink;
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use site::Plan;
+use site::plan::Role;
+
+use client::Client;
+pub use error::RehearseError;
+pub use light::HostFile;
+pub use machine::Appliance;
+pub use rack::{Bodies, ServerBody};
+use rack::{Kind, Rack};
+pub use scenario::{Report, Scenario};
+
+/// What to rehearse.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The site, with its appliances on the board that shall be rehearsed.
+    pub plan: Plan,
+    /// `.ravelin` beside the site file; consoles and recordings go to `rehearse/NUMBER` below.
+    pub state: PathBuf,
+    /// The site's CA certificate, PEM.
+    pub authority: PathBuf,
+    /// What the machines run. Servers without a body stay off.
+    pub bodies: Bodies,
+    /// Port of this machine through which the site is reached; 0 lets the system choose.
+    pub port: u16,
+    /// What happens; `None` runs until it is stopped.
+    pub scenario: Option<Scenario>,
+    /// Requests of the scenario `steady`.
+    pub requests: u64,
+    /// Ends the rehearsal early.
+    pub stop: Stop,
+}
+
+/// What the operator sees of a rehearsal while it runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Cables are laid and the local port is open.
+    Begun {
+        /// Where consoles and recordings are.
+        directory: PathBuf,
+        /// Where the site will be reached.
+        local: SocketAddr,
+    },
+    /// A machine was started.
+    Started {
+        /// Its name.
+        machine: String,
+        /// Where its console goes.
+        console: PathBuf,
+    },
+    /// A server has booted.
+    Up {
+        /// Its name.
+        machine: String,
+        /// Since its start.
+        after: Duration,
+        /// Units that failed; empty if all is well.
+        failed: Vec<String>,
+    },
+    /// Another appliance advertises, or none or both do (`None`).
+    Active {
+        /// Its name.
+        appliance: Option<String>,
+    },
+    /// The site does not answer yet.
+    Waiting {
+        /// Servers that have booted.
+        up: usize,
+        /// Servers that were started.
+        servers: usize,
+        /// What the last attempt met.
+        last: String,
+    },
+    /// The site answers through its virtual address.
+    Serving {
+        /// Since the first machine was started.
+        after: Duration,
+    },
+    /// A scenario breaks something.
+    Fault {
+        /// What is hit.
+        machine: String,
+        /// By which scenario.
+        scenario: Scenario,
+    },
+    /// Requests of the users so far.
+    Requests {
+        /// Answered with 200.
+        ok: u64,
+        /// Not.
+        lost: u64,
+    },
+    /// The rehearsal goes on until it is stopped.
+    Running {
+        /// Open connections through the local port.
+        connections: usize,
+    },
+}
+
+/// A request to end, shared between threads and signal handlers.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// A stop that SIGINT, SIGTERM and SIGHUP set.
+    pub fn on_signals() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let stop = Self::default();
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&stop.0))?;
+        }
+        Ok(stop)
+    }
+
+    /// Asks for the end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody asked.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs a rehearsal to its end; with a scenario, returns what it showed. Everything that was started has
+/// ended when this returns, whatever it returns.
+///
+/// Without a scenario it runs until [`Options::stop`] is set. Must be called from a thread that lives as long
+/// as the rehearsal, and that does not die before it.
+pub fn run(options: &Options, events: impl Fn(Event)) -> Result<Option<Report>, RehearseError> {
+    let listener = listen(options.port)?;
+    let directory = new_directory(&options.state.join("rehearse"))?;
+    let mut rack = Rack::new(&options.plan, listener, &directory)?;
+    let local = rack.uplink().local();
+    let client = Client::new(
+        local,
+        &options.plan.domain,
+        &options.authority,
+        REQUEST_PATIENCE,
+    )?;
+    events(Event::Begun {
+        directory: directory.clone(),
+        local,
+    });
+
+    let begun = Instant::now();
+    for (name, body) in &options.bodies.appliances {
+        let machine = rack.start_appliance(name, body)?;
+        events(Event::Started {
+            machine: name.clone(),
+            console: machine.console.clone(),
+        });
+    }
+    // In the order of the plan: the first of a role is the preferred one.
+    for server in &options.plan.servers {
+        let Some(body) = options.bodies.servers.get(&server.name) else {
+            continue;
+        };
+        let machine = rack.start_server(&server.name, body)?;
+        events(Event::Started {
+            machine: server.name.clone(),
+            console: machine.console.clone(),
+        });
+    }
+
+    let mut watch = Watch::default();
+    wait_until_serving(&mut rack, &client, options, &directory, &mut watch, &events)?;
+    events(Event::Serving {
+        after: begun.elapsed(),
+    });
+
+    match options.scenario {
+        Some(scenario) => {
+            let settings = settings(options, scenario);
+            scenario::run(&settings, &mut rack, &client, &options.stop, &events).map(Some)
+        }
+        None => {
+            while !options.stop.is_set() {
+                rack.check_alive()?;
+                watch.report(&rack, &events);
+                events(Event::Running {
+                    connections: rack.uplink().connections(),
+                });
+                std::thread::sleep(TURN);
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Names of the servers that `--only` asks for, all of them if it does not.
+pub fn select_servers(plan: &Plan, only: &[String]) -> Result<Vec<String>, RehearseError> {
+    let all: Vec<String> = plan
+        .servers
+        .iter()
+        .map(|server| server.name.clone())
+        .collect();
+    if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
+        return Err(RehearseError::UnknownServer {
+            name: unknown.clone(),
+            known: all.join(", "),
+        });
+    }
+    Ok(all
+        .into_iter()
+        .filter(|name| only.is_empty() || only.contains(name))
+        .collect())
+}
+
+fn settings(options: &Options, scenario: Scenario) -> scenario::Settings {
+    let of_role = |role: Role| {
+        let servers = options.plan.servers.iter();
+        let running = servers.filter(|server| options.bodies.servers.contains_key(&server.name));
+        running
+            .filter(|server| server.role == role)
+            .map(|server| server.name.clone())
+            .collect()
+    };
+    let light = options
+        .bodies
+        .servers
+        .values()
+        .any(|body| matches!(body, ServerBody::Light { .. }));
+    scenario::Settings {
+        scenario,
+        requests: options.requests,
+        board: options
+            .plan
+            .appliances
+            .first()
+            .map(|appliance| appliance.board.clone())
+            .unwrap_or_default(),
+        servers: if light { "light" } else { "qemu" },
+        web: of_role(Role::Nginx),
+        app: of_role(Role::App),
+        haproxy: of_role(Role::Haproxy),
+    }
+}
+
+/// Asks the site again and again until it answers 200. Gives up when nothing moves any more: no console
+/// grows, no server comes up.
+fn wait_until_serving(
+    rack: &mut Rack,
+    client: &Client,
+    options: &Options,
+    directory: &Path,
+    watch: &mut Watch,
+    events: &impl Fn(Event),
+) -> Result<(), RehearseError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RehearseError::system("cannot start the user"))?;
+    loop {
+        if options.stop.is_set() {
+            return Err(RehearseError::Interrupted);
+        }
+        rack.check_alive()?;
+        watch.report(rack, events);
+        let last = match runtime.block_on(client.clone().with_patience(FIRST_PATIENCE).get()) {
+            Ok(answer) if answer.status == 200 => return Ok(()),
+            Ok(answer) => format!("status {}", answer.status),
+            Err(error) => error.to_string(),
+        };
+        watch.progress(rack, &last);
+        let waited = watch.still_for();
+        if waited > NO_PROGRESS {
+            return Err(RehearseError::NotReady {
+                waited,
+                last,
+                directory: directory.to_path_buf(),
+            });
+        }
+        let servers = rack
+            .machines()
+            .iter()
+            .filter(|machine| machine.kind == Kind::Server)
+            .count();
+        events(Event::Waiting {
+            up: watch.up.len(),
+            servers,
+            last,
+        });
+        std::thread::sleep(TURN);
+    }
+}
+
+/// Remembers what was reported, and when something last moved.
+#[derive(Default)]
+struct Watch {
+    up: BTreeSet<String>,
+    active: Option<String>,
+    seen: (u64, usize, String),
+    moved: Option<Instant>,
+}
+
+impl Watch {
+    fn report(&mut self, rack: &Rack, events: &impl Fn(Event)) {
+        for machine in rack
+            .machines()
+            .iter()
+            .filter(|machine| machine.kind == Kind::Server)
+        {
+            if !self.up.contains(&machine.name)
+                && let Some(failed) = machine.boot_report()
+            {
+                self.up.insert(machine.name.clone());
+                events(Event::Up {
+                    machine: machine.name.clone(),
+                    after: machine.age(),
+                    failed,
+                });
+            }
+        }
+        let active = rack.active();
+        if active != self.active {
+            self.active.clone_from(&active);
+            events(Event::Active { appliance: active });
+        }
+    }
+
+    /// Anything new counts: console output, a server that is up, another answer of the site.
+    fn progress(&mut self, rack: &Rack, last: &str) {
+        let said = rack
+            .machines()
+            .iter()
+            .map(rack::Machine::console_length)
+            .sum();
+        let now = (said, self.up.len(), last.to_owned());
+        if now != self.seen || self.moved.is_none() {
+            self.seen = now;
+            self.moved = Some(Instant::now());
+        }
+    }
+
+    fn still_for(&self) -> Duration {
+        self.moved.map_or(Duration::ZERO, |moved| moved.elapsed())
+    }
+}
+
+fn listen(port: u16) -> Result<TcpListener, RehearseError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|reason| match reason.kind() {
+        ErrorKind::AddrInUse => RehearseError::PortInUse { port },
+        _ => RehearseError::Listen { port, reason },
+    })
+}
+
+/// Makes `parent/NUMBER` with the next free number, and removes the oldest when there are many.
+fn new_directory(parent: &Path) -> Result<PathBuf, RehearseError> {
+    let failed =
+        || RehearseError::system(format!("cannot make a directory in {}", parent.display()));
+    std::fs::create_dir_all(parent).map_err(failed())?;
+    let names = std::fs::read_dir(parent).map_err(failed())?.flatten();
+    let mut numbers: Vec<u32> = names
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    for old in numbers.iter().rev().skip(KEPT_RUNS - 1) {
+        // Old recordings only cost room.
+        let _ = std::fs::remove_dir_all(parent.join(old.to_string()));
+    }
+    let directory = parent.join((numbers.last().unwrap_or(&0) + 1).to_string());
+    std::fs::create_dir(&directory).map_err(failed())?;
+    Ok(directory)
+}
+
+/// A user waits so long for an answer.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(15);
+/// While the site comes up, a new attempt is better than a long one.
+const FIRST_PATIENCE: Duration = Duration::from_secs(5);
+const TURN: Duration = Duration::from_millis(250);
+/// Emulated servers are slow and quiet while they boot; eight at once need minutes.
+const NO_PROGRESS: Duration = Duration::from_secs(240);
+const KEPT_RUNS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_named() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = taken.local_addr().expect("bound").port();
+        let error = listen(port).expect_err("taken");
+        assert_eq!(
+            error.to_string(),
+            format!("port {port} of this machine is in use")
+        );
+    }
+
+    #[test]
+    fn runs_are_numbered_and_the_oldest_removed() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for n in 1..=KEPT_RUNS + 2 {
+            let made = new_directory(dir.path()).expect("directory");
+            assert_eq!(made, dir.path().join(n.to_string()));
+        }
+        assert!(!dir.path().join("2").exists());
+        assert_eq!(
+            std::fs::read_dir(dir.path()).expect("listing").count(),
+            KEPT_RUNS
+        );
+    }
+}

@@ -164,7 +164,7 @@ impl Host {
         let mut interface = Interface::new(config, &mut cable, smoltcp::time::Instant::ZERO);
         let own = IpCidr::Ipv4(Ipv4Cidr::new(settings.address, settings.prefix));
         // An interface that has no addresses yet has room for one.
-        interface.update_ip_addrs(|addresses| drop(addresses.push(own)));
+        interface.update_ip_addrs(|addresses| addresses.extend([own]));
         // The clients behind the uplink: any address that `Cable` lets in is ours.
         interface.set_any_ip(true);
 

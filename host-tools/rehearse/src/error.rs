@@ -1,0 +1,143 @@
+//! Why a rehearsal cannot start or go on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::client::ClientError;
+
+/// What went wrong, with what to do about it.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum RehearseError {
+    /// The local port belongs to somebody else.
+    #[error("port {port} of this machine is in use")]
+    #[diagnostic(help(
+        "choose another with `--port NUMBER`, or see who has it: `ss -ltnp 'sport = :{port}'`"
+    ))]
+    PortInUse {
+        /// The port.
+        port: u16,
+    },
+    /// The local port cannot be opened for another reason.
+    #[error("cannot listen on port {port}: {reason}")]
+    #[diagnostic(help("ports below 1024 need root; choose another with `--port NUMBER`"))]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A program that is not installed.
+    #[error("`{program}` is not installed")]
+    #[diagnostic(help(
+        "install it: `apt-get install {package}`; `ravelin doctor` shows everything that is missing"
+    ))]
+    MissingProgram {
+        /// Its name.
+        program: String,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// A file that a build should have made, or a package brings.
+    #[error("{what} is missing: {}", path.display())]
+    #[diagnostic(help("{help}"))]
+    MissingFile {
+        /// What it is.
+        what: String,
+        /// Where it should be.
+        path: PathBuf,
+        /// What brings it.
+        help: String,
+    },
+    /// Light servers are processes in namespaces of their own.
+    #[error("`--servers light` needs root")]
+    #[diagnostic(help(
+        "run it with sudo, or leave the option out: emulated servers need no privileges"
+    ))]
+    NeedsRoot,
+    /// `--only` names nothing that exists.
+    #[error("there is no server `{name}` in the site")]
+    #[diagnostic(help("its servers are {known}"))]
+    UnknownServer {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: String,
+    },
+    /// The site cannot be rehearsed as it is.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The CA certificate or the domain is unusable.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A machine ended although nobody asked it to.
+    #[error("{machine} {how}\n{tail}")]
+    #[diagnostic(help("its whole console is in {}", console.display()))]
+    Died {
+        /// Its name.
+        machine: String,
+        /// Its exit status in words.
+        how: String,
+        /// The end of its console.
+        tail: String,
+        /// The console's file.
+        console: PathBuf,
+    },
+    /// The site never answered.
+    #[error("the site did not answer and nothing moved for {} s; the last attempt: {last}", waited.as_secs())]
+    #[diagnostic(help("look at the consoles and recordings in {}", directory.display()))]
+    NotReady {
+        /// How long nothing moved.
+        waited: Duration,
+        /// What the last request met.
+        last: String,
+        /// Where consoles and recordings are.
+        directory: PathBuf,
+    },
+    /// The operator asked to end it.
+    #[error("interrupted")]
+    Interrupted,
+    /// The operating system refused something.
+    #[error("{doing}: {cause}")]
+    System {
+        /// What was tried.
+        doing: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl RehearseError {
+    /// For `map_err`: the operating system refused what `doing` says.
+    pub(crate) fn system(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let doing = doing.into();
+        move |cause| Self::System { doing, cause }
+    }
+}
+
+/// Fails unless `program` is in the search path.
+pub(crate) fn require_program(program: &str, package: &'static str) -> Result<(), RehearseError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    if found {
+        Ok(())
+    } else {
+        Err(RehearseError::MissingProgram {
+            program: program.into(),
+            package,
+        })
+    }
+}
+
+/// Fails unless `path` exists.
+pub(crate) fn require_file(what: &str, path: &Path, help: &str) -> Result<(), RehearseError> {
+    if path.exists() {
+        Ok(())
+    } else {
+        Err(RehearseError::MissingFile {
+            what: what.into(),
+            path: path.into(),
+            help: help.into(),
+        })
+    }
+}

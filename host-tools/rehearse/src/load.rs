@@ -1,0 +1,157 @@
+//! Users: workers that make requests until they are stopped, and a log of what they met.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::client::{Answer, Client, RequestError};
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// When it began.
+    pub begun: Instant,
+    /// When its answer or its failure came.
+    pub ended: Instant,
+    /// What came of it.
+    pub outcome: Result<Answer, RequestError>,
+}
+
+impl Record {
+    /// Whether the site answered as it should.
+    #[must_use]
+    pub fn ok(&self) -> bool {
+        self.outcome
+            .as_ref()
+            .is_ok_and(|answer| answer.status == 200)
+    }
+}
+
+/// What the load meets, while it runs.
+#[derive(Debug, Default)]
+pub struct Log {
+    requests: Mutex<Vec<Record>>,
+    kept: Mutex<Kept>,
+    begun: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// Connections that users keep open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Connections that were opened before the fault and answered.
+    pub opened: u32,
+    /// Those of them that broke.
+    pub broken: u32,
+}
+
+impl Log {
+    /// All requests that have ended, in the order of their end.
+    pub fn requests(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kept connections.
+    #[must_use]
+    pub fn kept(&self) -> Kept {
+        *self.kept_mut()
+    }
+
+    fn kept_mut(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, begun: Instant, outcome: Result<Answer, RequestError>) {
+        self.requests().push(Record {
+            begun,
+            ended: Instant::now(),
+            outcome,
+        });
+    }
+}
+
+/// A running load. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Load {
+    log: Arc<Log>,
+    runtime: Option<Runtime>,
+}
+
+impl Load {
+    /// `workers` make one request after the other, each on a connection of its own, at most `limit` in all;
+    /// `keepers` hold one connection each and use it regularly.
+    pub fn start(client: &Client, workers: u32, keepers: u32, limit: u64) -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let log = Arc::new(Log::default());
+        for _ in 0..workers {
+            runtime.spawn(work(client.clone(), Arc::clone(&log), limit));
+        }
+        for _ in 0..keepers {
+            runtime.spawn(keep(client.clone(), Arc::clone(&log)));
+        }
+        Ok(Self {
+            log,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// What it met so far.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.log.stop.store(true, Ordering::Relaxed);
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+async fn work(client: Client, log: Arc<Log>, limit: u64) {
+    while !log.stopped() && log.begun.fetch_add(1, Ordering::Relaxed) < limit {
+        let begun = Instant::now();
+        let outcome = client.get().await;
+        if log.stopped() {
+            return;
+        }
+        let failed = outcome.is_err();
+        log.add(begun, outcome);
+        if failed {
+            // A refused connection fails at once: do not spin.
+            tokio::time::sleep(AFTER_FAILURE).await;
+        }
+    }
+}
+
+async fn keep(client: Client, log: Arc<Log>) {
+    let Ok(mut connection) = client.connect().await else {
+        return;
+    };
+    if connection.get().await.is_err() {
+        return;
+    }
+    log.kept_mut().opened += 1;
+    while !log.stopped() {
+        tokio::time::sleep(BETWEEN_KEPT).await;
+        if connection.get().await.is_err() && !log.stopped() {
+            log.kept_mut().broken += 1;
+            return;
+        }
+    }
+}
+
+const AFTER_FAILURE: Duration = Duration::from_millis(100);
+const BETWEEN_KEPT: Duration = Duration::from_millis(250);

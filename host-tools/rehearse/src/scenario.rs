@@ -1,0 +1,596 @@
+//! What happens to the site during a rehearsal, what its users notice, and whether that is good enough.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use site::plan::Port;
+
+use crate::client::Client;
+use crate::error::RehearseError;
+use crate::load::{Kept, Load, Record};
+use crate::probe::{Probe, blackout};
+use crate::rack::{Kind, Rack};
+use crate::{Event, Stop};
+
+/// What can be rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Nothing happens: many requests, all answered, by every web and app server.
+    Steady,
+    /// The Active appliance loses power.
+    KillActive,
+    /// The Active appliance loses its cable to the provider.
+    CutWan,
+    /// The Active appliance loses its cable to the rack.
+    CutLan,
+    /// The HAProxy server that carries the traffic loses power.
+    StopHaproxy,
+}
+
+impl Scenario {
+    /// All of them, in the order in which they are listed.
+    pub const ALL: [Self; 5] = [
+        Self::Steady,
+        Self::KillActive,
+        Self::CutWan,
+        Self::CutLan,
+        Self::StopHaproxy,
+    ];
+
+    /// As the operator types it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Steady => "steady",
+            Self::KillActive => "kill-active",
+            Self::CutWan => "cut-wan",
+            Self::CutLan => "cut-lan",
+            Self::StopHaproxy => "stop-haproxy",
+        }
+    }
+
+    /// What it does, in one line.
+    #[must_use]
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Steady => "many requests: all answered, by every web and app server",
+            Self::KillActive => "power failure of the active appliance",
+            Self::CutWan => "the active appliance loses its cable to the provider",
+            Self::CutLan => "the active appliance loses its cable to the rack",
+            Self::StopHaproxy => "power failure of the active HAProxy server",
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Scenario {
+    type Err = UnknownScenario;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScenario> {
+        Self::ALL
+            .into_iter()
+            .find(|scenario| scenario.name() == text)
+            .ok_or_else(|| UnknownScenario(text.into()))
+    }
+}
+
+/// Nothing of this name can be rehearsed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no scenario `{0}`; there are {names}", names = Scenario::ALL.map(Scenario::name).join(", "))]
+pub struct UnknownScenario(String);
+
+/// What a scenario showed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// What was rehearsed.
+    pub scenario: Scenario,
+    /// Board of the appliances.
+    pub board: String,
+    /// How the servers ran: `qemu` or `light`.
+    pub servers: &'static str,
+    /// Whether every criterion is met.
+    pub passed: bool,
+    /// What had to hold.
+    pub criteria: Vec<Criterion>,
+    /// What users met.
+    pub requests: Requests,
+    /// Connections that users had open and went on using.
+    pub kept_connections: KeptReport,
+    /// Answers by web server.
+    pub web: BTreeMap<String, u64>,
+    /// Answers by app server.
+    pub app: BTreeMap<String, u64>,
+    /// What was broken, and how the rack dealt with it.
+    pub fault: Option<FaultReport>,
+}
+
+/// One thing that had to hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Criterion {
+    /// In words.
+    pub what: String,
+    /// Whether it did.
+    pub met: bool,
+}
+
+/// Requests of users, each on a connection of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Requests {
+    /// All that ended.
+    pub sent: u64,
+    /// Answered with 200.
+    pub ok: u64,
+    /// Not answered, or with another status.
+    pub lost: u64,
+    /// Median time of those answered, in milliseconds.
+    pub median_ms: f64,
+    /// Longest time of those answered, in milliseconds.
+    pub slowest_ms: f64,
+    /// What the lost ones met, with how many.
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// Connections that were open when the fault came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeptReport {
+    /// How many there were.
+    pub open: u32,
+    /// How many broke.
+    pub broken: u32,
+}
+
+impl From<Kept> for KeptReport {
+    fn from(kept: Kept) -> Self {
+        Self {
+            open: kept.opened,
+            broken: kept.broken,
+        }
+    }
+}
+
+/// A fault and its consequences.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FaultReport {
+    /// The machine that was hit.
+    pub machine: String,
+    /// The Active appliance before.
+    pub active_before: Option<String>,
+    /// The Active appliance at the end.
+    pub active_after: Option<String>,
+    /// From the fault to the first advertisement of the other appliance, in milliseconds.
+    pub takeover_ms: Option<f64>,
+    /// Longest time without an answered ping to the virtual address, in milliseconds; `None` if it never ended.
+    pub blackout_ms: Option<f64>,
+    /// From the fault to the end of the first request that was begun after it and answered, in milliseconds.
+    pub first_answer_ms: Option<f64>,
+}
+
+/// How a scenario is carried out.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which one.
+    pub scenario: Scenario,
+    /// Requests of `steady`.
+    pub requests: u64,
+    /// Board of the appliances, for the report.
+    pub board: String,
+    /// How the servers run, for the report.
+    pub servers: &'static str,
+    /// Web servers and app servers that run.
+    pub web: Vec<String>,
+    /// See `web`.
+    pub app: Vec<String>,
+    /// The HAProxy servers that run, the preferred one first.
+    pub haproxy: Vec<String>,
+}
+
+/// Carries out a scenario on a rack that serves.
+pub fn run(
+    settings: &Settings,
+    rack: &mut Rack,
+    client: &Client,
+    stop: &Stop,
+    events: &impl Fn(Event),
+) -> Result<Report, RehearseError> {
+    match settings.scenario {
+        Scenario::Steady => steady(settings, rack, client, stop, events),
+        Scenario::KillActive | Scenario::CutWan | Scenario::CutLan | Scenario::StopHaproxy => {
+            with_fault(settings, rack, client, stop, events)
+        }
+    }
+}
+
+fn steady(
+    settings: &Settings,
+    rack: &mut Rack,
+    client: &Client,
+    stop: &Stop,
+    events: &impl Fn(Event),
+) -> Result<Report, RehearseError> {
+    let load = start(client, 0, settings.requests)?;
+    while (load.log().requests().len() as u64) < settings.requests {
+        watch(rack, &load, stop, events)?;
+    }
+    let requests = load.log().requests().clone();
+    let mut report = Report::new(settings, &requests, load.log().kept());
+    report.require(
+        "every request is answered with 200",
+        report.requests.lost == 0,
+    );
+    for (kind, expected, seen) in [
+        ("web", &settings.web, &report.web.clone()),
+        ("app", &settings.app, &report.app.clone()),
+    ] {
+        for name in expected {
+            report.require(
+                format!("{kind} server {name} answers"),
+                seen.contains_key(name),
+            );
+        }
+    }
+    Ok(report)
+}
+
+fn with_fault(
+    settings: &Settings,
+    rack: &mut Rack,
+    client: &Client,
+    stop: &Stop,
+    events: &impl Fn(Event),
+) -> Result<Report, RehearseError> {
+    let before = wait_for_active(rack, stop)?;
+    let load = start(client, KEEPERS, u64::MAX)?;
+    rack.uplink().probe_every(PROBE_INTERVAL);
+    let steady_until = Instant::now() + BASELINE;
+    while Instant::now() < steady_until || load.log().requests().len() < 5 {
+        watch(rack, &load, stop, events)?;
+    }
+
+    let machine = match settings.scenario {
+        Scenario::StopHaproxy => settings
+            .haproxy
+            .first()
+            .cloned()
+            .ok_or_else(|| RehearseError::Unsuitable("no HAProxy server is running".into()))?,
+        Scenario::Steady | Scenario::KillActive | Scenario::CutWan | Scenario::CutLan => {
+            before.clone()
+        }
+    };
+    let fault = Instant::now();
+    match settings.scenario {
+        Scenario::Steady => {}
+        Scenario::KillActive | Scenario::StopHaproxy => rack.power_off(&machine),
+        Scenario::CutWan => rack.cut(&machine, Port::Wan)?,
+        Scenario::CutLan => rack.cut(&machine, Port::Lan)?,
+    }
+    events(Event::Fault {
+        machine: machine.clone(),
+        scenario: settings.scenario,
+    });
+
+    while !recovered(&load.log().requests(), fault) && fault.elapsed() < GIVE_UP {
+        watch(rack, &load, stop, events)?;
+    }
+    let settled = Instant::now() + AFTERMATH;
+    while Instant::now() < settled {
+        watch(rack, &load, stop, events)?;
+    }
+
+    let probes = rack.uplink().stop_probes();
+    let requests = load.log().requests().clone();
+    let after = rack.active();
+    let takeover = rack.taken_over(&before, fault).map(|advert| advert.at);
+    let mut report = Report::new(settings, &requests, load.log().kept());
+    let appliance_hit = machine == before;
+    report.judge_fault(
+        &requests,
+        &probes,
+        fault,
+        machine,
+        (before, after),
+        takeover,
+    );
+    if appliance_hit {
+        report.require_takeover(rack);
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn new(settings: &Settings, requests: &[Record], kept: Kept) -> Self {
+        let mut web = BTreeMap::new();
+        let mut app = BTreeMap::new();
+        let mut errors = BTreeMap::new();
+        let mut times = Vec::new();
+        for record in requests {
+            match &record.outcome {
+                Ok(answer) if answer.status == 200 => {
+                    times.push(answer.took);
+                    for (map, name) in [(&mut web, &answer.web), (&mut app, &answer.app)] {
+                        if let Some(name) = name {
+                            *map.entry(name.clone()).or_insert(0) += 1;
+                        }
+                    }
+                }
+                Ok(answer) => {
+                    *errors
+                        .entry(format!("status {}", answer.status))
+                        .or_insert(0) += 1
+                }
+                Err(error) => *errors.entry(error.to_string()).or_insert(0) += 1,
+            }
+        }
+        times.sort_unstable();
+        let ok = times.len() as u64;
+        let sent = requests.len() as u64;
+        Self {
+            scenario: settings.scenario,
+            board: settings.board.clone(),
+            servers: settings.servers,
+            passed: true,
+            criteria: Vec::new(),
+            requests: Requests {
+                sent,
+                ok,
+                lost: sent - ok,
+                median_ms: times
+                    .get(times.len() / 2)
+                    .copied()
+                    .map_or(0.0, milliseconds),
+                slowest_ms: times.last().copied().map_or(0.0, milliseconds),
+                errors,
+            },
+            kept_connections: kept.into(),
+            web,
+            app,
+            fault: None,
+        }
+    }
+
+    fn require(&mut self, what: impl Into<String>, met: bool) {
+        self.passed &= met;
+        self.criteria.push(Criterion {
+            what: what.into(),
+            met,
+        });
+    }
+
+    fn judge_fault(
+        &mut self,
+        requests: &[Record],
+        probes: &[Probe],
+        fault: Instant,
+        machine: String,
+        (active_before, active_after): (String, Option<String>),
+        takeover: Option<Instant>,
+    ) {
+        let first_answer = requests
+            .iter()
+            .filter(|record| record.begun > fault && record.ok())
+            .map(|record| record.ended)
+            .min();
+        let since = |at: Instant| milliseconds(at.duration_since(fault));
+        self.require("all requests before the fault are answered", {
+            requests
+                .iter()
+                .filter(|record| record.ended <= fault)
+                .all(Record::ok)
+        });
+        self.require(
+            "requests after the fault are answered again",
+            recovered(requests, fault),
+        );
+        let blackout = blackout(probes, fault);
+        self.require("the virtual address answers again", blackout.is_some());
+        self.fault = Some(FaultReport {
+            machine,
+            active_before: Some(active_before),
+            active_after,
+            takeover_ms: takeover.map(since),
+            blackout_ms: blackout.map(milliseconds),
+            first_answer_ms: first_answer.map(since),
+        });
+    }
+
+    fn require_takeover(&mut self, rack: &Rack) {
+        let Some(fault) = &self.fault else { return };
+        let pair = rack
+            .machines()
+            .iter()
+            .filter(|machine| machine.kind == Kind::Appliance)
+            .count()
+            > 1;
+        let other = fault.active_after.is_some() && fault.active_after != fault.active_before;
+        self.require("the other appliance is active", pair && other);
+    }
+}
+
+/// The site serves again: the last so many requests that were begun after the fault were all answered.
+fn recovered(requests: &[Record], fault: Instant) -> bool {
+    let mut after = requests
+        .iter()
+        .rev()
+        .filter(|record| record.begun > fault)
+        .take(RECOVERED);
+    after.clone().count() == RECOVERED && after.all(Record::ok)
+}
+
+fn start(client: &Client, keepers: u32, limit: u64) -> Result<Load, RehearseError> {
+    Load::start(client, WORKERS, keepers, limit)
+        .map_err(RehearseError::system("cannot start the users"))
+}
+
+fn wait_for_active(rack: &mut Rack, stop: &Stop) -> Result<String, RehearseError> {
+    let deadline = Instant::now() + GIVE_UP;
+    loop {
+        if let Some(active) = rack.active() {
+            return Ok(active);
+        }
+        if Instant::now() > deadline {
+            return Err(RehearseError::Unsuitable(
+                "not exactly one appliance is active".into(),
+            ));
+        }
+        pause(rack, stop)?;
+    }
+}
+
+fn watch(
+    rack: &mut Rack,
+    load: &Load,
+    stop: &Stop,
+    events: &impl Fn(Event),
+) -> Result<(), RehearseError> {
+    pause(rack, stop)?;
+    let (ok, lost) = {
+        let requests = load.log().requests();
+        let ok = requests.iter().filter(|record| record.ok()).count() as u64;
+        (ok, requests.len() as u64 - ok)
+    };
+    events(Event::Requests { ok, lost });
+    Ok(())
+}
+
+fn pause(rack: &mut Rack, stop: &Stop) -> Result<(), RehearseError> {
+    if stop.is_set() {
+        return Err(RehearseError::Interrupted);
+    }
+    rack.check_alive()?;
+    std::thread::sleep(Duration::from_millis(100));
+    Ok(())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+/// Users that ask at the same time; few, because everything is emulated on this one machine.
+const WORKERS: u32 = 4;
+/// Users that keep a connection open.
+const KEEPERS: u32 = 4;
+const PROBE_INTERVAL: Duration = Duration::from_millis(2);
+/// Undisturbed time before a fault.
+const BASELINE: Duration = Duration::from_secs(3);
+/// Time after the recovery in which the site must not fall over again.
+const AFTERMATH: Duration = Duration::from_secs(3);
+const RECOVERED: usize = 10;
+/// A site that has not recovered by then has not.
+const GIVE_UP: Duration = Duration::from_secs(90);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Answer, RequestError};
+
+    #[test]
+    fn names_are_what_is_parsed() {
+        for scenario in Scenario::ALL {
+            assert_eq!(scenario.name().parse(), Ok(scenario));
+            assert_eq!(
+                serde_json::to_value(scenario).expect("JSON"),
+                scenario.name()
+            );
+        }
+        let error = "kill".parse::<Scenario>().expect_err("no such scenario");
+        assert_eq!(
+            error.to_string(),
+            "there is no scenario `kill`; there are steady, kill-active, cut-wan, cut-lan, stop-haproxy"
+        );
+    }
+
+    #[test]
+    fn recovery_means_that_the_last_requests_were_answered() {
+        let fault = Instant::now();
+        let at = |ms: u64| fault + Duration::from_millis(ms);
+        let good = |from: u64| {
+            (from..from + 10)
+                .map(|n| record(at(n), true))
+                .collect::<Vec<_>>()
+        };
+        assert!(recovered(&good(1), fault));
+        assert!(!recovered(&good(1)[..9], fault), "too few");
+        assert!(
+            !recovered(&[good(1), vec![record(at(50), false)]].concat(), fault),
+            "lost again"
+        );
+        assert!(
+            recovered(&[vec![record(at(1), false)], good(2)].concat(), fault),
+            "lost before"
+        );
+        // Requests that began before the fault prove nothing.
+        assert!(!recovered(&good(0)[..10], fault));
+    }
+
+    #[test]
+    fn a_report_counts_and_judges() {
+        let now = Instant::now();
+        let requests = [record(now, true), record(now, true), record(now, false)];
+        let mut report = Report::new(
+            &settings(),
+            &requests,
+            Kept {
+                opened: 4,
+                broken: 1,
+            },
+        );
+        assert_eq!(
+            (
+                report.requests.sent,
+                report.requests.ok,
+                report.requests.lost
+            ),
+            (3, 2, 1)
+        );
+        assert_eq!(
+            report.requests.errors,
+            BTreeMap::from([("no answer within 5 s".into(), 1)])
+        );
+        assert_eq!(report.web, BTreeMap::from([("web1".into(), 2)]));
+        assert_eq!(report.kept_connections, KeptReport { open: 4, broken: 1 });
+        report.require("good", true);
+        assert!(report.passed);
+        report.require("bad", false);
+        report.require("good again", true);
+        assert!(!report.passed);
+    }
+
+    fn record(begun: Instant, ok: bool) -> Record {
+        let answer = Answer {
+            status: 200,
+            web: Some("web1".into()),
+            app: None,
+            took: Duration::from_millis(3),
+        };
+        let outcome = if ok {
+            Ok(answer)
+        } else {
+            Err(RequestError::Timeout(Duration::from_secs(5)))
+        };
+        Record {
+            begun,
+            ended: begun,
+            outcome,
+        }
+    }
+
+    fn settings() -> Settings {
+        Settings {
+            scenario: Scenario::Steady,
+            requests: 3,
+            board: "linux".into(),
+            servers: "light",
+            web: vec![],
+            app: vec![],
+            haproxy: vec![],
+        }
+    }
+}
