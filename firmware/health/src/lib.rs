@@ -4,9 +4,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 use core::net::Ipv4Addr;
 
 mod checker;
+mod random;
+#[cfg(test)]
+mod tests;
 
 pub use checker::Checker;
 
@@ -45,7 +51,8 @@ pub enum Action {
     SendSyn(Probe),
     /// Send a RST (no ACK flag) to end the half-open connection.
     SendReset(Probe),
-    /// A server became healthy or unhealthy; `Checker::healthy` and `choice` already tell the new state.
+    /// A server became healthy or unhealthy, the first result included; `Checker::healthy` and `choice`
+    /// already tell the new state.
     Changed {
         /// Address of the server.
         server: Ipv4Addr,
