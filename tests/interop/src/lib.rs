@@ -70,7 +70,25 @@ impl Lab {
     /// Without root or without iproute2: an interop test that cannot run must not pass.
     #[must_use]
     pub fn new() -> Self {
-        assert!(Uid::effective().is_root(), "network namespaces need root: run `sudo ./ravelin test`");
+        assert!(
+            Uid::effective().is_root(),
+            "network namespaces need root: run `sudo ./ravelin test`"
+        );
+        for (program, argument, package) in [
+            ("ip", "-V", "iproute2"),
+            ("ping", "-V", "iputils-ping"),
+            ("keepalived", "-v", "keepalived"),
+        ] {
+            let found = Command::new(program)
+                .arg(argument)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            assert!(
+                found.is_ok(),
+                "{program} is missing: apt-get install {package}"
+            );
+        }
         static LABS: AtomicU32 = AtomicU32::new(0);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let lab = Self {
@@ -82,7 +100,15 @@ impl Lab {
             ip(&["-n", &lab.ns(name), "link", "set", "lo", "up"]);
         }
         for bridge in ["br-wan", "br-lan"] {
-            ip(&["-n", &lab.ns("switch"), "link", "add", bridge, "type", "bridge"]);
+            ip(&[
+                "-n",
+                &lab.ns("switch"),
+                "link",
+                "add",
+                bridge,
+                "type",
+                "bridge",
+            ]);
             ip(&["-n", &lab.ns("switch"), "link", "set", bridge, "up"]);
         }
         for side in [Side::Left, Side::Right] {
@@ -91,8 +117,24 @@ impl Lab {
         }
         lab.cable("client", "eth0", "br-wan", None);
         lab.cable("host", "eth0", "br-lan", None);
-        ip(&["-n", &lab.ns("client"), "addr", "add", "192.0.2.100/24", "dev", "eth0"]);
-        ip(&["-n", &lab.ns("host"), "addr", "add", "10.9.0.100/24", "dev", "eth0"]);
+        ip(&[
+            "-n",
+            &lab.ns("client"),
+            "addr",
+            "add",
+            "192.0.2.100/24",
+            "dev",
+            "eth0",
+        ]);
+        ip(&[
+            "-n",
+            &lab.ns("host"),
+            "addr",
+            "add",
+            "10.9.0.100/24",
+            "dev",
+            "eth0",
+        ]);
         lab
     }
 
@@ -106,10 +148,20 @@ impl Lab {
         let inside = self.ns(namespace);
         let switch = self.ns("switch");
         let peer = format!("{namespace}-{interface}");
-        ip(&["-n", &inside, "link", "add", interface, "type", "veth", "peer", "name", &peer]);
+        ip(&[
+            "-n", &inside, "link", "add", interface, "type", "veth", "peer", "name", &peer,
+        ]);
         ip(&["-n", &inside, "link", "set", &peer, "netns", &switch]);
         if let Some(mac) = mac {
-            ip(&["-n", &inside, "link", "set", interface, "address", &mac_text(mac)]);
+            ip(&[
+                "-n",
+                &inside,
+                "link",
+                "set",
+                interface,
+                "address",
+                &mac_text(mac),
+            ]);
         }
         // IPv6 chatter of the kernel is not part of these tests.
         let sysctl = format!("net.ipv6.conf.{interface}.disable_ipv6=1");
@@ -121,7 +173,14 @@ impl Lab {
     /// Takes the carrier of a router's cable away or gives it back.
     pub fn carrier(&self, side: Side, interface: &str, up: bool) {
         let peer = format!("{}-{interface}", side.name());
-        ip(&["-n", &self.ns("switch"), "link", "set", &peer, if up { "up" } else { "down" }]);
+        ip(&[
+            "-n",
+            &self.ns("switch"),
+            "link",
+            "set",
+            &peer,
+            if up { "up" } else { "down" },
+        ]);
     }
 
     /// Takes an address from a router's kernel, as a power loss would.
@@ -150,7 +209,10 @@ impl Lab {
     pub fn keepalived(&self, side: Side, priority: u8, centiseconds: u16) -> Router {
         // keepalived keeps its addresses as real ones of the kernel.
         let number = side.host_number();
-        for (address, interface) in [(format!("192.0.2.{number}/24"), "wan"), (format!("10.9.0.{number}/24"), "lan")] {
+        for (address, interface) in [
+            (format!("192.0.2.{number}/24"), "wan"),
+            (format!("10.9.0.{number}/24"), "lan"),
+        ] {
             let namespace = self.ns(side.name());
             let _ = Command::new("ip")
                 .args(["-n", &namespace, "addr", "add", &address, "dev", interface])
@@ -159,19 +221,36 @@ impl Lab {
         }
         let conf = self.path(&format!("keepalived-{}.conf", side.name()));
         fs::write(&conf, keepalived_conf(priority, centiseconds)).expect("a writable directory");
-        let pid = |kind: &str| self.path(&format!("{kind}-{}.pid", side.name())).display().to_string();
+        let pid = |kind: &str| {
+            self.path(&format!("{kind}-{}.pid", side.name()))
+                .display()
+                .to_string()
+        };
         self.start(
             side,
             &[
-                "keepalived", "--dont-fork", "--log-console", "--log-detail", "--vrrp",
-                "--use-file", &conf.display().to_string(), "--pid", &pid("parent"), "--vrrp_pid", &pid("vrrp"),
+                "keepalived",
+                "--dont-fork",
+                "--log-console",
+                "--log-detail",
+                "--vrrp",
+                "--use-file",
+                &conf.display().to_string(),
+                "--pid",
+                &pid("parent"),
+                "--vrrp_pid",
+                &pid("vrrp"),
             ],
         )
     }
 
     fn start(&self, side: Side, command: &[&str]) -> Router {
         let log = self.path(&format!("{}.log", side.name()));
-        let out = File::options().create(true).append(true).open(&log).expect("a writable directory");
+        let out = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a writable directory");
         let namespace = self.ns(side.name());
         let child = Command::new("ip")
             .args(["netns", "exec", &namespace])
@@ -181,7 +260,11 @@ impl Lab {
             .stderr(out)
             .spawn()
             .expect("ip netns exec starts");
-        Router { child, namespace, log }
+        Router {
+            child,
+            namespace,
+            log,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -193,23 +276,48 @@ impl Lab {
     pub fn resolve(&self, namespace: &str, address: Ipv4Addr) -> Option<String> {
         let namespace = self.ns(namespace);
         let address = address.to_string();
-        run(Command::new("ip").args(["-n", &namespace, "neigh", "flush", "dev", "eth0"]).stderr(Stdio::null()));
-        let ping = ["netns", "exec", &namespace, "ping", "-q", "-c1", "-W1", &address];
-        let _ = Command::new("ip").args(ping).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        run(Command::new("ip")
+            .args(["-n", &namespace, "neigh", "flush", "dev", "eth0"])
+            .stderr(Stdio::null()));
+        let ping = [
+            "netns", "exec", &namespace, "ping", "-q", "-c1", "-W1", &address,
+        ];
+        let _ = Command::new("ip")
+            .args(ping)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         let out = Command::new("ip")
             .args(["-n", &namespace, "neigh", "show", &address])
             .output()
             .expect("ip neigh runs");
         let text = String::from_utf8_lossy(&out.stdout);
-        text.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).map(str::to_owned)
+        text.split_whitespace()
+            .skip_while(|word| *word != "lladdr")
+            .nth(1)
+            .map(str::to_owned)
     }
 
     /// Whether one echo request from `namespace` to `address` is answered within a second.
     #[must_use]
     pub fn ping(&self, namespace: &str, address: Ipv4Addr) -> bool {
         let namespace = self.ns(namespace);
-        let ping = ["netns", "exec", &namespace, "ping", "-q", "-c1", "-W1", &address.to_string()];
-        Command::new("ip").args(ping).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        let ping = [
+            "netns",
+            "exec",
+            &namespace,
+            "ping",
+            "-q",
+            "-c1",
+            "-W1",
+            &address.to_string(),
+        ];
+        Command::new("ip")
+            .args(ping)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     }
 }
 
@@ -222,7 +330,10 @@ impl Default for Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for name in ["client", "host", "left", "right", "switch"] {
-            let _ = Command::new("ip").args(["netns", "del", &self.ns(name)]).stderr(Stdio::null()).status();
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.ns(name)])
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }
@@ -256,9 +367,14 @@ impl Router {
 
     /// Every process in the router's namespace gets the signal, so that keepalived's child dies as well.
     fn signal(&self, signal: Signal) {
-        let out = Command::new("ip").args(["netns", "pids", &self.namespace]).output();
+        let out = Command::new("ip")
+            .args(["netns", "pids", &self.namespace])
+            .output();
         let Ok(out) = out else { return };
-        for pid in String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        for pid in String::from_utf8_lossy(&out.stdout)
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+        {
             let _ = kill(Pid::from_raw(pid), signal);
         }
     }
@@ -279,8 +395,10 @@ pub fn wait_until(what: &str, routers: &[&Router], mut condition: impl FnMut() -
     let start = Instant::now();
     while !condition() {
         if start.elapsed() > Duration::from_secs(20) {
-            let logs: Vec<String> =
-                routers.iter().map(|router| format!("--- {}\n{}", router.namespace, router.log())).collect();
+            let logs: Vec<String> = routers
+                .iter()
+                .map(|router| format!("--- {}\n{}", router.namespace, router.log()))
+                .collect();
             panic!("never happened: {what}\n{}", logs.join("\n"));
         }
         sleep(Duration::from_millis(20));
@@ -375,6 +493,8 @@ fn ip(arguments: &[&str]) {
 
 fn run(command: &mut Command) {
     let status: io::Result<_> = command.status();
-    assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "{command:?}: {status:?}");
+    assert!(
+        status.as_ref().is_ok_and(std::process::ExitStatus::success),
+        "{command:?}: {status:?}"
+    );
 }
-

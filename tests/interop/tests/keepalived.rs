@@ -16,7 +16,10 @@ fn ours_is_active(lab: &Lab, routers: &[&Router]) {
     wait_until("our appliance answers for the lan address", routers, || {
         lab.resolve("host", LAN_VIRTUAL) == Some(virtual_mac(WAN_VRID + 1))
     });
-    assert!(lab.ping("client", WAN_VIRTUAL), "the virtual address answers ping");
+    assert!(
+        lab.ping("client", WAN_VIRTUAL),
+        "the virtual address answers ping"
+    );
 }
 
 /// keepalived holds both virtual addresses, answering with its interfaces' own MAC addresses.
@@ -35,7 +38,9 @@ fn keepalived_takes_over_from_us_and_we_preempt_on_return() {
     let ours = lab.appliance(PROGRAM, Side::Left, 200, INTERVAL);
     ours_is_active(&lab, &[&ours]);
     let theirs = lab.keepalived(Side::Right, 150, INTERVAL);
-    wait_until("keepalived settles as backup", &[&ours, &theirs], || theirs.log().contains("BACKUP STATE"));
+    wait_until("keepalived settles as backup", &[&ours, &theirs], || {
+        theirs.log().contains("BACKUP STATE")
+    });
     ours_is_active(&lab, &[&ours, &theirs]);
 
     ours.power_off();
@@ -43,7 +48,9 @@ fn keepalived_takes_over_from_us_and_we_preempt_on_return() {
 
     let ours = lab.appliance(PROGRAM, Side::Left, 200, INTERVAL);
     ours_is_active(&lab, &[&ours, &theirs]);
-    wait_until("keepalived yields", &[&ours, &theirs], || theirs.log().contains("higher priority advert"));
+    wait_until("keepalived yields", &[&ours, &theirs], || {
+        theirs.log().contains("higher priority")
+    });
 
     ours.stop(); // priority 0
     keepalived_is_active(&lab, Side::Right, &[&theirs]);
@@ -55,7 +62,9 @@ fn we_take_over_from_keepalived_and_yield_when_it_returns() {
     let theirs = lab.keepalived(Side::Right, 200, INTERVAL);
     keepalived_is_active(&lab, Side::Right, &[&theirs]);
     let ours = lab.appliance(PROGRAM, Side::Left, 150, INTERVAL);
-    wait_until("our appliance settles as backup", &[&ours, &theirs], || ours.log().contains("backup"));
+    wait_until("our appliance settles as backup", &[&ours, &theirs], || {
+        ours.log().contains("-> Backup")
+    });
     keepalived_is_active(&lab, Side::Right, &[&ours, &theirs]);
 
     theirs.stop();

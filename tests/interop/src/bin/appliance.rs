@@ -7,10 +7,21 @@ use board_linux::{Options, PortSpec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
-    let blob = arguments.next().ok_or("usage: appliance BLOB NAME=PORT...")?;
+    let blob = arguments
+        .next()
+        .ok_or("usage: appliance BLOB NAME=PORT...")?;
     let config = policy::decode(&fs::read(&blob)?)?;
     let ports = arguments
-        .map(|port| port.split_once('=').map(|(_, spec)| spec.parse()).ok_or("a port is NAME=PORT"))
+        .map(|port| {
+            port.split_once('=')
+                .map(|(_, spec)| spec.parse())
+                .ok_or("a port is NAME=PORT")
+        })
         .collect::<Result<Result<Vec<PortSpec>, _>, _>>()??;
-    Ok(board_linux::run(Options { config, ports, stop: None, realtime: false })?)
+    Ok(board_linux::run(Options {
+        config,
+        ports,
+        stop: None,
+        realtime: false,
+    })?)
 }
