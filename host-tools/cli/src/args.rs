@@ -32,6 +32,8 @@ pub enum Command {
     Plan(Json),
     /// Run an appliance as a process on interfaces of this machine (needs root or CAP_NET_RAW).
     Run(Run),
+    /// List what this machine lacks, and the commands that mend it.
+    Doctor(Json),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

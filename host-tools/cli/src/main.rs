@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod doctor;
 mod failure;
 mod new;
 mod plan;
@@ -35,6 +36,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Check(options) => check::check(site, options),
         Command::Plan(options) => plan::plan(site, options),
         Command::Run(options) => run::run(site, options),
+        Command::Doctor(options) => doctor::doctor(options),
         Command::Completions { shell } => {
             clap_complete::generate(
                 *shell,
