@@ -92,6 +92,7 @@ impl Uplink {
     pub fn probe_every(&self, interval: Duration) {
         *self.shared.probing() = Probing {
             interval: Some(interval),
+            begun: Some(Instant::now()),
             log: Vec::new(),
         };
     }
@@ -130,6 +131,7 @@ impl Shared {
 #[derive(Debug, Default)]
 struct Probing {
     interval: Option<Duration>,
+    begun: Option<Instant>,
     log: Vec<Probe>,
 }
 
@@ -365,10 +367,11 @@ impl Host {
 impl Probing {
     fn due(&self) -> Option<Instant> {
         let interval = self.interval?;
+        // The first one is due at once.
         Some(
             self.log
                 .last()
-                .map_or_else(Instant::now, |last| last.sent + interval),
+                .map_or(self.begun?, |last| last.sent + interval),
         )
     }
 }

@@ -1,0 +1,249 @@
+//! A FAKE of the servers: one in-process host that answers HTTPS as HAProxy with everything behind it would.
+//! For tests of appliances, switch and uplink that cannot wait for images.
+
+#![forbid(unsafe_code)]
+
+use std::io::{Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection};
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+
+/// A CA and a server certificate of it.
+pub struct Pki {
+    /// PEM of the CA, for users.
+    pub authority: String,
+    certificate: CertificateDer<'static>,
+    key: Vec<u8>,
+}
+
+impl Pki {
+    /// A fresh CA with one certificate for `domain`.
+    pub fn new(domain: &str) -> Result<Self, rcgen::Error> {
+        let ca_key = rcgen::KeyPair::generate()?;
+        let mut parameters = rcgen::CertificateParams::new(Vec::new())?;
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca = parameters.self_signed(&ca_key)?;
+        let issuer = rcgen::Issuer::new(parameters, ca_key);
+        let key = rcgen::KeyPair::generate()?;
+        let certificate =
+            rcgen::CertificateParams::new(vec![domain.to_owned()])?.signed_by(&key, &issuer)?;
+        Ok(Self {
+            authority: ca.pem(),
+            certificate: certificate.der().clone(),
+            key: key.serialize_der(),
+        })
+    }
+
+    /// Writes the CA for a client.
+    pub fn write_authority(&self, path: &Path) -> std::io::Result<()> {
+        std::fs::write(path, &self.authority)
+    }
+}
+
+/// Where the fake stands in the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Prefix length of its network.
+    pub prefix: u8,
+    /// Its gateway, a virtual address of the appliances.
+    pub gateway: Ipv4Addr,
+}
+
+/// A fake HAProxy. Answers name the web and app servers of the example in turn.
+pub struct FakeSite {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FakeSite {
+    /// Starts it on its end of a cable.
+    pub fn start(place: Place, cable: UnixDatagram, pki: &Pki) -> Result<Self, rustls::Error> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pki.key.clone()));
+        let tls =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()?
+                .with_no_client_auth()
+                .with_single_cert(vec![pki.certificate.clone()], key)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::spawn({
+            let stop = Arc::clone(&stop);
+            move || serve(place, Cable(cable), &Arc::new(tls), &stop)
+        });
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for FakeSite {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+fn serve(place: Place, mut cable: Cable, tls: &Arc<ServerConfig>, stop: &AtomicBool) {
+    let begun = Instant::now();
+    let now = || {
+        smoltcp::time::Instant::from_micros(i64::try_from(begun.elapsed().as_micros()).unwrap_or(0))
+    };
+    let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(place.mac)));
+    let mut interface = Interface::new(config, &mut cable, now());
+    interface
+        .update_ip_addrs(|list| list.extend([IpCidr::new(place.address.into(), place.prefix)]));
+    // A fresh interface has room for a route.
+    let _ = interface.routes_mut().add_default_ipv4_route(place.gateway);
+    let mut sockets = SocketSet::new(Vec::new());
+    let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::new(&mut sockets)).collect();
+    let mut answered = 0;
+    while !stop.load(Ordering::Relaxed) {
+        interface.poll(now(), &mut cable, &mut sockets);
+        for session in &mut sessions {
+            session.turn(sockets.get_mut(session.socket), tls, &mut answered);
+        }
+        interface.poll(now(), &mut cable, &mut sockets);
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+struct Session {
+    socket: SocketHandle,
+    tls: Option<ServerConnection>,
+    request: Vec<u8>,
+}
+
+impl Session {
+    fn new(sockets: &mut SocketSet<'static>) -> Self {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 16_384]);
+        let socket = sockets.add(tcp::Socket::new(buffer(), buffer()));
+        Self {
+            socket,
+            tls: None,
+            request: Vec::new(),
+        }
+    }
+
+    fn turn(
+        &mut self,
+        socket: &mut tcp::Socket<'_>,
+        tls: &Arc<ServerConfig>,
+        answered: &mut usize,
+    ) {
+        if !socket.is_open() {
+            self.tls = None;
+            self.request.clear();
+            // A closed socket can listen.
+            let _ = socket.listen(443);
+            return;
+        }
+        if socket.state() == tcp::State::CloseWait && !socket.can_recv() {
+            socket.close();
+            return;
+        }
+        if !socket.may_recv() || socket.is_listening() {
+            return;
+        }
+        if self.tls.is_none() {
+            self.tls = ServerConnection::new(Arc::clone(tls)).ok();
+        }
+        let Some(connection) = &mut self.tls else {
+            return;
+        };
+        while socket.can_recv() && connection.wants_read() {
+            let read = socket.recv(|received| {
+                let mut bytes: &[u8] = received;
+                let before = bytes.len();
+                let result = connection.read_tls(&mut bytes);
+                (before - bytes.len(), result)
+            });
+            if !matches!(read, Ok(Ok(_))) || connection.process_new_packets().is_err() {
+                return socket.abort();
+            }
+            let mut buffer = [0; 4096];
+            while let Ok(n @ 1..) = connection.reader().read(&mut buffer) {
+                self.request.extend_from_slice(&buffer[..n]);
+            }
+        }
+        if self.request.ends_with(b"\r\n\r\n") {
+            self.request.clear();
+            let n = 1 + *answered % 2;
+            *answered += 1;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nx-served-by: web{n}\r\nx-app: app{n}\r\ncontent-length: 3\r\n\r\nok\n"
+            );
+            // The writer of a TLS connection only fails when its buffer is full.
+            let _ = connection.writer().write_all(answer.as_bytes());
+        }
+        while connection.wants_write() && socket.can_send() {
+            let mut out = Vec::new();
+            if connection.write_tls(&mut out).is_err() || socket.send_slice(&out) != Ok(out.len()) {
+                return socket.abort();
+            }
+        }
+    }
+}
+
+struct Cable(UnixDatagram);
+
+impl Device for Cable {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Transmitter<'a>;
+
+    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Transmitter<'_>)> {
+        let mut frame = vec![0; 2048];
+        let length = self.0.recv(&mut frame).ok()?;
+        frame.truncate(length);
+        Some((Received(frame), Transmitter(&self.0)))
+    }
+
+    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmitter<'_>> {
+        Some(Transmitter(&self.0))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = 1514;
+        capabilities
+    }
+}
+
+struct Received(Vec<u8>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(&self.0)
+    }
+}
+
+struct Transmitter<'a>(&'a UnixDatagram);
+
+impl TxToken for Transmitter<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
+        let mut frame = vec![0; length];
+        let result = f(&mut frame);
+        // Lost, as on a full cable.
+        let _ = self.0.send(&frame);
+        result
+    }
+}
+
+const SESSIONS: usize = 32;

@@ -1,0 +1,191 @@
+//! A pair of linux appliances between the uplink and a fake site: every scenario but those of real servers.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rack_test::{FakeSite, Pki, Place};
+use rehearse::Appliance;
+use rehearse::Stop;
+use rehearse::client::Client;
+use rehearse::rack::Rack;
+use rehearse::scenario::{self, Report, Scenario, Settings};
+use rehearse::switch::Mode;
+use site::{Boards, Plan};
+
+#[test]
+fn steady_requests_are_all_answered() {
+    for ports in [2, 1] {
+        let report = Bench::new(ports).run(Scenario::Steady);
+        assert!(report.passed, "{ports} ports: {report:#?}");
+        assert_eq!(report.requests.sent, 40);
+        assert_eq!(report.fault, None);
+    }
+}
+
+#[test]
+fn the_site_survives_a_power_failure_of_the_active_appliance() {
+    survives(2, Scenario::KillActive);
+}
+
+#[test]
+fn the_site_survives_a_cut_wan_cable() {
+    survives(2, Scenario::CutWan);
+}
+
+#[test]
+fn the_site_survives_a_cut_lan_cable() {
+    survives(2, Scenario::CutLan);
+}
+
+#[test]
+fn the_site_survives_a_power_failure_on_trunks() {
+    survives(1, Scenario::KillActive);
+}
+
+#[test]
+fn the_site_survives_lan_vlans_that_a_trunk_no_longer_carries() {
+    survives(1, Scenario::CutLan);
+}
+
+#[test]
+fn the_site_survives_a_wan_vlan_that_a_trunk_no_longer_carries() {
+    survives(1, Scenario::CutWan);
+}
+
+fn survives(ports: u8, scenario: Scenario) {
+    let report = Bench::new(ports).run(scenario);
+    assert!(report.passed, "{report:#?}");
+    let fault = report.fault.as_ref().expect("a fault");
+    assert_eq!(fault.active_before.as_deref(), Some("gw1"));
+    assert_eq!(fault.active_after.as_deref(), Some("gw2"));
+    assert!(
+        fault.blackout_ms.is_some() && fault.takeover_ms.is_some(),
+        "{report:#?}"
+    );
+    println!(
+        "{scenario} on {ports} port(s): take-over {:?} ms, blackout {:?} ms, {} of {} requests lost, {} of {} kept connections broken",
+        fault.takeover_ms,
+        fault.blackout_ms,
+        report.requests.lost,
+        report.requests.sent,
+        report.kept_connections.broken,
+        report.kept_connections.open
+    );
+}
+
+/// Two appliances and the fake, ready to be used.
+struct Bench {
+    // In the order in which they end.
+    rack: Rack,
+    _site: FakeSite,
+    client: Client,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(ports: u8) -> Self {
+        let plan = plan(ports);
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let mut rack = Rack::new(&plan, listener, directory.path()).expect("rack");
+        for appliance in &plan.appliances {
+            let body = Appliance::Process {
+                program: PathBuf::from(env!("CARGO_BIN_EXE_rack-appliance")),
+                config: config_blob(&plan, &appliance.name, directory.path()),
+            };
+            rack.start_appliance(&appliance.name, &body)
+                .expect("appliance starts");
+        }
+
+        let pki = Pki::new(&plan.domain).expect("certificates");
+        let authority = directory.path().join("ca.pem");
+        pki.write_authority(&authority).expect("CA file");
+        let lb1 = plan
+            .servers
+            .iter()
+            .find(|server| server.name == "lb1")
+            .expect("lb1");
+        let network = plan
+            .networks
+            .iter()
+            .find(|network| network.name == lb1.network)
+            .expect("its network");
+        let vlan = network.vlan.expect("a rack network has a VLAN");
+        let (_, cable) = rack
+            .fabric()
+            .attach("lb1 (fake)", Mode::access(vlan), None)
+            .expect("cable");
+        let place = Place {
+            mac: lb1.mac,
+            address: lb1.address,
+            prefix: network.subnet.prefix_len(),
+            gateway: network.virtual_address,
+        };
+        let site = FakeSite::start(place, cable, &pki).expect("TLS");
+        let local = rack.uplink().local();
+        let client =
+            Client::new(local, &plan.domain, &authority, Duration::from_secs(15)).expect("client");
+        wait_until_serving(&mut rack, &client);
+        Self {
+            rack,
+            _site: site,
+            client,
+            _directory: directory,
+        }
+    }
+
+    fn run(&mut self, scenario: Scenario) -> Report {
+        let both = |name: &str| vec![format!("{name}1"), format!("{name}2")];
+        let settings = Settings {
+            scenario,
+            requests: 40,
+            board: "linux".into(),
+            servers: "fake",
+            web: both("web"),
+            app: both("app"),
+            haproxy: vec!["lb1".into()],
+        };
+        let stop = Stop::default();
+        scenario::run(&settings, &mut self.rack, &self.client, &stop, &|_| {}).expect("it runs")
+    }
+}
+
+/// Answering is not enough: the appliances must have agreed who of them is Active.
+fn wait_until_serving(rack: &mut Rack, client: &Client) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        rack.check_alive().expect("appliances run");
+        let last = runtime.block_on(client.get());
+        if last.as_ref().is_ok_and(|answer| answer.status == 200)
+            && rack.active().as_deref() == Some("gw1")
+        {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{last:?}, active: {:?}",
+            rack.active()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn plan(ports: u8) -> Plan {
+    let text = include_str!("../../../examples/foobar/site.toml");
+    site::parse_on_board("site.toml", text, &Boards::new([("linux", ports)]), "linux")
+        .expect("the example is good")
+}
+
+fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
+    let config = render::appliance::config(plan, appliance).expect("a configuration");
+    let mut buffer = vec![0; 65_536];
+    let blob = policy::encode(&config, &mut buffer).expect("a blob");
+    let path = directory.join(format!("{appliance}.bin"));
+    std::fs::write(&path, blob).expect("written");
+    path
+}
