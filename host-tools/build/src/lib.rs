@@ -9,6 +9,7 @@ mod error;
 mod images;
 mod mirror;
 mod modules;
+pub mod pki;
 mod places;
 mod programs;
 mod roots;

@@ -28,7 +28,7 @@ pub struct Material {
     /// Certificate of the site's own authority, PEM.
     pub ca: String,
     /// The server's own certificate, for its name.
-    pub server: Identity,
+    pub server: Option<Identity>,
     /// Certificate that users see, for the site's domain; for the haproxy role.
     pub site: Option<Identity>,
     /// Password of the application's database user, letters and digits; for the app and db roles.

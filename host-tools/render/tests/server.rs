@@ -31,7 +31,7 @@ fn secrets_are_for_root_alone_and_only_where_they_are_used() {
     for server in &plan.servers {
         let material = material(server);
         let secrets = [
-            Some(material.server.key.clone()),
+            material.server.as_ref().map(|server| server.key.clone()),
             material.site.as_ref().map(|site| site.key.clone()),
             material.database_password.clone(),
         ];
