@@ -32,7 +32,7 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
         .services
         .iter()
         .map(|service| self::service(plan, service));
-    Ok(policy::Config {
+    let config = policy::Config {
         name: short(name)?,
         interfaces: bounded("networks on one appliance", interfaces)?,
         default_route: plan.networks.iter().find_map(|network| network.uplink),
@@ -41,7 +41,13 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
             "services",
             services.collect::<Result<Vec<_>, RenderError>>()?,
         )?,
-    })
+    };
+    // The device would refuse it; better that we say so now.
+    config.validate().map_err(|cause| RenderError::Refused {
+        name: name.to_owned(),
+        cause,
+    })?;
+    Ok(config)
 }
 
 fn interface(

@@ -46,6 +46,15 @@ pub enum RenderError {
         /// How many fit.
         room: usize,
     },
+    /// The plan asks for something that an appliance would not accept.
+    #[error("appliance `{name}` would refuse its configuration: {cause}")]
+    Refused {
+        /// The appliance.
+        name: String,
+        /// Why.
+        #[source]
+        cause: policy::ConfigError,
+    },
     /// The server cannot do its work without something that is not there.
     #[error("`{server}` cannot work without {what}")]
     Missing {

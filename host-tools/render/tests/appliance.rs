@@ -150,7 +150,15 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     long_name.flows[0].name = "a-flow-with-a-name-that-is-too-long".into();
     let mut stray = foobar();
     stray.servers[0].network = "moon".into();
+    let mut impostor = foobar();
+    impostor.servers[0].address = impostor.appliances[1].legs[1].address;
     let table = [
+        (
+            impostor,
+            "gw2",
+            "appliance `gw2` would refuse its configuration: interface 1: tracked 10.20.1.3 is not a \
+             neighbour in its subnet",
+        ),
         (
             many_flows,
             "gw1",
