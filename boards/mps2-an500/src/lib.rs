@@ -1,2 +1,157 @@
-//! To be written.
+//! The board: memory map, timers, serial log. `main.rs` puts the appliance on it.
+
 #![no_std]
+
+mod log;
+mod registers;
+mod watchdog;
+
+use cortex_m::interrupt::InterruptNumber;
+use cortex_m::peripheral::NVIC;
+use drivers::InitError;
+use drivers::lan9118::Lan9118;
+use drivers::ticks::Ticks;
+use time::Instant;
+
+use registers::{TIMER0, TIMER1, timer};
+
+/// Address of the configuration; the same as in board.toml.
+pub const CONFIG_ADDRESS: usize = 0x003f_0000;
+/// Size of the configuration's memory; the same as in board.toml.
+pub const CONFIG_SIZE: usize = 0x1_0000;
+
+/// The timers run at the 25 MHz system clock.
+const TICKS_PER_MICRO: u32 = 25;
+
+/// The one MPS2 board.
+pub struct Mps2(());
+
+impl Mps2 {
+    /// Takes the board as reset left it: masks interrupts for good (they only end a sleep), starts the
+    /// log, the clock and the watchdog.
+    pub fn take() -> Self {
+        cortex_m::interrupt::disable();
+        log::start();
+        registers::write(TIMER0 + timer::RELOAD, u32::MAX);
+        registers::write(TIMER0 + timer::VALUE, u32::MAX);
+        registers::write(TIMER0 + timer::CTRL, timer::ENABLE);
+        for interrupt in [Interrupt::Timer1, Interrupt::Ethernet] {
+            // SAFETY: interrupts stay masked, so no handler runs that could break a critical section.
+            unsafe { NVIC::unmask(interrupt) };
+        }
+        watchdog::start();
+        Self(())
+    }
+
+    /// Starts the network port.
+    ///
+    /// # Errors
+    /// If the LAN9118 is not there.
+    pub fn port(&self) -> Result<Lan9118, InitError> {
+        // SAFETY: AN500 has its LAN9118 at this address, and `Mps2` is made once.
+        unsafe { Lan9118::new(ETHERNET) }
+    }
+}
+
+impl hal::Board for Mps2 {
+    fn now(&self) -> Instant {
+        CLOCK.0.at(count())
+    }
+
+    fn seed(&mut self) -> u64 {
+        // No true source on this board: the timer against the emulator's start-up is all there is,
+        // mixed with what tells one appliance from another.
+        let mut seed = u64::from(count());
+        for byte in self.config().iter().take(4096) {
+            seed = (seed ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3); // FNV-1a
+        }
+        seed ^ (u64::from(count()) << 32)
+    }
+
+    fn config(&self) -> &[u8] {
+        // SAFETY: this memory is outside of the linker's regions (memory.x), so nothing writes to it
+        // while the program runs.
+        unsafe {
+            let start = core::ptr::with_exposed_provenance(CONFIG_ADDRESS);
+            core::slice::from_raw_parts(start, CONFIG_SIZE)
+        }
+    }
+
+    fn feed_watchdog(&mut self) {
+        watchdog::feed();
+    }
+
+    fn sleep_until(&mut self, deadline: Instant) {
+        let micros = deadline.since(self.now()).as_micros();
+        if micros == 0 {
+            return;
+        }
+        let ticks = micros
+            .saturating_mul(TICKS_PER_MICRO.into())
+            .min(u32::MAX.into()) as u32;
+        registers::write(TIMER1 + timer::CTRL, 0);
+        registers::write(TIMER1 + timer::RELOAD, ticks);
+        registers::write(TIMER1 + timer::VALUE, ticks);
+        registers::write(TIMER1 + timer::CTRL, timer::ENABLE | timer::INTERRUPT);
+        cortex_m::asm::dsb();
+        cortex_m::asm::wfi(); // a pending interrupt ends it, though masked
+        registers::write(TIMER1 + timer::CTRL, 0);
+        registers::write(TIMER1 + timer::CLEAR, 1);
+        // If the MAC still asks, its interrupt becomes pending again at once.
+        NVIC::unpend(Interrupt::Timer1);
+        NVIC::unpend(Interrupt::Ethernet);
+    }
+}
+
+struct Clock(Ticks<TICKS_PER_MICRO>);
+
+// SAFETY: one core with interrupts masked; the handlers of faults and of the watchdog, which interrupt
+// nevertheless, never return.
+unsafe impl Sync for Clock {}
+
+static CLOCK: Clock = Clock(Ticks::new(0));
+
+defmt::timestamp!("{=u64:us}", CLOCK.0.at(count()).as_micros());
+
+/// Writes a last word to the log and starts over.
+pub fn reset() -> ! {
+    defmt::flush();
+    cortex_m::peripheral::SCB::sys_reset()
+}
+
+/// Ticks since `take`, modulo 2^32: the timer counts down.
+fn count() -> u32 {
+    !registers::read(TIMER0 + timer::VALUE)
+}
+
+/// AN500, table 4-1. (AN385 and its kin have the LAN9118 elsewhere.)
+const ETHERNET: usize = 0xa000_0000;
+
+#[derive(Clone, Copy)]
+enum Interrupt {
+    Timer1 = 9,
+    Ethernet = 13,
+}
+
+// SAFETY: these are numbers of the AN500's interrupt map, below the limit of the NVIC.
+unsafe impl InterruptNumber for Interrupt {
+    fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    defmt::error!("panic: {}", defmt::Display2Format(info));
+    reset()
+}
+
+#[cortex_m_rt::exception]
+unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
+    defmt::error!(
+        "fault at {=u32:#x}, called from {=u32:#x}",
+        frame.pc(),
+        frame.lr()
+    );
+    reset()
+}

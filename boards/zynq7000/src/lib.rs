@@ -1,2 +1,163 @@
-//! To be written.
+//! The board: memory map, timers, interrupt controller, serial log. `main.rs` puts the appliance on it.
+
 #![no_std]
+
+mod log;
+mod registers;
+mod start;
+
+use core::arch::asm;
+
+use drivers::InitError;
+use drivers::gem::{Gem, Memory};
+use drivers::ticks::Ticks;
+use time::Instant;
+
+use registers::{GIC_CPU, GIC_DISTRIBUTOR, GLOBAL_TIMER, PRIVATE_TIMER, gic, timer};
+pub use start::reset;
+
+/// Address of the configuration; the same as in board.toml.
+pub const CONFIG_ADDRESS: usize = 0x07ff_0000;
+/// Size of the configuration's memory; the same as in board.toml.
+pub const CONFIG_SIZE: usize = 0x1_0000;
+
+/// PERIPHCLK, half of the CPU's clock, is 100 MHz in QEMU. On silicon it depends on the boot loader
+/// (333 MHz on most boards).
+const TICKS_PER_MICRO: u32 = 100;
+
+/// The one Zynq.
+pub struct Zynq {
+    memory: Option<&'static mut [Memory; 2]>,
+}
+
+impl Zynq {
+    /// Takes the board as the boot loader left it: masks interrupts for good (they only end a sleep),
+    /// starts the log and the clock.
+    ///
+    /// # Safety
+    /// Called once.
+    pub unsafe fn take() -> Self {
+        // SAFETY: only masks interrupts.
+        unsafe { asm!("cpsid if", options(nomem, nostack)) };
+        log::start();
+        registers::write(GLOBAL_TIMER + timer::GLOBAL_CONTROL, timer::ENABLE);
+        CLOCK.0.at(count()); // from here on
+        enable_wake_ups();
+        static mut MEMORY: [Memory; 2] = [const { Memory::new() }; 2];
+        // SAFETY: `take` is called once, as its caller promises, and nothing else mentions MEMORY.
+        Self {
+            memory: Some(unsafe { &mut *&raw mut MEMORY }),
+        }
+    }
+
+    /// Starts both network ports.
+    ///
+    /// # Errors
+    /// If a MAC or its management bus is not there.
+    ///
+    /// # Panics
+    /// If called twice.
+    pub fn ports(&mut self) -> Result<[Gem; 2], InitError> {
+        let Some([memory0, memory1]) = self.memory.take() else {
+            panic!("ports are taken once")
+        };
+        // SAFETY: UG585 table 4-7 has the two GEMs at these addresses; with MMU and caches off
+        // (`start.rs`) no memory is cached and addresses are bus addresses.
+        unsafe { Ok([Gem::new(GEM0, PHY, memory0)?, Gem::new(GEM1, PHY, memory1)?]) }
+    }
+}
+
+impl hal::Board for Zynq {
+    fn now(&self) -> Instant {
+        CLOCK.0.at(count())
+    }
+
+    fn seed(&mut self) -> u64 {
+        // No true source on this board: the timer against the boot loader's or emulator's start-up is
+        // all there is, mixed with what tells one appliance from another.
+        let mut seed = u64::from(count());
+        for byte in self.config().iter().take(4096) {
+            seed = (seed ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3); // FNV-1a
+        }
+        seed ^ (u64::from(count()) << 32)
+    }
+
+    fn config(&self) -> &[u8] {
+        // SAFETY: this memory is outside of the linker's regions (memory.x), so nothing writes to it
+        // while the program runs.
+        unsafe {
+            let start = core::ptr::with_exposed_provenance(CONFIG_ADDRESS);
+            core::slice::from_raw_parts(start, CONFIG_SIZE)
+        }
+    }
+
+    fn feed_watchdog(&mut self) {} // none yet: QEMU does not have the part's watchdogs
+
+    fn sleep_until(&mut self, deadline: Instant) {
+        let micros = deadline.since(self.now()).as_micros();
+        if micros == 0 {
+            return;
+        }
+        let ticks = micros
+            .saturating_mul(TICKS_PER_MICRO.into())
+            .min(u32::MAX.into()) as u32;
+        registers::write(PRIVATE_TIMER + timer::CONTROL, 0);
+        registers::write(PRIVATE_TIMER + timer::STATUS, 1);
+        registers::write(PRIVATE_TIMER + timer::LOAD, ticks);
+        registers::write(
+            PRIVATE_TIMER + timer::CONTROL,
+            timer::ENABLE | timer::INTERRUPT,
+        );
+        // SAFETY: waits; a pending interrupt ends it, though masked.
+        unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+        registers::write(PRIVATE_TIMER + timer::CONTROL, 0);
+        registers::write(PRIVATE_TIMER + timer::STATUS, 1);
+        // If a MAC still asks, its interrupt becomes pending again at once.
+        for _ in 0..WAKE_UPS.len() {
+            let id = registers::read(GIC_CPU + gic::ACKNOWLEDGE);
+            if id & gic::ID_MASK >= gic::SPURIOUS {
+                break;
+            }
+            registers::write(GIC_CPU + gic::END, id);
+        }
+    }
+}
+
+/// Lets the timer and both MACs signal the core. No handler ever runs: interrupts are masked.
+fn enable_wake_ups() {
+    registers::write(GIC_DISTRIBUTOR + gic::CONTROL, gic::ENABLE);
+    for id in WAKE_UPS {
+        registers::write_byte(GIC_DISTRIBUTOR + gic::PRIORITY + id, 0xa0);
+        registers::write_byte(GIC_DISTRIBUTOR + gic::TARGET + id, 1); // read-only for private ones
+        registers::write(
+            GIC_DISTRIBUTOR + gic::SET_ENABLE + 4 * (id / 32),
+            1 << (id % 32),
+        );
+    }
+    registers::write(GIC_CPU + gic::PRIORITY_MASK, 0xff);
+    registers::write(GIC_CPU + gic::CONTROL, gic::ENABLE);
+}
+
+struct Clock(Ticks<TICKS_PER_MICRO>);
+
+// SAFETY: one core with interrupts masked; the handlers of aborts, which interrupt nevertheless, never
+// return.
+unsafe impl Sync for Clock {}
+
+static CLOCK: Clock = Clock(Ticks::new(0));
+
+defmt::timestamp!("{=u64:us}", CLOCK.0.at(count()).as_micros());
+
+/// Ticks, modulo 2^32.
+fn count() -> u32 {
+    registers::read(GLOBAL_TIMER + timer::GLOBAL_LOW)
+}
+
+const GEM0: usize = 0xe000_b000;
+const GEM1: usize = 0xe000_c000;
+
+/// Address of both PHYs on their management buses, in QEMU and on ZC702 and ZedBoard-like boards' GEM0.
+const PHY: u32 = 7;
+
+/// Private timer, GEM0, GEM1 (UG585 tables 7-3 and 7-4).
+const WAKE_UPS: [usize; 3] = [29, 54, 77];

@@ -1,0 +1,45 @@
+//! The appliance on the MPS2 board.
+
+#![no_std]
+#![no_main]
+
+use core::mem::MaybeUninit;
+
+use defmt::{error, info};
+use hal::Board as _;
+use mps2_an500::{CONFIG_ADDRESS, Mps2};
+use node::Node;
+
+/// The same as in board.toml.
+const FLOWS: usize = 4096;
+
+static mut NODE: MaybeUninit<Node<FLOWS>> = MaybeUninit::uninit();
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let mut board = Mps2::take();
+    info!("mps2-an500, {=usize} flows", FLOWS);
+    let config = match policy::decode(board.config()) {
+        Ok(config) => {
+            info!("configuration of {=str}", config.name.as_str());
+            Some(config)
+        }
+        Err(reason) => {
+            error!(
+                "closed, no usable configuration at {=usize:#x}: {}",
+                CONFIG_ADDRESS, reason
+            );
+            None
+        }
+    };
+    let seed = board.seed();
+    // SAFETY: `main` runs once, and this is the only mention of NODE.
+    let node = unsafe { (*&raw mut NODE).write(Node::new(config, seed, board.now())) };
+    match board.port() {
+        Ok(port) => node::superloop::run(&mut board, &mut [port], node, |event| info!("{}", event)),
+        Err(reason) => {
+            error!("LAN9118: {}", reason);
+            mps2_an500::reset()
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! The peripherals of the CMSDK (ARM DDI 0479) and where AN500 puts them.
+
+use core::ptr::{
+    read_volatile, with_exposed_provenance, with_exposed_provenance_mut, write_volatile,
+};
+
+pub const TIMER0: usize = 0x4000_0000;
+pub const TIMER1: usize = 0x4000_1000;
+pub const UART0: usize = 0x4000_4000;
+pub const WATCHDOG: usize = 0x4000_8000;
+
+/// APB timer (§4.2): counts down at the system clock.
+pub mod timer {
+    pub const CTRL: usize = 0x00;
+    pub const VALUE: usize = 0x04;
+    pub const RELOAD: usize = 0x08;
+    pub const CLEAR: usize = 0x0c;
+    pub const ENABLE: u32 = 1 << 0;
+    pub const INTERRUPT: u32 = 1 << 3;
+}
+
+/// APB UART (§4.3).
+pub mod uart {
+    pub const DATA: usize = 0x00;
+    pub const STATE: usize = 0x04;
+    pub const CTRL: usize = 0x08;
+    pub const BAUDDIV: usize = 0x10;
+    pub const TX_FULL: u32 = 1 << 0;
+    pub const TX_ENABLE: u32 = 1 << 0;
+}
+
+/// APB watchdog (§4.5): interrupts (NMI) after one period, resets after the second.
+pub mod wdog {
+    pub const LOAD: usize = 0x000;
+    pub const CTRL: usize = 0x008;
+    pub const CLEAR: usize = 0x00c;
+    pub const LOCK: usize = 0xc00;
+    pub const UNLOCK_KEY: u32 = 0x1acc_e551;
+    pub const INTERRUPT: u32 = 1 << 0;
+    pub const RESET: u32 = 1 << 1;
+}
+
+/// `address` is a base and an offset from above.
+pub fn read(address: usize) -> u32 {
+    // SAFETY: only called with the constants of this module, which are registers without side effects
+    // on memory.
+    unsafe { read_volatile(with_exposed_provenance(address)) }
+}
+
+/// `address` is a base and an offset from above.
+pub fn write(address: usize, value: u32) {
+    // SAFETY: as for `read`.
+    unsafe { write_volatile(with_exposed_provenance_mut(address), value) }
+}

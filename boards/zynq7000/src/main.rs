@@ -1,0 +1,48 @@
+//! The appliance on the Zynq.
+
+#![no_std]
+#![no_main]
+
+use core::mem::MaybeUninit;
+
+use defmt::{error, info};
+use hal::Board as _;
+use node::Node;
+use zynq7000_board::{CONFIG_ADDRESS, Zynq};
+
+/// The same as in board.toml.
+const FLOWS: usize = 4096;
+
+static mut NODE: MaybeUninit<Node<FLOWS>> = MaybeUninit::uninit();
+
+#[zynq7000_rt::entry]
+fn main() -> ! {
+    // SAFETY: `main` runs once.
+    let mut board = unsafe { Zynq::take() };
+    info!("zynq7000, {=usize} flows", FLOWS);
+    let config = match policy::decode(board.config()) {
+        Ok(config) => {
+            info!("configuration of {=str}", config.name.as_str());
+            Some(config)
+        }
+        Err(reason) => {
+            error!(
+                "closed, no usable configuration at {=usize:#x}: {}",
+                CONFIG_ADDRESS, reason
+            );
+            None
+        }
+    };
+    let seed = board.seed();
+    // SAFETY: `main` runs once, and this is the only mention of NODE.
+    let node = unsafe { (*&raw mut NODE).write(Node::new(config, seed, board.now())) };
+    match board.ports() {
+        Ok(mut ports) => {
+            node::superloop::run(&mut board, &mut ports, node, |event| info!("{}", event))
+        }
+        Err(reason) => {
+            error!("GEM: {}", reason);
+            zynq7000_board::reset()
+        }
+    }
+}
