@@ -32,14 +32,13 @@ use site::plan::Role;
 
 use client::Client;
 pub use error::RehearseError;
-pub use light::HostFile;
 pub use machine::Appliance;
 pub use rack::{Bodies, ServerBody};
 use rack::{Kind, Rack};
 pub use scenario::{Report, Scenario};
 
 /// What to rehearse.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The site, with its appliances on the board that shall be rehearsed.
     pub plan: Plan,

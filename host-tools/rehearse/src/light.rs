@@ -6,21 +6,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use build::HostFile;
 use site::plan::Server;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::machine::CommandLine;
-
-/// A file that is laid over the server's `/etc`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostFile {
-    /// Absolute path, below `/etc`.
-    pub path: String,
-    /// Permission bits.
-    pub mode: u32,
-    /// Content.
-    pub bytes: Vec<u8>,
-}
 
 /// Makes the network card of a server, still on this machine. It disappears with the returned device.
 pub fn tap(name: &str, server: &Server) -> io::Result<SyncDevice> {

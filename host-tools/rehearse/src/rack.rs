@@ -6,13 +6,14 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use build::HostFile;
 use site::Plan;
 use site::plan::{Network, Port, Server};
 use tempfile::TempDir;
 
 use crate::cable::{End, Fabric};
 use crate::error::{RehearseError, require_file, require_program};
-use crate::light::{self, HostFile};
+use crate::light;
 use crate::machine::{self, Appliance, CommandLine, Socket};
 use crate::observer::{Advert, Observer};
 use crate::process::{Process, describe};
@@ -21,7 +22,7 @@ use crate::switch::{Fault, Mode, PortId};
 use crate::uplink::{Settings, Uplink};
 
 /// How a server runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ServerBody {
     /// Its disk image in an emulated PC.
     Emulated {
@@ -38,7 +39,7 @@ pub enum ServerBody {
 }
 
 /// The machines that shall run, by name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Bodies {
     /// What each appliance runs.
     pub appliances: BTreeMap<String, Appliance>,

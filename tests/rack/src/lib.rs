@@ -1,4 +1,4 @@
-//! A FAKE of the servers: one in-process host that answers HTTPS as HAProxy with everything behind it would.
+//! What the tests of whole racks share, and a FAKE of the servers: one in-process host that answers HTTPS as HAProxy with everything behind it would.
 //! For tests of appliances, switch and uplink that cannot wait for images.
 
 #![forbid(unsafe_code)]
@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,10 +14,28 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
+use site::{Boards, Plan};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
+
+/// The example site on linux appliances with so many ports each.
+pub fn plan(ports: u8) -> Plan {
+    let text = include_str!("../../../examples/foobar/site.toml");
+    site::parse_on_board("site.toml", text, &Boards::new([("linux", ports)]), "linux")
+        .expect("the example is good")
+}
+
+/// Writes the compiled configuration of an appliance into `directory`.
+pub fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
+    let config = render::appliance::config(plan, appliance).expect("a configuration");
+    let mut buffer = vec![0; 65_536];
+    let blob = policy::encode(&config, &mut buffer).expect("a blob");
+    let path = directory.join(format!("{appliance}.bin"));
+    std::fs::write(&path, blob).expect("written");
+    path
+}
 
 /// A CA and a server certificate of it.
 pub struct Pki {

@@ -1,17 +1,16 @@
 //! A pair of linux appliances between the uplink and a fake site: every scenario but those of real servers.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rack_test::{FakeSite, Pki, Place};
+use rack_test::{FakeSite, Pki, Place, config_blob, plan};
 use rehearse::Appliance;
 use rehearse::Stop;
 use rehearse::client::Client;
 use rehearse::rack::Rack;
 use rehearse::scenario::{self, Report, Scenario, Settings};
 use rehearse::switch::Mode;
-use site::{Boards, Plan};
 
 #[test]
 fn steady_requests_are_all_answered() {
@@ -173,19 +172,4 @@ fn wait_until_serving(rack: &mut Rack, client: &Client) {
         );
         std::thread::sleep(Duration::from_millis(100));
     }
-}
-
-fn plan(ports: u8) -> Plan {
-    let text = include_str!("../../../examples/foobar/site.toml");
-    site::parse_on_board("site.toml", text, &Boards::new([("linux", ports)]), "linux")
-        .expect("the example is good")
-}
-
-fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
-    let config = render::appliance::config(plan, appliance).expect("a configuration");
-    let mut buffer = vec![0; 65_536];
-    let blob = policy::encode(&config, &mut buffer).expect("a blob");
-    let path = directory.join(format!("{appliance}.bin"));
-    std::fs::write(&path, blob).expect("written");
-    path
 }
