@@ -14,6 +14,10 @@ pub struct Group {
     legs: Vec<Leg, MAX_INTERFACES>,
     /// When the next gratuitous ARP is due, and how many have been; only while Active.
     announce: Option<(Instant, usize)>,
+    /// When time was last seen to pass. Only in Backup.
+    awake: Instant,
+    /// Whether a late awakening has put off this election.
+    excused: bool,
 }
 
 /// One interface, as far as an election is concerned.
@@ -53,6 +57,8 @@ impl Group {
             state: State::Initialize,
             legs: config.interfaces.iter().map(leg).collect(),
             announce: None,
+            awake: Instant::ZERO,
+            excused: false,
         }
     }
 
@@ -75,12 +81,13 @@ impl Group {
     /// When to call `step` with `Input::Timer`; `None` while no timer runs.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let timers = self.routers().map(|(_, router)| router.timer);
         match self.state {
             State::Initialize | State::Fault => None,
-            // Every leg must have been silent. Without routers there is nobody to wait for.
-            State::Backup => Some(timers.max().unwrap_or(Instant::ZERO)),
-            State::Active => timers.chain(self.announce.map(|(due, _)| due)).min(),
+            State::Backup => Some(self.election().min(self.awake + self.attention())),
+            State::Active => {
+                let adverts = self.routers().map(|(_, router)| router.timer);
+                adverts.chain(self.announce.map(|(due, _)| due)).min()
+            }
         }
     }
 
@@ -132,6 +139,7 @@ impl Group {
         for (_, router) in self.routers_mut() {
             router.await_active(now, penalty);
         }
+        (self.awake, self.excused) = (now, false);
         if self.state == State::Active {
             self.announce = None;
             push(actions, Action::Release);
@@ -186,9 +194,15 @@ impl Group {
         match self.state {
             State::Initialize | State::Fault => {}
             State::Backup => {
-                if self.deadline().is_some_and(|due| due <= now) {
-                    self.take_over(now, Cause::Silence, actions);
+                let slept = now.since(self.awake) > 2 * self.attention();
+                self.awake = now;
+                if self.election() > now {
+                    return;
                 }
+                if slept && !self.excused {
+                    return self.listen_again(now);
+                }
+                self.take_over(now, Cause::Silence, actions);
             }
             State::Active => {
                 let penalty = self.penalty();
@@ -231,11 +245,11 @@ impl Group {
         let priority = router.priority(penalty);
         match self.state {
             State::Initialize | State::Fault => {}
-            State::Backup => {
-                if router.heard_as_backup(now, &advert, penalty) == Judgement::Goodbye {
-                    self.hurry();
-                }
-            }
+            State::Backup => match router.heard_as_backup(now, &advert, penalty) {
+                Judgement::Goodbye => self.hurry(),
+                Judgement::Stronger => self.excused = false,
+                Judgement::Weaker => {}
+            },
             State::Active => match router.heard_as_active(&advert, penalty) {
                 Judgement::Goodbye => {
                     router.restart_adverts(now);
@@ -256,6 +270,32 @@ impl Group {
     fn hurry(&mut self) {
         for (_, router) in self.routers_mut() {
             router.hurry();
+        }
+    }
+
+    /// When this Backup is elected: every leg must have been silent. Without routers there is nobody to
+    /// wait for.
+    fn election(&self) -> Instant {
+        self.routers()
+            .map(|(_, router)| router.timer)
+            .max()
+            .unwrap_or(Instant::ZERO)
+    }
+
+    /// How often a Backup wants to be called, to know that it has not slept.
+    fn attention(&self) -> Duration {
+        self.routers()
+            .map(|(_, router)| router.interval)
+            .min()
+            .unwrap_or_default()
+    }
+
+    /// Who slept (a stalled emulator, a busy processor) cannot call it silence: the adverts may still lie
+    /// in the receive queue. One more interval, once, brings them or proves the Active dead.
+    fn listen_again(&mut self, now: Instant) {
+        self.excused = true;
+        for (_, router) in self.routers_mut() {
+            router.extend(now);
         }
     }
 

@@ -14,8 +14,9 @@ pub(crate) struct Router {
     pub(crate) address: Ipv4Addr,
     /// Active_Down_Timer in Backup, Adver_Timer in Active.
     pub(crate) timer: Instant,
+    /// Advertisement_Interval: our own.
+    pub(crate) interval: Duration,
     priority: u8,
-    interval: Duration,
     preempt: bool,
     /// Active_Adver_Interval: what the Active says its interval is.
     active_interval: Duration,
@@ -72,6 +73,11 @@ impl Router {
     /// Moves Active_Down_Timer to where one advertisement is a whole interval late.
     pub(crate) fn hurry(&mut self) {
         self.timer = self.timer.min(self.heard + 2 * self.active_interval);
+    }
+
+    /// Keeps Active_Down_Timer from firing for one more interval of the Active.
+    pub(crate) fn extend(&mut self, now: Instant) {
+        self.timer = self.timer.max(now + self.active_interval);
     }
 
     /// Sets Adver_Timer to Advertisement_Interval.

@@ -13,6 +13,8 @@ const NOW: Instant = Instant::from_micros(1_000_000);
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Skew_Time of priority 100 with an interval of 100 ms: 156 / 256 of it.
 const SKEW: Duration = Duration::from_micros(60_937);
+/// Active_Down_Interval of the same.
+const DOWN: Duration = Duration::from_micros(360_937);
 /// Source addresses below and above our own, which ends in 5.
 const LOWER: u8 = 4;
 const HIGHER: u8 = 6;
@@ -21,7 +23,6 @@ const HIGHER: u8 = 6;
 /// heard its Active at `NOW`. The last column is the timer after the step, from `NOW`.
 #[test]
 fn transitions() {
-    const DOWN: Duration = Duration::from_micros(360_937);
     let down = Some(DOWN);
     let adver = Some(INTERVAL);
     let advert_100: List<Action> = List::from([advert(0, 100)]);
@@ -68,7 +69,7 @@ fn transitions() {
         assert_eq!(group.step(NOW, input), actions[..], "{name}");
         assert_eq!(group.state(), after, "{name}");
         assert_eq!(
-            group.deadline().map(|deadline| deadline.since(NOW)),
+            running(&group).map(|timer| timer.since(NOW)),
             timer,
             "{name}"
         );
@@ -78,16 +79,52 @@ fn transitions() {
 #[test]
 fn silence_elects_us() {
     let mut group = group_in(Backup, &[100]);
-    let deadline = group.deadline().unwrap();
-    assert_eq!(group.step(deadline - TICK, Input::Timer), []);
+    let due = election(&group);
+    for now in [
+        NOW + INTERVAL,
+        NOW + 2 * INTERVAL,
+        NOW + 3 * INTERVAL,
+        due - TICK,
+    ] {
+        assert_eq!(group.step(now, Input::Timer), []);
+    }
     let takes_over = [
         Claim,
         advert(0, 100),
         Announce,
         changed(Backup, Active, Cause::Silence),
     ];
-    assert_eq!(group.step(deadline, Input::Timer), takes_over);
-    assert_eq!(group.deadline(), Some(deadline + INTERVAL));
+    assert_eq!(group.step(due, Input::Timer), takes_over);
+    assert_eq!(group.deadline(), Some(due + INTERVAL));
+}
+
+/// A stalled emulator or a busy processor must not be taken for a dead Active.
+#[test]
+fn who_slept_listens_for_one_more_interval() {
+    let late = NOW + Duration::from_secs(5);
+    let mut group = group_in(Backup, &[100]);
+    assert_eq!(
+        group.step(late, Input::Timer),
+        [],
+        "adverts may still be in the queue"
+    );
+    assert_eq!(election(&group), late + INTERVAL);
+    let _ = group.step(late, heard(200, HIGHER));
+    assert_eq!(election(&group), late + DOWN, "there was one");
+    assert_eq!(
+        group.step(late + Duration::from_secs(5), Input::Timer),
+        [],
+        "so the next sleep is excused as well"
+    );
+
+    let mut group = group_in(Backup, &[100]);
+    assert_eq!(group.step(late, Input::Timer), []);
+    let later = late + Duration::from_secs(5);
+    assert_eq!(
+        group.step(later, Input::Timer).len(),
+        4,
+        "but who always sleeps is elected too"
+    );
 }
 
 #[test]
@@ -114,20 +151,13 @@ fn an_active_advertises_without_drift() {
 #[test]
 fn announcements_are_repeated_after_a_take_over() {
     let mut group = group_in(Backup, &[100]);
-    let start = group.deadline().unwrap();
+    let start = election(&group);
     let mut times = List::new();
-    let mut now = start;
-    while now < start + Duration::from_secs(60) {
-        let announces = group
-            .step(now, Input::Timer)
-            .iter()
-            .filter(|a| **a == Announce)
-            .count();
-        times.extend(core::iter::repeat_n(
-            now.since(start).as_millis(),
-            announces,
-        ));
-        now = group.deadline().unwrap();
+    while group.deadline().unwrap() < start + Duration::from_secs(60) {
+        let now = group.deadline().unwrap();
+        if group.step(now, Input::Timer).contains(&Announce) {
+            times.push(now.since(start).as_millis());
+        }
     }
     assert_eq!(times, [0, 100, 1100, 5100]);
 }
@@ -138,22 +168,22 @@ fn the_interval_of_the_active_is_learned_and_forgotten() {
     let slow = Duration::from_secs(1);
     assert_eq!(group.step(NOW, heard_at(slow, 200)), []);
     let slow_down = 3 * slow + slow * 156 / 256;
-    assert_eq!(group.deadline(), Some(NOW + slow_down));
+    assert_eq!(running(&group), Some(NOW + slow_down));
     assert_eq!(group.step(NOW, heard_at(slow / 2, 50)), []);
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(NOW + slow_down),
         "nothing is learned from a weaker one"
     );
 
     let _ = group.step(NOW, Input::Stop);
     let _ = group.step(NOW, Input::Start);
-    assert_eq!(group.deadline(), Some(NOW + 3 * INTERVAL + SKEW));
+    assert_eq!(running(&group), Some(NOW + 3 * INTERVAL + SKEW));
 
     let mut group = group_in(Active, &[100]);
     let _ = group.step(NOW, heard_at(slow, 200));
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(NOW + slow_down),
         "learned while falling (740)"
     );
@@ -166,7 +196,7 @@ fn without_preemption_a_weaker_active_is_left_alone() {
     let mut group = Group::new(&config);
     let _ = group.step(Instant::ZERO, Input::Start);
     assert_eq!(group.step(NOW, heard(1, LOWER)), []);
-    assert_eq!(group.deadline(), Some(NOW + 3 * INTERVAL + SKEW));
+    assert_eq!(running(&group), Some(NOW + 3 * INTERVAL + SKEW));
 }
 
 /// FACTS of other implementations: a stream of adverts that are discarded must not keep a router silent,
@@ -264,11 +294,12 @@ fn one_silent_leg_elects_nobody() {
         assert_eq!(group.step(now, Input::Timer), []);
     }
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(now + 2 * INTERVAL + SKEW),
         "the leg heard last decides"
     );
-    let due = group.deadline().unwrap();
+    let due = elected(&mut group.clone());
+    let _ = group.step(due - TICK, Input::Timer);
     let takes_over = [
         Claim,
         advert(0, 100),
@@ -296,13 +327,13 @@ fn a_goodbye_on_one_leg_shortens_the_wait_on_the_others() {
     let now = NOW + INTERVAL / 2;
     assert_eq!(group.step(now, heard(0, HIGHER)), []);
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(NOW + 2 * INTERVAL),
         "one advert may be late by an interval"
     );
     assert_eq!(group.step(now, Input::Advert(received(1, 0, HIGHER))), []);
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(now + SKEW),
         "with a goodbye everywhere only the skew is left"
     );
@@ -311,7 +342,7 @@ fn a_goodbye_on_one_leg_shortens_the_wait_on_the_others() {
     assert_eq!(group.step(now, heard(0, HIGHER)), []);
     assert_eq!(group.step(now, Input::Advert(received(1, 200, HIGHER))), []);
     assert_eq!(
-        group.deadline(),
+        running(&group),
         Some(now + 3 * INTERVAL + SKEW),
         "who goes on is believed"
     );
@@ -343,7 +374,7 @@ fn carrier_decides_about_fault() {
         group.step(back, up),
         [changed(Fault, Backup, Cause::LinksBack)]
     );
-    assert_eq!(group.deadline(), Some(back + 3 * INTERVAL + SKEW));
+    assert_eq!(running(&group), Some(back + 3 * INTERVAL + SKEW));
 
     let mut group = group_in(Backup, &[100, 100]);
     assert_eq!(
@@ -433,10 +464,10 @@ fn tracking_lowers_the_priority_on_every_leg() {
         ),
         []
     );
-    let deadline = group.deadline().unwrap();
+    let deadline = election(&group);
     assert_eq!(group.step(deadline - TICK, heard(41, LOWER)), []);
     assert!(
-        group.deadline() > Some(deadline),
+        election(&group) > deadline,
         "stronger than what tracking has left us"
     );
     assert_eq!(group.priority(2), None, "a leg without router");
@@ -469,12 +500,35 @@ fn group_in(state: State, priorities: &[u8]) -> Group {
         let _ = group.step(NOW, Input::Start);
     }
     if state == Active {
-        let long_ago = Instant::ZERO;
-        let _ = group.step(long_ago, Input::Start);
-        let _ = group.step(NOW, Input::Timer);
+        let _ = group.step(NOW - DOWN, Input::Start);
+        assert_eq!(elected(&mut group), NOW);
     }
     assert_eq!(group.state(), state);
     group
+}
+
+/// Lets time pass until the election; its time.
+fn elected(group: &mut Group) -> Instant {
+    loop {
+        let now = group.deadline().unwrap();
+        let _ = group.step(now, Input::Timer);
+        if group.state() == Active {
+            return now;
+        }
+    }
+}
+
+/// When `group` is going to be elected if it hears nothing more.
+fn election(group: &Group) -> Instant {
+    elected(&mut group.clone())
+}
+
+/// The one timer of RFC 9568 that runs: Active_Down_Timer or Adver_Timer.
+fn running(group: &Group) -> Option<Instant> {
+    match group.state() {
+        Backup => Some(election(group)),
+        Initialize | Active | Fault => group.deadline(),
+    }
 }
 
 /// Lets the announcements of a new Active pass; the time of its last advertisement.
