@@ -133,7 +133,7 @@ impl Group {
         self.listen(now, cause, actions);
     }
 
-    /// To Backup, from any state (RFC 9568 §6.4.1 (140), §6.4.3 (735)).
+    /// To Backup, from any state (RFC 9568 §6.4.1, §6.4.3).
     fn listen(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         let penalty = self.penalty();
         for (_, router) in self.routers_mut() {
@@ -147,7 +147,7 @@ impl Group {
         self.enter(State::Backup, cause, actions);
     }
 
-    /// To Active (RFC 9568 §6.4.2 (420)). The claim comes first: it costs nobody a frame to wait for.
+    /// To Active (RFC 9568 §6.4.2). The claim comes first: it costs nobody a frame to wait for.
     fn take_over(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         push(actions, Action::Claim);
         self.advertise(now, actions);
@@ -156,7 +156,7 @@ impl Group {
         self.enter(State::Active, cause, actions);
     }
 
-    /// To Initialize or Fault: an Active says goodbye on every leg that is left (RFC 9568 §6.4.3 (655)).
+    /// To Initialize or Fault: an Active says goodbye on every leg that is left (RFC 9568 §6.4.3).
     fn leave(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         if self.state == State::Active {
             self.announce = None;

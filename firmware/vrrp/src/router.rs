@@ -59,7 +59,7 @@ impl Router {
         self.active_interval = interval;
     }
 
-    /// Sets Active_Adver_Interval to our own, as at start-up (RFC 9568 §6.4.1 (125)).
+    /// Sets Active_Adver_Interval to our own, as at start-up (RFC 9568 §6.4.1).
     pub(crate) fn forget(&mut self) {
         self.active_interval = self.interval;
     }
@@ -97,7 +97,7 @@ impl Router {
         true
     }
 
-    /// RFC 9568 §6.4.2 (445) to (485).
+    /// What a Backup makes of an advertisement (RFC 9568 §6.4.2).
     pub(crate) fn heard_as_backup(
         &mut self,
         now: Instant,
@@ -117,7 +117,7 @@ impl Router {
         Judgement::Stronger
     }
 
-    /// RFC 9568 §6.4.3 (705) to (775).
+    /// What an Active makes of an advertisement (RFC 9568 §6.4.3).
     pub(crate) fn heard_as_active(&self, advert: &Advert, penalty: u8) -> Judgement {
         let ours = (self.priority(penalty), self.address);
         match advert.priority {

@@ -42,27 +42,27 @@ fn transitions() {
     #[rustfmt::skip]
     let table = [
         // name                                  before      input               after       actions          timer
-        ("start (125)",                          Initialize, Input::Start,       Backup,     starts.to_vec(), down),
+        ("start",                                Initialize, Input::Start,       Backup,     starts.to_vec(), down),
         ("adverts before start",                 Initialize, heard(255, HIGHER), Initialize, none(),          None),
         ("timer before start",                   Initialize, Input::Timer,       Initialize, none(),          None),
         ("stop before start",                    Initialize, Input::Stop,        Initialize, none(),          None),
 
         ("start twice",                          Backup,     Input::Start,       Backup,     none(),          down),
-        ("stop a Backup (380)",                  Backup,     Input::Stop,        Initialize, stops.to_vec(),  None),
+        ("stop a Backup",                        Backup,     Input::Stop,        Initialize, stops.to_vec(),  None),
         ("timer too early",                      Backup,     Input::Timer,       Backup,     none(),          down),
-        ("goodbye starts the skew time (445)",   Backup,     heard(0, LOWER),    Backup,     none(),          Some(SKEW)),
-        ("an equal Active is accepted (465)",    Backup,     heard(100, LOWER),  Backup,     none(),          down),
-        ("a stronger Active is accepted (465)",  Backup,     heard(255, LOWER),  Backup,     none(),          down),
-        ("a weaker Active is discarded (485)",   Backup,     heard(99, HIGHER),  Backup,     none(),          down),
+        ("goodbye starts the skew time",         Backup,     heard(0, LOWER),    Backup,     none(),          Some(SKEW)),
+        ("an equal Active is accepted",          Backup,     heard(100, LOWER),  Backup,     none(),          down),
+        ("a stronger Active is accepted",        Backup,     heard(255, LOWER),  Backup,     none(),          down),
+        ("a weaker Active is discarded",         Backup,     heard(99, HIGHER),  Backup,     none(),          down),
 
-        ("stop an Active (655)",                 Active,     Input::Stop,        Initialize, goodbye.to_vec(), None),
+        ("stop an Active",                       Active,     Input::Stop,        Initialize, goodbye.to_vec(), None),
         ("start an Active",                      Active,     Input::Start,       Active,     none(),          adver),
-        ("a goodbye is answered (710)",          Active,     heard(0, HIGHER),   Active,     advert_100.clone(), adver),
-        ("a weaker Active is answered (775)",    Active,     heard(99, HIGHER),  Active,     advert_100.clone(), adver),
+        ("a goodbye is answered",                Active,     heard(0, HIGHER),   Active,     advert_100.clone(), adver),
+        ("a weaker Active is answered",          Active,     heard(99, HIGHER),  Active,     advert_100.clone(), adver),
         ("equal and lower address is answered",  Active,     heard(100, LOWER),  Active,     advert_100.clone(), adver),
-        ("equal and higher address wins (730)",  Active,     heard(100, HIGHER), Backup,     yields(100),     down),
-        ("stronger Active wins (730)",           Active,     heard(101, LOWER),  Backup,     yields(101),     down),
-        ("the owner wins (730)",                 Active,     heard(255, LOWER),  Backup,     yields(255),     down),
+        ("equal and higher address wins",        Active,     heard(100, HIGHER), Backup,     yields(100),     down),
+        ("stronger Active wins",                 Active,     heard(101, LOWER),  Backup,     yields(101),     down),
+        ("the owner wins",                       Active,     heard(255, LOWER),  Backup,     yields(255),     down),
     ];
     for (name, before, input, after, actions, timer) in table {
         let mut group = group_in(before, &[100]);
@@ -185,7 +185,7 @@ fn the_interval_of_the_active_is_learned_and_forgotten() {
     assert_eq!(
         running(&group),
         Some(NOW + slow_down),
-        "learned while falling (740)"
+        "learned while falling"
     );
 }
 
