@@ -216,15 +216,18 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         forward.rewrite.apply(bytes);
         let Some(mac) = self.neighbours.lookup(hop) else {
             let packet = bytes.get(..packet.len).unwrap_or_default();
-            let held = self.neighbours.hold(now, hop, packet, &self.legs, out);
+            let held = self
+                .neighbours
+                .hold(now, hop, packet, true, &self.legs, out);
             self.reschedule();
             return held;
         };
         if !ethernet::rewrite(&mut frame, received, mac, leg.mac, leg.vlan) {
             return Err(Drop::Headroom);
         }
-        // Without padding that some sender put between the packet and the end of the frame.
-        frame.truncate((ethernet::header_len(leg.vlan) + packet.len).max(MIN_FRAME));
+        // Not with the sender's padding: it may carry anything.
+        frame.truncate(ethernet::header_len(leg.vlan) + packet.len);
+        frame.pad(ethernet::MIN_LEN);
         out.transmit(leg.port, frame.bytes());
         log.counters.forwarded += 1;
         Ok(())
@@ -479,6 +482,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                     self.active_since = None;
                     // Whoever is Active now changes these connections without telling us.
                     self.filter.forget();
+                    self.neighbours.release(&mut log.counters);
                 }
                 vrrp::Action::StateChanged { from, to, cause } => {
                     log.events.push(Event::State { from, to, cause });
@@ -545,7 +549,10 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         match self.neighbours.lookup(hop) {
             Some(mac) => emit::ipv4(leg, mac, &packet, out),
             None => {
-                if let Err(reason) = self.neighbours.hold(now, hop, &packet, &self.legs, out) {
+                if let Err(reason) = self
+                    .neighbours
+                    .hold(now, hop, &packet, false, &self.legs, out)
+                {
                     log.counters.drop(reason);
                 }
             }
@@ -605,6 +612,8 @@ fn echo_reply(
     if !ethernet::rewrite(&mut frame, received, received.source, mac, leg.vlan) {
         return Err(Drop::Headroom);
     }
+    frame.truncate(ethernet::header_len(leg.vlan) + packet.len);
+    frame.pad(ethernet::MIN_LEN);
     out.transmit(leg.port, frame.bytes());
     Ok(())
 }
@@ -632,7 +641,5 @@ fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..MAX_SERVICES).flat_map(|service| (0..MAX_SERVERS).map(move |server| (service, server)))
 }
 
-/// Shortest frame without FCS (IEEE 802.3 §4A.4.2).
-const MIN_FRAME: usize = 60;
 /// Receive window that health checks announce; no data is ever taken.
 const PROBE_WINDOW: u16 = 1024;

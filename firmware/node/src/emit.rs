@@ -119,10 +119,6 @@ fn frame(
         place.copy_from_slice(part);
         end += part.len();
     }
-    // Shorter frames would be padded by the MAC, some with what was in its memory before.
-    let end = end.max(MIN_FRAME);
+    let end = end.max(ethernet::MIN_LEN);
     out.transmit(leg.port, buffer.get(..end).unwrap_or_default());
 }
-
-/// Shortest frame without FCS (IEEE 802.3 §4A.4.2).
-const MIN_FRAME: usize = 60;

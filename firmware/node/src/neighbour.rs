@@ -42,6 +42,8 @@ enum State {
 #[derive(Clone, Debug)]
 struct Held {
     hop: Option<Hop>,
+    /// Somebody else's packet on its way through, not one of ours.
+    transit: bool,
     len: usize,
     data: [u8; HEADER + MTU],
 }
@@ -82,6 +84,7 @@ impl Neighbours {
             sets: [[FREE; WAYS]; SETS],
             held: core::array::from_fn(|_| Held {
                 hop: None,
+                transit: false,
                 len: 0,
                 data: [0; HEADER + MTU],
             }),
@@ -106,6 +109,7 @@ impl Neighbours {
         now: Instant,
         hop: Hop,
         packet: &[u8],
+        transit: bool,
         legs: &Legs,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
@@ -130,6 +134,7 @@ impl Neighbours {
             .ok_or(Drop::NeighbourBusy)?;
         place.copy_from_slice(packet);
         held.hop = Some(hop);
+        held.transit = transit;
         held.len = packet.len();
         Ok(())
     }
@@ -161,9 +166,21 @@ impl Neighbours {
         entry.state = State::Known;
         for held in self.held.iter_mut().filter(|held| held.hop == Some(hop)) {
             held.hop = None;
-            if held.send(hop.leg, mac, legs, out).is_some() {
+            if held.send(hop.leg, mac, legs, out).is_some() && held.transit {
                 counters.forwarded += 1;
             }
+        }
+    }
+
+    /// Drops held packets of others: for a router that is no longer Active.
+    pub fn release(&mut self, counters: &mut Counters) {
+        for held in self
+            .held
+            .iter_mut()
+            .filter(|held| held.transit && held.hop.is_some())
+        {
+            held.hop = None;
+            counters.drop(Drop::NotActive);
         }
     }
 
@@ -241,7 +258,9 @@ impl Held {
     fn send(&mut self, leg: u8, mac: Mac, legs: &Legs, out: &mut impl Transmit) -> Option<()> {
         let leg = legs.get(leg)?;
         let start = HEADER - ethernet::header_len(leg.vlan);
-        let frame = self.data.get_mut(start..HEADER + self.len)?;
+        let end = (HEADER + self.len).max(start + ethernet::MIN_LEN);
+        self.data.get_mut(HEADER + self.len..end)?.fill(0);
+        let frame = self.data.get_mut(start..end)?;
         ethernet::write(frame, mac, leg.mac, leg.vlan, ethernet::IPV4)?;
         out.transmit(leg.port, frame);
         Some(())

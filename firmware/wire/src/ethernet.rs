@@ -18,6 +18,9 @@ pub const ARP: u16 = 0x0806;
 /// EtherType (TPID) of an 802.1Q tag.
 pub const VLAN: u16 = 0x8100;
 
+/// Shortest frame without FCS (IEEE 802.3 §4A.4.2); some MACs fill up shorter ones with what was in
+/// their memory before.
+pub const MIN_LEN: usize = 60;
 /// Length of an untagged header.
 pub const HEADER_LEN: usize = size_of::<Header>();
 /// Length of a tag.

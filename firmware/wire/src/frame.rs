@@ -55,8 +55,50 @@ impl<'a> Frame<'a> {
         true
     }
 
+    /// Appends zeros up to `len` bytes, as far as the buffer has room.
+    pub fn pad(&mut self, len: usize) {
+        let from = self.start + self.len;
+        let to = (self.start + len).min(self.buffer.len());
+        if let Some(tail) = self.buffer.get_mut(from..to) {
+            tail.fill(0);
+            self.len = to - self.start;
+        }
+    }
+
     /// Cuts the frame to its first `len` bytes (Ethernet padding).
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_zero_and_stays_in_the_buffer() {
+        let mut buffer = [9; 12];
+        let mut frame = Frame::new(&mut buffer, 2, 3).unwrap();
+        frame.pad(6);
+        assert_eq!(frame.bytes(), [9, 9, 9, 0, 0, 0]);
+        frame.pad(4);
+        assert_eq!(frame.bytes().len(), 6);
+        frame.pad(60);
+        assert_eq!(frame.bytes(), [9, 9, 9, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_front_moves_within_the_buffer() {
+        let mut buffer = [1, 2, 3, 4, 5];
+        let mut frame = Frame::new(&mut buffer, 2, 2).unwrap();
+        assert!(!frame.grow_front(3));
+        assert!(frame.grow_front(2));
+        assert_eq!(frame.bytes(), [1, 2, 3, 4]);
+        assert!(!frame.shrink_front(5));
+        assert!(frame.shrink_front(3));
+        frame.truncate(9);
+        assert_eq!(frame.bytes(), [4]);
+        assert!(Frame::new(&mut [0; 4], usize::MAX, 2).is_none());
+        assert!(Frame::new(&mut [0; 4], 2, 3).is_none());
     }
 }

@@ -1,0 +1,274 @@
+//! Frames of any content never stop a node, and a node that is not Active passes none of them on.
+
+use std::net::Ipv4Addr;
+use std::sync::LazyLock;
+
+use node::{Node, State, Transmit};
+use policy::Config;
+use proptest::prelude::*;
+use sim::{Boards, config};
+use time::{Duration, Instant};
+use wire::ethernet::{self, Mac};
+use wire::frame::HEADROOM;
+use wire::tcp::{Flags, Segment};
+use wire::{Frame, ipv4, tcp};
+
+/// Keeps what is sent; every frame must fit the wire and have a port.
+#[derive(Default)]
+struct Sent(Vec<Vec<u8>>);
+
+impl Transmit for Sent {
+    fn transmit(&mut self, port: u8, frame: &[u8]) {
+        assert!(port < 2, "no such port");
+        assert!(
+            (60..=1518).contains(&frame.len()),
+            "{} bytes do not fit the wire",
+            frame.len()
+        );
+        self.0.push(frame.to_vec());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn arbitrary_bytes(frames in prop::collection::vec((0..3_u8, bytes()), 1..20), active: bool) {
+        let mut node = node(active);
+        for (port, frame) in frames {
+            take(&mut node, port, frame);
+        }
+        prop_assert_eq!(node.state() == Some(State::Active), active);
+    }
+
+    /// Packets that are nearly right reach deeper: a valid one, then a few bytes changed.
+    #[test]
+    fn nearly_valid_packets(
+        packets in prop::collection::vec((packet(), prop::collection::vec(change(), 0..4)), 1..40),
+        active: bool,
+    ) {
+        let mut node = node(active);
+        for (packet, changes) in packets {
+            let mut frame = packet;
+            for (place, value) in changes {
+                let place = place.index(frame.len());
+                frame[place] = value;
+            }
+            take(&mut node, 0, frame.clone());
+            take(&mut node, 1, frame);
+        }
+    }
+}
+
+/// Hands a frame to the node and checks what comes of it. No time passes.
+fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
+    let quiet = node.state() != Some(State::Active);
+    let length = bytes.len();
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(&bytes);
+    buffer.resize(HEADROOM + length.max(60), 0xaa);
+    let mut sent = Sent::default();
+    let forwarded = node.counters().forwarded;
+    let frame = Frame::new(&mut buffer, HEADROOM, length).expect("it fits");
+    node.ingress(NOW, port, frame, &mut sent);
+    if quiet {
+        assert_eq!(
+            node.counters().forwarded,
+            forwarded,
+            "a Backup forwarded {bytes:02x?}"
+        );
+        for frame in &sent.0 {
+            let header = ethernet::parse(frame).expect("a whole header");
+            assert!(
+                !is_virtual(header.source),
+                "a Backup spoke as a virtual router: {frame:02x?}"
+            );
+        }
+    }
+    while node.next_event().is_some() {}
+}
+
+static GW1: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw1"));
+static GW2: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw2"));
+
+const NOW: Instant = Instant::from_micros(10_000_000);
+
+/// A node of the example site, Active or Backup, that has run for ten seconds.
+fn node(active: bool) -> Node<64> {
+    let mut node = Node::new(Some(GW1.clone()), 1, Instant::ZERO);
+    let mut now = Instant::ZERO;
+    while now < NOW {
+        node.poll(now, &mut Sent::default());
+        for leg in GW2.interfaces.iter().filter(|_| !active) {
+            let (Some(router), source) = (&leg.router, leg.address.octets()) else {
+                continue;
+            };
+            let mut message = [0; 64];
+            let advert = wire::vrrp::NewAdvert {
+                vrid: router.vrid,
+                priority: 254,
+                interval: router.advertisement_interval,
+                addresses: &router.addresses,
+            };
+            let message = advert.write(source, &mut message).expect("it fits");
+            let mac = [0, 0, 0x5e, 0, 1, router.vrid];
+            let to = wire::vrrp::MULTICAST;
+            let header = ipv4::Header::new(source, to, ipv4::VRRP, 255, message.len());
+            let packet = [zerocopy::IntoBytes::as_bytes(&header), message].concat();
+            let frame = wrap(
+                wire::vrrp::MULTICAST_MAC,
+                mac,
+                leg.vlan,
+                ethernet::IPV4,
+                &packet,
+            );
+            let (mut buffer, len) = (frame.clone(), frame.len());
+            let frame = Frame::new(&mut buffer, 0, len).expect("whole");
+            node.ingress(now, leg.port, frame, &mut Sent::default());
+        }
+        now = now + Duration::from_millis(20);
+    }
+    node.poll(NOW, &mut Sent::default());
+    while node.next_event().is_some() {}
+    assert_eq!(node.state() == Some(State::Active), active);
+    node
+}
+
+fn is_virtual(mac: Mac) -> bool {
+    mac.starts_with(&[0, 0, 0x5e, 0, 1])
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..1515)
+}
+
+fn change() -> impl Strategy<Value = (prop::sample::Index, u8)> {
+    (any::<prop::sample::Index>(), any::<u8>())
+}
+
+fn wrap(to: Mac, from: Mac, vlan: Option<u16>, ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0; ethernet::header_len(vlan)];
+    ethernet::write(&mut frame, to, from, vlan, ethertype).expect("it has room");
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// An IPv4 or ARP packet from some station of the example to another, in a frame to the node.
+fn packet() -> impl Strategy<Value = Vec<u8>> {
+    let vlan = prop::sample::select(vec![None, Some(21), Some(22), Some(23), Some(24), Some(25)]);
+    let macs = prop::sample::select(vec![
+        [0, 0, 0x5e, 0, 1, 10],
+        [0, 0, 0x5e, 0, 1, 21],
+        [0, 0, 0x5e, 0, 1, 22],
+        GW1.interfaces[0].mac,
+        GW1.interfaces[1].mac,
+        ethernet::BROADCAST,
+        wire::vrrp::MULTICAST_MAC,
+    ]);
+    let addresses = || {
+        prop::sample::select(vec![
+            [203, 0, 113, 1],
+            [203, 0, 113, 2],
+            [203, 0, 113, 3],
+            [203, 0, 113, 10],
+            [198, 51, 100, 7],
+            [10, 20, 1, 1],
+            [10, 20, 1, 2],
+            [10, 20, 1, 11],
+            [10, 20, 2, 11],
+            [224, 0, 0, 18],
+        ])
+    };
+    let ports = || prop::sample::select(vec![0, 80, 443, 8080, 40_000, 50_000, 60_000]);
+    let kind = 0..6_u8;
+    (
+        vlan,
+        macs,
+        addresses(),
+        addresses(),
+        ports(),
+        ports(),
+        kind,
+        any::<[u8; 64]>(),
+    )
+        .prop_map(|(vlan, mac, from, to, source, destination, kind, noise)| {
+            let sender = [2, 0xee, 0, 0, 0, from[3]];
+            if kind == 0 {
+                return wrap(
+                    mac,
+                    sender,
+                    vlan,
+                    ethernet::ARP,
+                    &arp(sender, from, to, noise[0]),
+                );
+            }
+            wrap(
+                mac,
+                sender,
+                vlan,
+                ethernet::IPV4,
+                &ip(kind, (from, source), (to, destination), noise),
+            )
+        })
+}
+
+fn ip(kind: u8, from: ([u8; 4], u16), to: ([u8; 4], u16), noise: [u8; 64]) -> Vec<u8> {
+    let segment = Segment {
+        source: from,
+        destination: to,
+        sequence: 1,
+        acknowledgment: 2,
+        flags: [
+            Flags::SYN,
+            Flags::ACK,
+            Flags::RST,
+            Flags::SYN.with(Flags::ACK),
+        ][usize::from(noise[0] % 4)],
+        window: 3,
+    };
+    let (protocol, body) = match kind {
+        1 | 2 => return tcp::write(&segment).to_vec(),
+        3 => (
+            ipv4::UDP,
+            [
+                &from.1.to_be_bytes()[..],
+                &to.1.to_be_bytes(),
+                &[0, 8, 0, 0],
+            ]
+            .concat(),
+        ),
+        4 => (ipv4::ICMP, icmp([8, 0, 0, 0], &noise)),
+        _ => {
+            let answered = Segment {
+                source: to,
+                destination: from,
+                ..segment
+            };
+            (
+                ipv4::ICMP,
+                icmp([3 + 8 * (noise[0] & 1), 0, 0, 0], &tcp::write(&answered)),
+            )
+        }
+    };
+    let header = ipv4::Header::new(from.0, to.0, protocol, 1 + noise[1] % 64, body.len());
+    [zerocopy::IntoBytes::as_bytes(&header), &body].concat()
+}
+
+fn icmp(head: [u8; 4], body: &[u8]) -> Vec<u8> {
+    let mut message = [&head[..], &[0; 4], body].concat();
+    let sum = wire::checksum::of(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    message
+}
+
+fn arp(mac: Mac, from: [u8; 4], to: [u8; 4], noise: u8) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, 1 + noise % 2];
+    [
+        &head[..],
+        &mac,
+        &Ipv4Addr::from(from).octets(),
+        &[0; 6],
+        &to,
+    ]
+    .concat()
+}
