@@ -3,6 +3,7 @@
 use std::vec::Vec as List;
 
 use policy::{Config, Interface, VirtualRouter};
+use proptest::prelude::*;
 use time::Instant;
 
 use super::Action::*;
@@ -488,6 +489,44 @@ fn an_appliance_without_routers_is_active_at_once() {
     );
 }
 
+proptest! {
+    /// Any inputs in any order on as many legs as there can be: every answer fits (the pushes assert it),
+    /// and a timer served at its deadline is not due again at once.
+    #[test]
+    fn any_inputs(inputs in prop::collection::vec((0..400_000_u64, input()), 0..200)) {
+        let mut group = Group::new(&config(&[100; MAX_INTERFACES]));
+        let mut now = NOW;
+        for (pause, input) in inputs {
+            now = now + Duration::from_micros(pause);
+            let _ = group.step(now, input);
+            let _ = group.step(now, Input::Timer);
+            prop_assert!(group.deadline().is_none_or(|deadline| deadline > now));
+        }
+    }
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let leg = 0..9_u8;
+    let advert = (leg.clone(), any::<[u8; 2]>(), 0..50_000_000_u64).prop_map(
+        |(leg, [priority, host], interval)| {
+            let interval = Duration::from_micros(interval);
+            Input::Advert(Advert {
+                interval,
+                ..received(leg, priority, host)
+            })
+        },
+    );
+    prop_oneof![
+        1 => Just(Input::Start),
+        1 => Just(Input::Stop),
+        4 => Just(Input::Timer),
+        8 => advert,
+        1 => (leg.clone(), any::<bool>()).prop_map(|(port, up)| Input::Link { port, up }),
+        1 => (leg.clone(), Just(true)).prop_map(|(port, up)| Input::Link { port, up }),
+        1 => (leg, any::<bool>()).prop_map(|(leg, reachable)| Input::Track { leg, reachable }),
+    ]
+}
+
 const TICK: Duration = Duration::from_micros(1);
 
 fn group_in(state: State, priorities: &[u8]) -> Group {
@@ -550,7 +589,7 @@ fn config(priorities: &[u8]) -> Config {
     interfaces.push(interface(priorities.len() as u8, None));
     Config {
         name: policy::Name::new(),
-        interfaces: interfaces.into_iter().collect(),
+        interfaces: interfaces.into_iter().take(MAX_INTERFACES).collect(),
         default_route: None,
         rules: heapless::Vec::new(),
         services: heapless::Vec::new(),
