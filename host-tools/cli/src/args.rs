@@ -1,10 +1,11 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{num::NonZero, path::PathBuf};
 
 use board_linux::PortSpec;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use rehearse::Scenario;
 
 /// One site file to a working, failing-over website: appliances' firmware, servers' images, rehearsal.
 #[derive(Debug, Parser)]
@@ -30,6 +31,10 @@ pub enum Command {
     Check(Json),
     /// Show what follows from the site file: addresses, cables, rules, images.
     Plan(Json),
+    /// Build firmware for the appliances and disk images for the servers; what has not changed is left alone.
+    Build(Build),
+    /// Boot the whole rack in emulation and open a local port into it.
+    Rehearse(Rehearse),
     /// Run an appliance as a process on interfaces of this machine (needs root or CAP_NET_RAW).
     Run(Run),
     /// List what this machine lacks, and the commands that mend it.
@@ -57,6 +62,58 @@ pub struct Json {
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// Only these machines.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Ask the mirror for newer packages first.
+    #[arg(long)]
+    pub refresh: bool,
+    /// Steps that run at once [default: one for each processor].
+    #[arg(long, value_name = "NUMBER")]
+    pub jobs: Option<NonZero<usize>>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `rehearse`.
+#[derive(Debug, Args)]
+pub struct Rehearse {
+    /// Carry out a scenario and report: steady, kill-active, cut-wan, cut-lan, stop-haproxy.
+    #[arg(long, value_name = "NAME")]
+    pub scenario: Option<Scenario>,
+    /// Run the appliances on this board (linux: as processes) [default: as the site file says].
+    #[arg(long, value_name = "BOARD")]
+    pub appliances: Option<String>,
+    /// Emulate whole servers, or run their file systems as processes (quick, needs root).
+    #[arg(long, value_enum, default_value_t = Servers::Qemu)]
+    pub servers: Servers,
+    /// Only these servers.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Local port that leads to the site; 0 takes a free one.
+    #[arg(long, default_value_t = 8443)]
+    pub port: u16,
+    /// Requests of the scenario `steady`.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..))]
+    pub requests: u64,
+    /// Report in JSON.
+    #[arg(long, requires = "scenario")]
+    pub json: bool,
+}
+
+/// How servers are rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Servers {
+    /// Their disk images in emulated PCs.
+    Qemu,
+    /// Their root file systems in containers.
+    Light,
 }
 
 /// Options of `run`.

@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+mod appliances;
 mod args;
+mod build;
 mod check;
 mod doctor;
 mod failure;
 mod new;
 mod plan;
+mod progress;
+mod rehearse;
 mod run;
 mod site_file;
 mod source;
@@ -35,6 +39,8 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::New(options) => new::new(options),
         Command::Check(options) => check::check(site, options),
         Command::Plan(options) => plan::plan(site, options),
+        Command::Build(options) => build::build(site, options),
+        Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Run(options) => run::run(site, options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Completions { shell } => {

@@ -209,7 +209,7 @@ fn images(plan: &Plan) {
 }
 
 fn image(server: &str) -> String {
-    format!(".ravelin/images/{server}/disk.img")
+    format!(".ravelin/images/{server}/disk.raw")
 }
 
 fn party(party: &Party) -> &'static str {

@@ -7,7 +7,7 @@ use site::Boards;
 use crate::failure::{Failure, Message};
 
 /// The software appliance is part of this program and needs no folder to exist.
-const LINUX: (&str, u8) = ("linux", 2);
+pub const LINUX: (&str, u8) = ("linux", 2);
 
 /// Where the repository is: `RAVELIN_SOURCE`, else above this program, else where it was compiled.
 pub fn root() -> Result<PathBuf, Failure> {

@@ -1,0 +1,280 @@
+//! `ravelin rehearse`: the whole rack in emulation.
+
+use std::{cell::RefCell, io::IsTerminal as _, net::SocketAddr, path::Path, process::ExitCode};
+
+use build::{Options as BuildOptions, Places, ServerImage};
+use indicatif::ProgressBar;
+use rehearse::{Bodies, Event, Options, RehearseError, Report, ServerBody, Stop};
+use site::Plan;
+
+use crate::{
+    appliances,
+    args::{self, Servers},
+    build::{images, jobs},
+    failure::{Failure, Message},
+    progress::{Progress, spinner},
+    site_file::SiteFile,
+    source,
+};
+
+/// Builds what is needed, boots the rack, and runs a scenario or waits for Ctrl-C.
+pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCode, Failure> {
+    let root = source::root()?;
+    let file = SiteFile::read(site)?;
+    let boards = source::boards(&root)?;
+    let plan = match &options.appliances {
+        None => file.plan(&boards)?,
+        Some(board) if boards.get(board).is_some() => file.plan_on_board(&boards, board)?,
+        Some(board) => {
+            let known: Vec<&str> = boards.names().collect();
+            let message = Message::new(format!("there is no board `{board}`"));
+            return Err(Failure::input(
+                message.help(format!("use one of {}", known.join(", "))),
+            ));
+        }
+    };
+    let servers = rehearse::select_servers(&plan, &options.only).map_err(Failure::input)?;
+    if options.servers == Servers::Light && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::machine(RehearseError::NeedsRoot));
+    }
+    let places = Places::new(&root, &file.path);
+
+    let progress = Progress::new();
+    let firmware = appliances::build(
+        &places,
+        &plan,
+        &plan.appliances.iter().collect::<Vec<_>>(),
+        &progress,
+    )?;
+    let wanted = BuildOptions {
+        only: Some(servers),
+        refresh: false,
+        jobs: jobs(),
+    };
+    let (pki, images) = images(&places, &plan, wanted, &progress)?;
+    drop(progress);
+
+    let stop = Stop::on_signals().map_err(|error| {
+        Failure::machine(Message::new(format!("cannot catch signals: {error}")))
+    })?;
+    let authority = pki.ca_path();
+    let bodies = Bodies {
+        appliances: firmware
+            .iter()
+            .map(|firmware| (firmware.name.clone(), firmware.body.clone()))
+            .collect(),
+        servers: images
+            .into_iter()
+            .map(|image| (image.server.clone(), body(options.servers, image)))
+            .collect(),
+    };
+    let screen = Screen::new(&plan, &authority, options.scenario.is_some());
+    let options_of_run = Options {
+        plan: plan.clone(),
+        state: places.state.clone(),
+        authority: authority.clone(),
+        bodies,
+        port: options.port,
+        scenario: options.scenario,
+        requests: options.requests,
+        stop,
+    };
+    let result = rehearse::run(&options_of_run, |event| screen.show(event));
+    screen.finish();
+    match result {
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Ok(Some(report)) => {
+            if options.json {
+                println!("{:#}", serde_json::json!(report));
+            } else {
+                print(&report);
+            }
+            Ok(ExitCode::from(u8::from(!report.passed)))
+        }
+        Err(error @ (RehearseError::UnknownServer { .. } | RehearseError::Unsuitable(_))) => {
+            Err(Failure::input(error))
+        }
+        Err(error) => Err(Failure::machine(error)),
+    }
+}
+
+fn body(servers: Servers, image: ServerImage) -> ServerBody {
+    match servers {
+        Servers::Qemu => ServerBody::Emulated { disk: image.disk },
+        Servers::Light => ServerBody::Light {
+            root: image.root_tree,
+            files: image.host_files,
+        },
+    }
+}
+
+/// What the operator sees while the rack runs: lines for what happened, one moving line for now.
+struct Screen<'a> {
+    plan: &'a Plan,
+    authority: &'a Path,
+    scenario: bool,
+    status: ProgressBar,
+    terminal: bool,
+    local: RefCell<Option<SocketAddr>>,
+    active: RefCell<String>,
+}
+
+impl<'a> Screen<'a> {
+    fn new(plan: &'a Plan, authority: &'a Path, scenario: bool) -> Self {
+        let active = RefCell::new("nobody".to_owned());
+        let terminal = std::io::stderr().is_terminal();
+        Self {
+            plan,
+            authority,
+            scenario,
+            status: spinner("starting"),
+            terminal,
+            local: RefCell::default(),
+            active,
+        }
+    }
+
+    fn show(&self, event: Event) {
+        match event {
+            Event::Begun { directory, local } => {
+                self.line(&format!(
+                    "consoles and recordings (pcap): {}",
+                    directory.display()
+                ));
+                *self.local.borrow_mut() = Some(local);
+            }
+            Event::Started { machine, console } => {
+                self.line(&format!("{machine} starts, console: {}", console.display()))
+            }
+            Event::Up {
+                machine,
+                after,
+                failed,
+            } if failed.is_empty() => {
+                self.line(&format!(
+                    "{machine} is up after {:.0} s",
+                    after.as_secs_f64()
+                ));
+            }
+            Event::Up {
+                machine, failed, ..
+            } => {
+                self.line(&format!(
+                    "{machine} is up, but failed: {}",
+                    failed.join(", ")
+                ));
+            }
+            Event::Active { appliance } => {
+                let name = appliance.unwrap_or_else(|| "nobody".to_owned());
+                self.line(&format!("active appliance: {name}"));
+                *self.active.borrow_mut() = name;
+            }
+            Event::Waiting { up, servers, last } => {
+                self.now(&format!(
+                    "{up} of {servers} servers are up; the site does not answer yet ({last})"
+                ));
+            }
+            Event::Serving { after } => self.serving(after.as_secs_f64()),
+            Event::Fault { machine, scenario } => {
+                self.line(&format!("{scenario}: {machine} is hit"))
+            }
+            Event::Requests { ok, lost } => self.now(&format!(
+                "{} is active; {ok} requests answered, {lost} lost",
+                self.active.borrow()
+            )),
+            Event::Running { connections } => {
+                self.now(&format!(
+                    "{} is active; {connections} connections; Ctrl-C ends it",
+                    self.active.borrow()
+                ));
+            }
+        }
+    }
+
+    fn serving(&self, after: f64) {
+        self.line(&format!(
+            "{} answers through its virtual address after {after:.0} s",
+            self.plan.domain
+        ));
+        let Some(local) = self.local.borrow().filter(|_| !self.scenario) else {
+            return;
+        };
+        let (domain, port) = (&self.plan.domain, local.port());
+        self.line(&format!(
+            "try it:\n  curl --cacert {} --resolve {domain}:{port}:{} https://{domain}:{port}/",
+            self.authority.display(),
+            local.ip(),
+        ));
+        self.line(&format!(
+            "or in a browser, with `{} {domain}` in /etc/hosts: https://{domain}:{port}/",
+            local.ip()
+        ));
+    }
+
+    fn line(&self, text: &str) {
+        if self.terminal {
+            self.status.println(text);
+        } else {
+            eprintln!("{text}");
+        }
+    }
+
+    fn now(&self, text: &str) {
+        self.status.set_message(text.to_owned());
+    }
+
+    fn finish(&self) {
+        self.status.finish_and_clear();
+    }
+}
+
+fn print(report: &Report) {
+    println!(
+        "scenario {} on {}: {}",
+        report.scenario,
+        report.board,
+        if report.passed { "passed" } else { "FAILED" }
+    );
+    for criterion in &report.criteria {
+        println!(
+            "  {} {}",
+            if criterion.met { "yes" } else { "NO " },
+            criterion.what
+        );
+    }
+    let requests = &report.requests;
+    println!(
+        "requests: {} sent, {} answered, {} lost; median {:.0} ms, slowest {:.0} ms",
+        requests.sent, requests.ok, requests.lost, requests.median_ms, requests.slowest_ms
+    );
+    for (error, count) in &requests.errors {
+        println!("  {count} x {error}");
+    }
+    for (what, servers) in [("web", &report.web), ("app", &report.app)] {
+        let counts: Vec<String> = servers
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        println!("answers by {what} server: {}", counts.join(", "));
+    }
+    if let Some(fault) = &report.fault {
+        let ms = |time: Option<f64>| {
+            time.map_or_else(|| "never".to_owned(), |time| format!("{time:.0} ms"))
+        };
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
+        println!(
+            "hit: {}; active before: {}, after: {}",
+            fault.machine,
+            name(&fault.active_before),
+            name(&fault.active_after)
+        );
+        println!(
+            "take-over after {}, blackout {}, first new request answered after {}",
+            ms(fault.takeover_ms),
+            ms(fault.blackout_ms),
+            ms(fault.first_answer_ms)
+        );
+        let kept = &report.kept_connections;
+        println!("open connections: {} of {} broke", kept.broken, kept.open);
+    }
+}
