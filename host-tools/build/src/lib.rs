@@ -2,10 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod board;
 mod cache;
 mod cpio;
+pub mod defmt_log;
 mod disk;
 mod error;
+mod firmware;
 mod images;
 mod mirror;
 mod modules;
@@ -17,8 +20,10 @@ mod sandbox;
 pub mod spec;
 mod trees;
 
+pub use board::{Board, Budget, Qemu, Ram};
 pub use disk::Sizes;
 pub use error::BuildError;
+pub use firmware::{ApplianceFirmware, Firmware, FirmwareError, Size, boards, firmware, program};
 pub use images::{Options, Progress, ServerImage, Step, images};
 pub use places::Places;
 pub use render::server::HostFile;

@@ -1,0 +1,145 @@
+//! A board's `board.toml`: all that the host has to know about it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::firmware::FirmwareError;
+
+/// One folder under `boards/` that holds firmware.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Board {
+    /// The folder's name.
+    #[serde(skip)]
+    pub name: String,
+    /// One line about it.
+    pub description: String,
+    /// Rust target.
+    pub target: String,
+    /// Flags for the compiler, the linker's scripts among them.
+    pub rustflags: Vec<String>,
+    /// Network ports: 1 is a VLAN trunk, 2 are wan and lan.
+    pub ports: u8,
+    /// Flows that it can track.
+    pub flows: u32,
+    /// Where the firmware looks for its configuration.
+    pub config_address: u64,
+    /// Bytes of memory for the configuration.
+    pub config_size: usize,
+    /// What a build may use.
+    pub budget: Budget,
+    /// The memory that data and stack are in.
+    pub ram: Ram,
+    /// How to emulate it.
+    pub qemu: Qemu,
+}
+
+/// Limits of a build, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    /// What is stored: code, constants, initial values.
+    pub flash: u64,
+    /// What is used of the RAM, without the stack.
+    pub ram: u64,
+    /// What must be there for the stack.
+    pub stack: u64,
+}
+
+/// A block of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ram {
+    /// Its first address.
+    pub start: u64,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// How QEMU is started as this board.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qemu {
+    /// The program.
+    pub program: String,
+    /// Its arguments that choose the machine.
+    pub machine: Vec<String>,
+    /// Model of the network interfaces, for `-net nic,model=`.
+    pub nic: String,
+}
+
+impl Board {
+    /// Reads `boards/NAME/board.toml` of the repository at `source`.
+    ///
+    /// # Errors
+    /// If there is no such board, or its file says something we do not understand.
+    pub fn read(source: &Path, name: &str) -> Result<Self, FirmwareError> {
+        let path = source.join("boards").join(name).join("board.toml");
+        let text = std::fs::read_to_string(&path).map_err(|cause| match cause.kind() {
+            std::io::ErrorKind::NotFound => {
+                FirmwareError::UnknownBoard { name: name.to_owned(), known: known(source).join(", ") }
+            }
+            _ => FirmwareError::Io { action: "read", path: path.clone(), cause },
+        })?;
+        Self::parse(name, &text).map_err(|message| FirmwareError::Board { path, message })
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let board: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if !(1..=2).contains(&board.ports) {
+            return Err(format!("ports = {}: a board has 1 or 2 ports", board.ports));
+        }
+        Ok(Self { name: name.to_owned(), ..board })
+    }
+
+    /// The name of its package in our workspace.
+    pub(crate) fn package(&self) -> String {
+        format!("ravelin-board-{}", self.name)
+    }
+}
+
+/// Names of all boards with firmware, in alphabetical order.
+pub(crate) fn known(source: &Path) -> Vec<String> {
+    let folders = std::fs::read_dir(source.join("boards")).into_iter().flatten().flatten();
+    let with_firmware = folders.map(|entry| entry.path()).filter(|path| path.join("board.toml").exists());
+    let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut names: Vec<_> = with_firmware.filter_map(name).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_board_in_the_repository_is_understood() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let names = known(&source);
+        assert!(names.len() >= 2, "{names:?}");
+        for name in names {
+            let board = Board::read(&source, &name).unwrap();
+            assert_eq!(board.name, name);
+            // The image must have room beside the configuration, wherever that is.
+            assert!(board.config_size >= 16 << 10, "{name}");
+        }
+    }
+
+    #[test]
+    fn wrong_board_files_are_refused() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let good = std::fs::read_to_string(source.join("boards/zynq7000/board.toml")).unwrap();
+        for (change, to, complaint) in [
+            ("ports = 2", "ports = 3", "1 or 2 ports"),
+            ("ports = 2", "prots = 2", "unknown field `prots`"),
+            ("flows = 4096\n", "", "missing field `flows`"),
+            ("stack = ", "stack = -", "invalid value"),
+        ] {
+            let message = Board::parse("zynq7000", &good.replacen(change, to, 1)).unwrap_err();
+            assert!(message.contains(complaint), "{message}");
+        }
+        let error = Board::read(&source, "zynq").unwrap_err().to_string();
+        assert!(error.contains("no board is called `zynq`"), "{error}");
+    }
+}
