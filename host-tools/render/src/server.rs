@@ -76,7 +76,7 @@ pub fn files(
     ];
     files.extend(match server.role {
         Role::Haproxy => haproxy(plan, server, material)?,
-        Role::Nginx => nginx(plan, server)?,
+        Role::Nginx => nginx(plan, server, material)?,
         Role::App => app(plan, server, material)?,
         Role::Db => database(plan, server, material)?,
         Role::Monitor => monitor(plan)?,
@@ -158,16 +158,15 @@ fn haproxy(
             metrics => ports::HAPROXY_METRICS,
         },
     )?;
-    Ok(vec![
+    let mut files = vec![
         public("/etc/haproxy/haproxy.cfg", config),
-        secret(
-            "/etc/haproxy/site.pem",
-            format!("{}{}", site.certificate, site.key),
-        ),
-    ])
+        secret("/etc/haproxy/site.pem", both(site)),
+    ];
+    files.extend(certificates("/etc/haproxy", server, material)?);
+    Ok(files)
 }
 
-fn nginx(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
+fn nginx(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
     let config = template::fill(
         "roles/nginx/templates/nginx.conf",
         context! {
@@ -180,7 +179,9 @@ fn nginx(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
             app_port => ports::APP,
         },
     )?;
-    Ok(vec![public("/etc/nginx/nginx.conf", config)])
+    let mut files = vec![public("/etc/nginx/nginx.conf", config)];
+    files.extend(certificates("/etc/nginx", server, material)?);
+    Ok(files)
 }
 
 fn app(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
@@ -250,6 +251,23 @@ fn monitor(plan: &Plan) -> Result<Vec<HostFile>, RenderError> {
         public("/etc/prometheus/prometheus.yml", config),
         public("/etc/default/prometheus", arguments),
     ])
+}
+
+/// What a daemon shows to its peers, and what it checks theirs against.
+fn certificates(
+    directory: &str,
+    server: &Server,
+    material: &Material,
+) -> Result<[HostFile; 2], RenderError> {
+    let own = needed(server, "its own certificate", material.server.as_ref())?;
+    Ok([
+        public(&format!("{directory}/ca.pem"), material.ca.clone()),
+        secret(&format!("{directory}/server.pem"), both(own)),
+    ])
+}
+
+fn both(identity: &Identity) -> String {
+    format!("{}{}", identity.certificate, identity.key)
 }
 
 /// The servers of a role, in file order.
