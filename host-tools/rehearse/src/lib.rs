@@ -7,6 +7,7 @@
 pub mod cable;
 pub mod client;
 mod error;
+mod knock;
 mod light;
 pub mod load;
 pub mod machine;

@@ -127,6 +127,8 @@ impl Rack {
             address: uplink_address,
             prefix: wan.subnet.prefix_len(),
             virtual_address: service.address,
+            // RFC 9568 §7.3.
+            virtual_mac: [0, 0, 0x5e, 0, 1, wan.vrid],
             port: service.port,
         };
         let uplink = Uplink::start(settings, cable, listener)

@@ -11,8 +11,9 @@ use site::plan::Port;
 use crate::client::Client;
 use crate::error::RehearseError;
 use crate::load::{Kept, Load, Record};
-use crate::probe::{Probe, blackout};
+use crate::probe::blackout;
 use crate::rack::{Kind, Rack};
+use crate::uplink::Probes;
 use crate::{Event, Stop};
 
 /// What can be rehearsed.
@@ -168,8 +169,10 @@ pub struct FaultReport {
     pub active_after: Option<String>,
     /// From the fault to the first advertisement of the other appliance, in milliseconds.
     pub takeover_ms: Option<f64>,
-    /// Longest time without an answered ping to the virtual address, in milliseconds; `None` if it never ended.
+    /// Longest time in which the virtual address answered no ping, in milliseconds; `None` if it never ended.
     pub blackout_ms: Option<f64>,
+    /// Longest time in which no TCP handshake with the service behind it succeeded, in milliseconds.
+    pub service_blackout_ms: Option<f64>,
     /// From the fault to the end of the first request that was begun after it and answered, in milliseconds.
     pub first_answer_ms: Option<f64>,
 }
@@ -249,7 +252,7 @@ fn with_fault(
 ) -> Result<Report, RehearseError> {
     let before = wait_for_active(rack, stop)?;
     let load = start(client, KEEPERS, u64::MAX)?;
-    rack.uplink().probe_every(PROBE_INTERVAL);
+    rack.uplink().start_probes();
     let steady_until = Instant::now() + BASELINE;
     while Instant::now() < steady_until || load.log().requests().len() < 5 {
         watch(rack, &load, stop, events)?;
@@ -367,7 +370,7 @@ impl Report {
     fn judge_fault(
         &mut self,
         requests: &[Record],
-        probes: &[Probe],
+        probes: &Probes,
         fault: Instant,
         machine: String,
         (active_before, active_after): (String, Option<String>),
@@ -389,14 +392,17 @@ impl Report {
             "requests after the fault are answered again",
             recovered(requests, fault),
         );
-        let blackout = blackout(probes, fault);
-        self.require("the virtual address answers again", blackout.is_some());
+        let address = blackout(&probes.pings, fault);
+        let service = blackout(&probes.knocks, fault);
+        self.require("the virtual address answers again", address.is_some());
+        self.require("the service behind it answers again", service.is_some());
         self.fault = Some(FaultReport {
             machine,
             active_before: Some(active_before),
             active_after,
             takeover_ms: takeover.map(since),
-            blackout_ms: blackout.map(milliseconds),
+            blackout_ms: address.map(milliseconds),
+            service_blackout_ms: service.map(milliseconds),
             first_answer_ms: first_answer.map(since),
         });
     }
@@ -477,7 +483,6 @@ fn milliseconds(duration: Duration) -> f64 {
 const WORKERS: u32 = 4;
 /// Users that keep a connection open.
 const KEEPERS: u32 = 4;
-const PROBE_INTERVAL: Duration = Duration::from_millis(2);
 /// Undisturbed time before a fault.
 const BASELINE: Duration = Duration::from_secs(3);
 /// Time after the recovery in which the site must not fall over again.

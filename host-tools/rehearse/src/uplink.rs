@@ -25,7 +25,8 @@ use smoltcp::wire::{
     Icmpv4Packet, Icmpv4Repr, IpCidr, Ipv4Cidr, Ipv4Packet,
 };
 
-use crate::probe::Probe;
+use crate::knock::Door;
+use crate::probe::{Probe, Probing};
 use crate::switch::Mac;
 
 /// Who the uplink host is.
@@ -39,6 +40,8 @@ pub struct Settings {
     pub prefix: u8,
     /// What clients connect to.
     pub virtual_address: Ipv4Addr,
+    /// MAC address of its virtual router.
+    pub virtual_mac: Mac,
     /// The port they connect to.
     pub port: u16,
 }
@@ -49,6 +52,15 @@ pub struct Uplink {
     shared: Arc<Shared>,
     local: SocketAddr,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What [`Uplink::stop_probes`] returns.
+#[derive(Clone, Debug, Default)]
+pub struct Probes {
+    /// ICMP echoes, which the Active appliance itself answers.
+    pub pings: Vec<Probe>,
+    /// TCP handshakes, which a server behind it answers.
+    pub knocks: Vec<Probe>,
 }
 
 /// Connections that the uplink host carries at the same time; more wait until one ends.
@@ -88,21 +100,20 @@ impl Uplink {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Begins to ping the virtual address every `interval` and forgets earlier probes.
-    pub fn probe_every(&self, interval: Duration) {
-        *self.shared.probing() = Probing {
-            interval: Some(interval),
-            begun: Some(Instant::now()),
-            log: Vec::new(),
-        };
+    /// Begins to probe the virtual address and forgets earlier probes.
+    pub fn start_probes(&self) {
+        let now = Instant::now();
+        *self.shared.pings() = Probing::every(PING_INTERVAL, now);
+        *self.shared.knocks() = Probing::every(KNOCK_INTERVAL, now);
     }
 
-    /// Ends the pings and returns all of them.
+    /// Ends the probes and returns all of them.
     #[must_use]
-    pub fn stop_probes(&self) -> Vec<Probe> {
-        let mut probing = self.shared.probing();
-        probing.interval = None;
-        std::mem::take(&mut probing.log)
+    pub fn stop_probes(&self) -> Probes {
+        Probes {
+            pings: self.shared.pings().stop(),
+            knocks: self.shared.knocks().stop(),
+        }
     }
 }
 
@@ -119,20 +130,18 @@ impl Drop for Uplink {
 struct Shared {
     stop: AtomicBool,
     connections: AtomicUsize,
-    probing: Mutex<Probing>,
+    pings: Mutex<Probing>,
+    knocks: Mutex<Probing>,
 }
 
 impl Shared {
-    fn probing(&self) -> MutexGuard<'_, Probing> {
-        self.probing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pings(&self) -> MutexGuard<'_, Probing> {
+        self.pings.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-#[derive(Debug, Default)]
-struct Probing {
-    interval: Option<Duration>,
-    begun: Option<Instant>,
-    log: Vec<Probe>,
+    fn knocks(&self) -> MutexGuard<'_, Probing> {
+        self.knocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Everything the uplink thread owns.
@@ -156,9 +165,18 @@ impl Host {
         listener: TcpListener,
         shared: Arc<Shared>,
     ) -> Self {
+        let door = Door {
+            from_mac: settings.mac,
+            from: KNOCKER,
+            to_mac: settings.virtual_mac,
+            to: settings.virtual_address,
+            port: settings.port,
+        };
         let mut cable = Cable {
             socket: cable,
             own: settings.address,
+            door,
+            answered: Vec::new(),
         };
         let started = Instant::now();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
@@ -192,7 +210,7 @@ impl Host {
 
     fn run(mut self) {
         while !self.shared.stop.load(Ordering::Relaxed) {
-            self.send_probe();
+            self.send_probes();
             self.poll();
             self.receive_probes();
             self.accept();
@@ -213,55 +231,44 @@ impl Host {
         smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
-    fn send_probe(&mut self) {
-        let mut probing = self.shared.probing();
+    fn send_probes(&mut self) {
         let now = Instant::now();
-        if probing.due().is_none_or(|due| due > now) {
-            return;
+        if let Some(n) = self.shared.pings().send(now) {
+            let echo = Icmpv4Repr::EchoRequest {
+                ident: PING_IDENT,
+                seq_no: (n & 0xffff) as u16,
+                data: &[],
+            };
+            let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.pinger);
+            // Without room the probe counts as lost.
+            if let Ok(buffer) = socket.send(echo.buffer_len(), self.settings.virtual_address.into())
+            {
+                echo.emit(
+                    &mut Icmpv4Packet::new_unchecked(buffer),
+                    &ChecksumCapabilities::default(),
+                );
+            }
         }
-        let sequence = probing.log.len() as u16;
-        probing.log.push(Probe {
-            sent: now,
-            answered: None,
-        });
-        drop(probing);
-        let echo = Icmpv4Repr::EchoRequest {
-            ident: PING_IDENT,
-            seq_no: sequence,
-            data: &[],
-        };
-        let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.pinger);
-        // Without room the probe counts as lost.
-        if let Ok(buffer) = socket.send(echo.buffer_len(), self.settings.virtual_address.into()) {
-            echo.emit(
-                &mut Icmpv4Packet::new_unchecked(buffer),
-                &ChecksumCapabilities::default(),
-            );
+        if let Some(n) = self.shared.knocks().send(now) {
+            self.cable.send(&self.cable.door.knock(n));
         }
     }
 
     fn receive_probes(&mut self) {
+        let now = Instant::now();
         let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.pinger);
         while let Ok((bytes, _)) = socket.recv() {
-            let now = Instant::now();
             let Ok(packet) = Icmpv4Packet::new_checked(bytes) else {
                 continue;
             };
-            let Ok(Icmpv4Repr::EchoReply { seq_no, .. }) =
-                Icmpv4Repr::parse(&packet, &ChecksumCapabilities::default())
-            else {
-                continue;
-            };
-            let mut probing = self.shared.probing();
-            let last = probing.log.len().wrapping_sub(1);
-            // Sequence numbers wrap: the most recent probe with this one is meant.
-            let back = usize::from((last as u16).wrapping_sub(seq_no));
-            if let Some(probe) = last
-                .checked_sub(back)
-                .and_then(|index| probing.log.get_mut(index))
-            {
-                probe.answered.get_or_insert(now);
+            let echo = Icmpv4Repr::parse(&packet, &ChecksumCapabilities::default());
+            if let Ok(Icmpv4Repr::EchoReply { seq_no, .. }) = echo {
+                self.shared.pings().answer_short(seq_no, now);
             }
+        }
+        for n in std::mem::take(&mut self.cable.answered) {
+            self.shared.knocks().answer(n, now);
+            self.cable.send(&self.cable.door.take_back(n));
         }
     }
 
@@ -336,11 +343,11 @@ impl Host {
             .interface
             .poll_delay(now, &self.sockets)
             .map(Duration::from);
-        let probe = self
-            .shared
-            .probing()
-            .due()
-            .map(|due| due.saturating_duration_since(Instant::now()));
+        let probe = [self.shared.pings().due(), self.shared.knocks().due()]
+            .into_iter()
+            .flatten()
+            .min();
+        let probe = probe.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = if moved {
             Duration::ZERO
         } else {
@@ -361,18 +368,6 @@ impl Host {
         }
         // An interrupted sleep is a short one.
         let _ = ppoll(&mut polled, Some(TimeSpec::from_duration(timeout)), None);
-    }
-}
-
-impl Probing {
-    fn due(&self) -> Option<Instant> {
-        let interval = self.interval?;
-        // The first one is due at once.
-        Some(
-            self.log
-                .last()
-                .map_or(self.begun?, |last| last.sent + interval),
-        )
     }
 }
 
@@ -496,9 +491,17 @@ fn transfer(result: io::Result<usize>) -> (usize, Transfer) {
 struct Cable {
     socket: UnixDatagram,
     own: Ipv4Addr,
+    door: Door,
+    /// Knocks whose answers came in.
+    answered: Vec<u32>,
 }
 
 impl Cable {
+    /// A full cable loses the frame, as cables do.
+    fn send(&self, frame: &[u8]) {
+        let _ = self.socket.send(frame);
+    }
+
     /// Whether the switch takes another frame now. The kernel queues few; without room smoltcp waits.
     fn has_room(&self) -> bool {
         let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
@@ -538,7 +541,9 @@ impl Device for Cable {
         let mut frame = vec![0; MAX_FRAME];
         loop {
             let length = self.socket.recv(&mut frame).ok()?;
-            if self.is_ours(&frame[..length]) {
+            if let Some(n) = self.door.answered(&frame[..length]) {
+                self.answered.push(n);
+            } else if self.is_ours(&frame[..length]) {
                 frame.truncate(length);
                 return Some((Received(frame), Transmitter(&self.socket)));
             }
@@ -584,6 +589,11 @@ fn packet_buffer() -> icmp::PacketBuffer<'static> {
 /// TEST-NET-2 (RFC 5737): the users of the rehearsal.
 const CLIENTS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 0);
 const CLIENTS_MASK: u32 = 0xffff_ff00;
+/// The client that knocks; no connection comes from this address.
+const KNOCKER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 255);
+const PING_INTERVAL: Duration = Duration::from_millis(2);
+/// Each knock is a flow in the appliances and wakes a server: fewer of them.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 const PING_IDENT: u16 = 0x5256;
 const TCP_BUFFER: usize = 65_535;
 /// A connection whose peer is silent for so long is given up.

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{BuildError, HostFile, Places, Progress};
+use build::{Places, Progress};
 use rehearse::{Appliance, Bodies, Event, Options, Scenario, ServerBody, Stop};
-use site::plan::Server;
 
 #[test]
 fn every_server_answers_through_the_virtual_address() {
@@ -18,14 +17,6 @@ fn every_server_answers_through_the_virtual_address() {
     let state = tempfile::tempdir().expect("temporary directory");
 
     let pki = build::pki::open(state.path(), &plan).expect("certificates");
-    let host_files = |server: &Server| -> Result<Vec<HostFile>, BuildError> {
-        render::server::files(&plan, server, &pki.material(server)).map_err(|error| {
-            BuildError::Render {
-                server: server.name.clone(),
-                message: error.to_string(),
-            }
-        })
-    };
     let places = Places {
         state: state.path().to_path_buf(),
         ..Places::new(&source, Path::new("site.toml"))
@@ -35,14 +26,8 @@ fn every_server_answers_through_the_virtual_address() {
             println!("{step}: {took:.1?}");
         }
     };
-    let images = build::images(
-        &places,
-        &plan,
-        &host_files,
-        &build::Options::default(),
-        &progress,
-    )
-    .expect("images");
+    let images =
+        build::images(&places, &plan, &pki, &build::Options::default(), &progress).expect("images");
 
     let appliances = plan.appliances.iter().map(|appliance| {
         let config = rack_test::config_blob(&plan, &appliance.name, state.path());
