@@ -50,14 +50,6 @@ enum Health {
     Unhealthy { successes: u8 },
 }
 
-const MAX_TARGETS: usize = MAX_SERVICES * MAX_SERVERS;
-
-/// First checks are spread over this time, so that a restart is not a burst.
-const FIRST_CHECKS: Duration = Duration::from_millis(100);
-
-/// Most actions of one target in a timer step: a verdict on the old probe, and a new one.
-const ACTIONS_PER_TARGET: usize = 2;
-
 impl Checker {
     /// A checker of all servers in `config` (a validated one). Nobody is healthy before the first answer;
     /// first checks are due within the first tenth of a second. `seed` picks ports, sequence numbers and
@@ -307,3 +299,11 @@ fn push(actions: &mut Actions, action: Action) {
     let pushed = actions.push(action);
     debug_assert!(pushed.is_ok());
 }
+
+const MAX_TARGETS: usize = MAX_SERVICES * MAX_SERVERS;
+
+/// First checks are spread over this time, so that a restart is not a burst.
+const FIRST_CHECKS: Duration = Duration::from_millis(100);
+
+/// Most actions of one target in a timer step: a verdict on the old probe, and a new one.
+const ACTIONS_PER_TARGET: usize = 2;

@@ -21,10 +21,6 @@ pub const FORMAT_VERSION: u16 = 1;
 /// A buffer of this size holds every valid [`Config`].
 pub const MAX_BLOB: usize = 16 * 1024;
 
-const MAGIC: [u8; 4] = *b"RVLN";
-const HEADER: usize = 16;
-const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
-
 /// Why a [`Config`] cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
@@ -163,3 +159,7 @@ pub fn decode(bytes: &[u8]) -> Result<Config, DecodeError> {
     config.validate()?;
     Ok(config)
 }
+
+const MAGIC: [u8; 4] = *b"RVLN";
+const HEADER: usize = 16;
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);

@@ -31,14 +31,6 @@ struct Leg {
     router: Option<Router>,
 }
 
-/// After a take-over gratuitous ARP is repeated after each of these times in turn: hosts and switches may
-/// miss the first one, a switch port may still be learning.
-const REPEAT_ANNOUNCE: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-];
-
 impl Group {
     /// The group of all routers in `config`, in Initialize. The configuration must be a validated one.
     #[must_use]
@@ -147,7 +139,7 @@ impl Group {
         self.enter(State::Backup, cause, actions);
     }
 
-    /// To Active (RFC 9568 §6.4.2). The claim comes first: it costs nobody a frame to wait for.
+    /// To Active (RFC 9568 §6.4.2). The claim comes first, so that what the rest draws is answered.
     fn take_over(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         push(actions, Action::Claim);
         self.advertise(now, actions);
@@ -352,3 +344,11 @@ fn push(actions: &mut Actions, action: Action) {
     let pushed = actions.push(action);
     debug_assert!(pushed.is_ok());
 }
+
+/// After a take-over gratuitous ARP is repeated after each of these times in turn: hosts and switches may
+/// miss the first one, a switch port may still be learning.
+const REPEAT_ANNOUNCE: [Duration; 3] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
