@@ -77,12 +77,13 @@ pub enum BuildError {
         known: String,
     },
     /// The files of a server could not be rendered.
-    #[error("files of {server}: {message}")]
+    #[error("files of {server}: {cause}")]
     Render {
         /// The server.
         server: String,
         /// Why.
-        message: String,
+        #[source]
+        cause: render::RenderError,
     },
     /// Something a package or tool should have left is not there.
     #[error("{step}: {message}")]

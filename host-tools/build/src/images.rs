@@ -15,6 +15,7 @@ use crate::cache::{Cache, Key};
 use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
 use crate::mirror::Mirror;
+use crate::pki::Pki;
 use crate::places::Places;
 use crate::programs;
 use crate::roots::{Boot, Root};
@@ -106,11 +107,11 @@ impl std::fmt::Display for Step {
 
 /// Builds the images of a site's servers; what exists and is made of the same inputs is left alone.
 ///
-/// `host_files` renders the files of one server. `progress` is called from several threads.
+/// `progress` is called from several threads.
 pub fn images(
     places: &Places,
     plan: &Plan,
-    host_files: &dyn Fn(&Server) -> Result<Vec<HostFile>, BuildError>,
+    pki: &Pki,
     options: &Options,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<ServerImage>, BuildError> {
@@ -136,7 +137,8 @@ pub fn images(
     let boot = Boot::new(&init, &spec, &base, &tools)?;
     let mut jobs = Vec::new();
     for server in &servers {
-        let mut files = host_files(server)?;
+        let mut files = render::server::files(plan, server, &pki.material(server))
+            .map_err(|cause| BuildError::Render { server: server.name.clone(), cause })?;
         if !files.iter().any(|file| file.path == MACHINE_ID) {
             files.push(machine_id(plan, server));
         }

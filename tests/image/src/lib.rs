@@ -4,9 +4,7 @@ mod machine;
 
 use std::path::{Path, PathBuf};
 
-use build::{BuildError, HostFile, Options, Places, Progress, ServerImage};
-use rcgen::{CertificateParams, KeyPair};
-use render::server::{Identity, Material};
+use build::{BuildError, Options, Places, Progress, ServerImage};
 use site::{Boards, Plan};
 
 pub use machine::{Machine, Outcome};
@@ -34,28 +32,6 @@ pub fn build(
     let mut places = Places::new(&source(), Path::new("site.toml"));
     places.state = state.to_owned();
     let only = only.map(|names| names.iter().map(|&name| name.to_owned()).collect());
-    let material = material(plan);
-    let host_files = |server: &site::plan::Server| -> Result<Vec<HostFile>, BuildError> {
-        render::server::files(plan, server, &material).map_err(|error| BuildError::Render {
-            server: server.name.clone(),
-            message: error.to_string(),
-        })
-    };
-    build::images(&places, plan, &host_files, &Options { only, ..Options::default() }, progress)
-}
-
-/// Certificates good enough for daemons to start with.
-fn material(plan: &Plan) -> Material {
-    let identity = || {
-        let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new([plan.domain.clone()]).expect("a DNS name");
-        let certificate = certificate.self_signed(&key).expect("a certificate");
-        Identity { certificate: certificate.pem(), key: key.serialize_pem() }
-    };
-    Material {
-        ca: identity().certificate,
-        server: identity(),
-        site: Some(identity()),
-        database_password: Some("secret".to_owned()),
-    }
+    let pki = build::pki::open(state, plan).expect("the state directory can be written");
+    build::images(&places, plan, &pki, &Options { only, ..Options::default() }, progress)
 }

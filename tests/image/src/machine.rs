@@ -30,7 +30,7 @@ impl Machine {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-machine", "q35", "-m", "320"]);
-        qemu.args(["-accel", "kvm", "-accel", "tcg,tb-size=64", "-cpu", "max"]);
+        qemu.args(["-accel", "tcg,tb-size=64", "-cpu", "max"]);
         qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}")]);
         let drive = format!("if=none,id=disk,format=raw,snapshot=on,file={}", disk.display());

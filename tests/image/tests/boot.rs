@@ -21,4 +21,24 @@ fn a_balancer_boots() {
     assert_eq!(up, Outcome::Line("ravelin: lb1 is running".to_owned()), "{}", machine.console());
 }
 
+#[test]
+fn all_servers_are_built_once() {
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("all");
+    let plan = image_test::example();
+    let first = image_test::build(&plan, &state, None, &|event| eprintln!("{event:?}")).unwrap();
+    assert_eq!(first.len(), plan.servers.len());
+    for image in &first {
+        assert!(image.disk.exists() && image.root_tree.join("usr/bin").exists(), "{}", image.server);
+    }
+
+    let steps = Mutex::new(None);
+    let second = image_test::build(&plan, &state, None, &|event| {
+        if let Progress::Planned { steps: planned } = event {
+            *steps.lock().unwrap() = Some(planned);
+        }
+    });
+    assert!(second.unwrap().iter().all(|image| !image.built));
+    assert_eq!(steps.into_inner().unwrap(), Some(Vec::new()), "nothing changed, so there is nothing to do");
+}
+
 const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
