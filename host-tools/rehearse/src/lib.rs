@@ -10,6 +10,7 @@ mod error;
 mod knock;
 mod light;
 pub mod load;
+mod log;
 pub mod machine;
 pub mod observer;
 pub mod probe;

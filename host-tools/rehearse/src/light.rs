@@ -1,16 +1,22 @@
 //! Servers as processes of this machine (`--servers light`): the root of the role under systemd-nspawn, with
 //! a TAP interface of the switch as its network card. Needs root; starts in seconds.
+//!
+//! The network namespace is that of a process of its own that only sleeps: systemd-nspawn refuses
+//! interfaces that udev does not know, but takes a namespace as it is.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use build::HostFile;
 use site::plan::Server;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::machine::CommandLine;
+use crate::process::Process;
 
 /// Makes the network card of a server, still on this machine. It disappears with the returned device.
 pub fn tap(name: &str, server: &Server) -> io::Result<SyncDevice> {
@@ -20,6 +26,42 @@ pub fn tap(name: &str, server: &Server) -> io::Result<SyncDevice> {
         .mac_addr(server.mac)
         .enable(false)
         .build_sync()
+}
+
+/// A network namespace that ends with the process that holds it.
+pub fn namespace(log: &Path) -> io::Result<Process> {
+    let arguments = ["--net", "sleep", "infinity"].map(String::from);
+    let holder = Process::spawn(Path::new("unshare"), &arguments, 0, log)?;
+    let own = fs::read_link("/proc/self/ns/net")?;
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_link(namespace_path(&holder)).is_ok_and(|theirs| theirs == own) {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!(
+                "no network namespace: {}",
+                holder.tail()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(holder)
+}
+
+/// Moves an interface of this machine into the namespace.
+pub fn give(tap: &str, holder: &Process) -> io::Result<()> {
+    let moved = Command::new("ip")
+        .args(["link", "set", tap, "netns", &holder.id().to_string()])
+        .output()?;
+    if moved.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(
+            String::from_utf8_lossy(&moved.stderr).trim().to_owned(),
+        ))
+    }
+}
+
+fn namespace_path(holder: &Process) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/ns/net", holder.id()))
 }
 
 /// Writes the server's own files below `dir`, to be laid over `/etc`.
@@ -40,9 +82,9 @@ pub fn write_host_files(dir: &Path, files: &[HostFile]) -> io::Result<()> {
     Ok(())
 }
 
-/// How to boot the role's root tree as a container named `name` with the network card `tap`.
+/// How to boot the role's root tree as a container named `name` in that network namespace.
 #[must_use]
-pub fn container(name: &str, root: &Path, etc: &Path, tap: &str) -> CommandLine {
+pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> CommandLine {
     let arguments = [
         "--quiet".into(),
         format!("--directory={}", root.display()),
@@ -56,7 +98,10 @@ pub fn container(name: &str, root: &Path, etc: &Path, tap: &str) -> CommandLine 
         "--timezone=off".into(),
         "--link-journal=no".into(),
         "--console=pipe".into(),
-        format!("--network-interface={tap}"),
+        format!(
+            "--network-namespace-path={}",
+            namespace_path(namespace).display()
+        ),
         "--boot".into(),
     ];
     CommandLine {
@@ -64,3 +109,5 @@ pub fn container(name: &str, root: &Path, etc: &Path, tap: &str) -> CommandLine 
         arguments: arguments.to_vec(),
     }
 }
+
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::cable::{End, Fabric};
 use crate::error::{RehearseError, require_file, require_program};
 use crate::light;
+use crate::log::BoardLog;
 use crate::machine::{self, Appliance, CommandLine, Socket};
 use crate::observer::{Advert, Observer};
 use crate::process::{Process, describe};
@@ -59,7 +60,6 @@ pub struct Rack {
 }
 
 /// One running machine.
-#[derive(Debug)]
 pub struct Machine {
     /// Its name in the plan.
     pub name: String,
@@ -70,6 +70,8 @@ pub struct Machine {
     process: Option<Process>,
     monitor: Option<PathBuf>,
     cables: Vec<Cable>,
+    log: Option<BoardLog>,
+    namespace: Option<Process>,
     started: Instant,
 }
 
@@ -80,6 +82,20 @@ pub enum Kind {
     Appliance,
     /// A server.
     Server,
+}
+
+/// What a machine is made of.
+struct Parts<'a> {
+    name: &'a str,
+    kind: Kind,
+    line: CommandLine,
+    console: PathBuf,
+    /// Where the process itself writes.
+    output: PathBuf,
+    monitor: Option<PathBuf>,
+    cables: Vec<Cable>,
+    log: Option<BoardLog>,
+    namespace: Option<Process>,
 }
 
 #[derive(Clone, Debug)]
@@ -190,31 +206,50 @@ impl Rack {
             });
         }
         let console = self.console(name);
-        let monitor = self.sockets.path().join(format!("{name}.qmp"));
-        let line = machine::appliance(body, &sockets, &console, &monitor);
-        let (monitor, log) = match body {
+        let (kind, namespace) = (Kind::Appliance, None);
+        let parts = match body {
             Appliance::Process { program, config } => {
                 require_file("the program", program, "build it again")?;
                 require_file(&format!("the configuration of {name}"), config, BUILD)?;
-                (None, console.clone())
+                let line = machine::appliance(body, &sockets, &console, Path::new(""));
+                let output = console.clone();
+                Parts {
+                    name,
+                    kind,
+                    line,
+                    console,
+                    output,
+                    monitor: None,
+                    cables,
+                    log: None,
+                    namespace,
+                }
             }
             Appliance::Emulated { elf, config, .. } => {
                 require_program("qemu-system-arm", "qemu-system-arm")?;
                 require_file("the firmware", elf, BUILD)?;
                 require_file(&format!("the configuration of {name}"), config, BUILD)?;
-                (Some(monitor), self.qemu_log(name))
+                let raw = self.directory.join(format!("console-{name}.defmt"));
+                let log = BoardLog::new(elf, &raw, &console).map_err(RehearseError::system(
+                    format!("cannot read the log of {name}"),
+                ))?;
+                let monitor = self.sockets.path().join(format!("{name}.qmp"));
+                let line = machine::appliance(body, &sockets, &raw, &monitor);
+                let (output, monitor, log) = (self.qemu_log(name), Some(monitor), Some(log));
+                Parts {
+                    name,
+                    kind,
+                    line,
+                    console,
+                    output,
+                    monitor,
+                    cables,
+                    log,
+                    namespace,
+                }
             }
         };
-        self.spawn(
-            name,
-            Kind::Appliance,
-            &line,
-            0,
-            console,
-            &log,
-            monitor,
-            cables,
-        )
+        self.spawn(parts)
     }
 
     /// Boots a server on its cable.
@@ -252,18 +287,23 @@ impl Rack {
         let console = self.console(name);
         let monitor = self.sockets.path().join(format!("{name}.qmp"));
         let line = machine::server(server.role, disk, &socket, &console, &monitor);
-        let cables = vec![Cable { port, mode }];
-        let log = self.qemu_log(name);
-        self.spawn(
-            name,
-            Kind::Server,
-            &line,
-            SERVER_NICE,
-            console,
-            &log,
+        let (output, monitor, cables) = (
+            self.qemu_log(name),
             Some(monitor),
+            vec![Cable { port, mode }],
+        );
+        let kind = Kind::Server;
+        self.spawn(Parts {
+            name,
+            kind,
+            line,
+            console,
+            output,
+            monitor,
             cables,
-        )
+            log: None,
+            namespace: None,
+        })
     }
 
     fn start_light(
@@ -289,23 +329,27 @@ impl Rack {
             std::process::id() & 0xff_ffff,
             self.machines.len()
         );
-        let device = light::tap(&tap, server).map_err(RehearseError::system(format!(
-            "cannot make a TAP interface for {name}"
-        )))?;
+        let failed = |what: &str| RehearseError::system(format!("cannot make {what} for {name}"));
+        let device = light::tap(&tap, server).map_err(failed("a TAP interface"))?;
+        let namespace = light::namespace(&self.sockets.path().join(format!("{name}.net")))
+            .and_then(|namespace| light::give(&tap, &namespace).map(|()| namespace))
+            .map_err(failed("a network namespace"))?;
         let port = self.connect(name, mode.clone(), End::Tap(device))?;
         let console = self.console(name);
-        let line = light::container(name, root, &etc, &tap);
-        let log = console.clone();
-        self.spawn(
+        let line = light::container(name, root, &etc, &namespace);
+        let (output, cables) = (console.clone(), vec![Cable { port, mode }]);
+        let (kind, namespace) = (Kind::Server, Some(namespace));
+        self.spawn(Parts {
             name,
-            Kind::Server,
-            &line,
-            SERVER_NICE,
+            kind,
+            line,
             console,
-            &log,
-            None,
-            vec![Cable { port, mode }],
-        )
+            output,
+            monitor: None,
+            cables,
+            log: None,
+            namespace,
+        })
     }
 
     /// A cable between the switch and a socket that a machine will bind.
@@ -335,34 +379,36 @@ impl Rack {
         )))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one machine, from two callers"
-    )]
-    fn spawn(
-        &mut self,
-        name: &str,
-        kind: Kind,
-        line: &CommandLine,
-        nice: u8,
-        console: PathBuf,
-        log: &Path,
-        monitor: Option<PathBuf>,
-        cables: Vec<Cable>,
-    ) -> Result<&Machine, RehearseError> {
-        let process = Process::spawn(&line.program, &line.arguments, nice, log)
+    fn spawn(&mut self, parts: Parts<'_>) -> Result<&Machine, RehearseError> {
+        let Parts {
+            name,
+            kind,
+            line,
+            console,
+            output,
+            monitor,
+            cables,
+            log,
+            namespace,
+        } = parts;
+        let nice = match kind {
+            Kind::Appliance => 0,
+            Kind::Server => SERVER_NICE,
+        };
+        let process = Process::spawn(&line.program, &line.arguments, nice, &output)
             .map_err(RehearseError::system(format!("cannot start {name}")))?;
-        let (name, started) = (name.to_owned(), Instant::now());
-        let machine = Machine {
+        let (name, process, started) = (name.to_owned(), Some(process), Instant::now());
+        self.machines.push(Machine {
             name,
             kind,
             console,
-            process: Some(process),
+            process,
             monitor,
             cables,
+            log,
+            namespace,
             started,
-        };
-        self.machines.push(machine);
+        });
         self.machines.last().ok_or_else(|| unsuitable("no machine"))
     }
 
@@ -376,9 +422,12 @@ impl Rack {
         self.directory.join(format!("qemu-{name}.log"))
     }
 
-    /// Fails if a machine ended that nobody stopped.
+    /// Fails if a machine ended that nobody stopped. Also brings the appliances' logs up to date.
     pub fn check_alive(&mut self) -> Result<(), RehearseError> {
         for machine in &mut self.machines {
+            if let Some(log) = &mut machine.log {
+                log.catch_up();
+            }
             let Some(process) = &mut machine.process else {
                 continue;
             };
@@ -470,6 +519,7 @@ impl Rack {
                 );
             }
             machine.process = None;
+            machine.namespace = None;
         }
     }
 
@@ -533,6 +583,16 @@ impl Rack {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The last words of an appliance are worth having.
+        if let Some(log) = &mut self.log {
+            self.process = None;
+            log.catch_up();
+        }
     }
 }
 
