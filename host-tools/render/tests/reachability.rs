@@ -1,0 +1,276 @@
+//! The servers' own firewalls in the kernel: one network namespace per server, with its rendered
+//! nftables.conf, behind a router that forwards everything. Needs root.
+//!
+//! The appliances enforce the same flows; here they are absent, so that nothing hides a gap.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use common::{foobar, material};
+use nix::sched::{CloneFlags, setns};
+use site::Plan;
+use site::plan::{Flow, Party, Port, Server, Transport, ports};
+use socket2::{Domain, Socket, Type};
+
+/// All that anything listens on, and one port that nothing should reach.
+const PORTS: [u16; 8] = [
+    ports::HTTP,
+    ports::HTTPS,
+    ports::NGINX,
+    ports::APP,
+    ports::DB,
+    ports::NODE_EXPORTER,
+    ports::HAPROXY_METRICS,
+    22,
+];
+const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+/// What is not answered within this is blocked. A lost SYN is repeated after one second.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+#[test]
+fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
+    assert!(nix::unistd::geteuid().is_root(), "namespaces need root");
+    let plan = foobar();
+    let lab = Lab::new(&plan);
+    let _listening: Vec<_> = plan
+        .servers
+        .iter()
+        .map(|server| lab.listen(server))
+        .collect();
+
+    let mut reached = BTreeSet::new();
+    thread::scope(|scope| {
+        let mut clients = vec![scope.spawn(|| lab.knock(ROUTER, "internet", INTERNET, &plan))];
+        for server in &plan.servers {
+            clients
+                .push(scope.spawn(|| lab.knock(&server.name, &server.name, server.address, &plan)));
+        }
+        for leg in plan.appliances.iter().flat_map(|appliance| &appliance.legs) {
+            if plan
+                .servers
+                .iter()
+                .any(|server| server.network == leg.network)
+            {
+                clients.push(scope.spawn(|| lab.knock(ROUTER, "appliances", leg.address, &plan)));
+            }
+        }
+        for client in clients {
+            reached.append(&mut client.join().unwrap());
+        }
+    });
+
+    let mut expected = BTreeSet::new();
+    for server in &plan.servers {
+        for flow in plan.flows.iter().filter(|flow| is_one_of(server, &flow.to)) {
+            for from in origins(&plan, flow)
+                .into_iter()
+                .filter(|from| *from != server.name)
+            {
+                expected.insert((from, server.name.clone(), flow.port));
+            }
+        }
+    }
+    let surplus: Vec<_> = reached.difference(&expected).collect();
+    let lacking: Vec<_> = expected.difference(&reached).collect();
+    assert!(
+        surplus.is_empty() && lacking.is_empty(),
+        "open: {surplus:?}\nclosed: {lacking:?}"
+    );
+    assert!(!reached.is_empty());
+}
+
+fn origins(plan: &Plan, flow: &Flow) -> Vec<String> {
+    assert_eq!(flow.protocol, Transport::Tcp);
+    match flow.from {
+        Party::Internet => vec!["internet".into()],
+        Party::Appliances => vec!["appliances".into()],
+        Party::Role(_) | Party::Servers => (plan.servers.iter())
+            .filter(|server| is_one_of(server, &flow.from))
+            .map(|server| server.name.clone())
+            .collect(),
+    }
+}
+
+fn is_one_of(server: &Server, party: &Party) -> bool {
+    match party {
+        Party::Role(role) => server.role == *role,
+        Party::Servers => true,
+        Party::Internet | Party::Appliances => false,
+    }
+}
+
+const ROUTER: &str = "router";
+
+/// A namespace for each server and one for the router. They go when it is dropped.
+struct Lab {
+    namespaces: Vec<String>,
+}
+
+impl Lab {
+    fn new(plan: &Plan) -> Self {
+        let mut lab = Self {
+            namespaces: Vec::new(),
+        };
+        lab.add(ROUTER);
+        lab.ip(ROUTER, &format!("address add {INTERNET}/32 dev lo"));
+        let forward = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        lab.inside(ROUTER, forward);
+        // All networks meet on one bridge: it is the servers' routes that send packets to the router.
+        lab.ip(ROUTER, "link add rack type bridge");
+        lab.ip(ROUTER, "link set rack up");
+        for network in plan
+            .networks
+            .iter()
+            .filter(|network| network.port == Port::Lan)
+        {
+            let length = network.subnet.prefix_len();
+            lab.ip(
+                ROUTER,
+                &format!("address add {}/{length} dev rack", network.virtual_address),
+            );
+            for leg in plan.appliances.iter().flat_map(|appliance| &appliance.legs) {
+                if leg.network == network.name {
+                    lab.ip(
+                        ROUTER,
+                        &format!("address add {}/{length} dev rack", leg.address),
+                    );
+                }
+            }
+        }
+        for server in &plan.servers {
+            lab.add_server(plan, server);
+        }
+        lab
+    }
+
+    fn add_server(&mut self, plan: &Plan, server: &Server) {
+        let network = plan
+            .networks
+            .iter()
+            .find(|network| network.name == server.network)
+            .unwrap();
+        let (name, space) = (&server.name, self.add(&server.name));
+        let peer = format!("link add eth0 netns {space} type veth peer name v-{name}");
+        self.ip(ROUTER, &peer);
+        self.ip(ROUTER, &format!("link set v-{name} master rack up"));
+        let (address, length) = (server.address, network.subnet.prefix_len());
+        self.ip(name, &format!("address add {address}/{length} dev eth0"));
+        self.ip(name, "link set eth0 up");
+        self.ip(
+            name,
+            &format!("route add default via {}", network.virtual_address),
+        );
+        let files = render::server::files(plan, server, &material(server)).unwrap();
+        let rules = files
+            .into_iter()
+            .find(|file| file.path == "/etc/nftables.conf")
+            .unwrap()
+            .bytes;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), rules).unwrap();
+        self.inside(name, || run("nft", &["-f", file.path().to_str().unwrap()]));
+    }
+
+    /// Listens on all ports of a server, from inside its namespace.
+    fn listen(&self, server: &Server) -> Vec<TcpListener> {
+        self.inside(&server.name, || {
+            PORTS
+                .map(|port| TcpListener::bind((server.address, port)).unwrap())
+                .into()
+        })
+    }
+
+    /// Knocks at all ports of all servers at once; returns what opened as (who, server, port).
+    fn knock(
+        &self,
+        namespace: &str,
+        who: &str,
+        source: Ipv4Addr,
+        plan: &Plan,
+    ) -> BTreeSet<(String, String, u16)> {
+        self.inside(namespace, || {
+            thread::scope(|scope| {
+                let mut knocks = Vec::new();
+                for server in plan.servers.iter().filter(|server| server.name != who) {
+                    for port in PORTS {
+                        // Threads begin in the namespace of their parent.
+                        let opens =
+                            scope.spawn(move || opens(source, (server.address, port).into()));
+                        knocks.push(((who.to_owned(), server.name.clone(), port), opens));
+                    }
+                }
+                let answered = knocks
+                    .into_iter()
+                    .filter_map(|(what, opens)| opens.join().unwrap().then_some(what));
+                answered.collect()
+            })
+        })
+    }
+
+    fn add(&mut self, name: &str) -> String {
+        let space = space(name);
+        run("ip", &["netns", "add", &space]);
+        self.namespaces.push(space.clone());
+        self.ip(name, "link set lo up");
+        space
+    }
+
+    fn ip(&self, name: &str, arguments: &str) {
+        let space = space(name);
+        let arguments = ["-n", &space].into_iter().chain(arguments.split(' '));
+        run("ip", &arguments.collect::<Vec<_>>());
+    }
+
+    /// Runs `work` in a thread of the namespace.
+    fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(Path::new("/run/netns").join(space(name))).unwrap();
+        let enter = move || {
+            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        };
+        thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for space in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "del", space]).status(); // best effort
+        }
+    }
+}
+
+/// Two runs of this test may not meet.
+fn space(name: &str) -> String {
+    format!("rv{}-{name}", std::process::id())
+}
+
+fn opens(source: Ipv4Addr, target: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::new(IpAddr::V4(source), 0).into())
+        .unwrap();
+    socket.connect_timeout(&target.into(), PATIENCE).is_ok()
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"));
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {complaint}"
+    );
+}
