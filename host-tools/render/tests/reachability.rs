@@ -79,6 +79,7 @@ fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
             }
         }
     }
+    drop(listening);
     let surplus: Vec<_> = reached.difference(&expected).collect();
     let lacking: Vec<_> = expected.difference(&reached).collect();
     assert!(
@@ -180,16 +181,16 @@ impl Lab {
         self.inside(name, || run("nft", &["-f", file.path().to_str().unwrap()]));
     }
 
-    /// Listens on all ports of a server, from inside its namespace.
-    fn listen(&self, server: &Server) -> Vec<TcpListener> {
-        self.inside(&server.name, || {
+    /// Listens on all ports of an address, from inside its namespace.
+    fn listen(&self, name: &str, address: Ipv4Addr) -> Vec<TcpListener> {
+        self.inside(name, || {
             PORTS
-                .map(|port| TcpListener::bind((server.address, port)).unwrap())
+                .map(|port| TcpListener::bind((address, port)).unwrap())
                 .into()
         })
     }
 
-    /// Knocks at all ports of all servers at once; returns what opened as (who, server, port).
+    /// Knocks at all ports of all others at once; returns what opened as (who, server, port).
     fn knock(
         &self,
         namespace: &str,
@@ -199,13 +200,21 @@ impl Lab {
     ) -> BTreeSet<(String, String, u16)> {
         self.inside(namespace, || {
             thread::scope(|scope| {
+                let servers = plan
+                    .servers
+                    .iter()
+                    .map(|server| (&*server.name, server.address));
+                // The Internet has no firewall: what gets there was let out by the server's own.
+                let mut targets: Vec<_> = servers.chain([("internet", INTERNET)]).collect();
+                targets.retain(|(target, _)| {
+                    *target != who && !(namespace == ROUTER && *target == "internet")
+                });
                 let mut knocks = Vec::new();
-                for server in plan.servers.iter().filter(|server| server.name != who) {
+                for (target, address) in targets {
                     for port in PORTS {
                         // Threads begin in the namespace of their parent.
-                        let opens =
-                            scope.spawn(move || opens(source, (server.address, port).into()));
-                        knocks.push(((who.to_owned(), server.name.clone(), port), opens));
+                        let opens = scope.spawn(move || opens(source, (address, port).into()));
+                        knocks.push(((who.to_owned(), target.to_owned(), port), opens));
                     }
                 }
                 let answered = knocks
