@@ -164,7 +164,8 @@ mod tests {
 
     #[test]
     fn conversations() {
-        let table: [(&str, Kind, &[(Direction, Kind, State)]); 7] = [
+        type Story<'a> = (&'a str, Kind, &'a [(Direction, Kind, State)]);
+        let table: [Story<'_>; 7] = [
             (
                 "a whole connection",
                 SYN,

@@ -14,4 +14,4 @@ mod world;
 pub use host::{Stream, StreamId};
 pub use rack::{Boards, Rack, USER, config};
 pub use switch::PortId;
-pub use world::{HostId, NodeId, TapId, World};
+pub use world::{HostId, NodeId, STRAY, TapId, World};

@@ -14,8 +14,8 @@ pub struct PortId(pub(crate) usize);
 pub(crate) enum Mode {
     /// Untagged frames of one VLAN.
     Access(u16),
-    /// Tagged frames of all VLANs.
-    Trunk,
+    /// Tagged frames of these VLANs.
+    Trunk(BTreeSet<u16>),
 }
 
 #[derive(Clone, Debug)]
@@ -26,6 +26,16 @@ pub(crate) struct Port {
     /// Frames of a thousand that are lost, each way.
     pub loss: u32,
     pub delay: Duration,
+}
+
+impl Port {
+    fn carries(&self, vlan: u16) -> bool {
+        let member = match &self.mode {
+            Mode::Access(of) => *of == vlan,
+            Mode::Trunk(of) => of.contains(&vlan),
+        };
+        member && self.carrier && !self.muted.contains(&vlan)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -56,20 +66,16 @@ impl Switch {
         let port = &self.ports[from.0];
         let vlan = match (&port.mode, received.vlan) {
             (Mode::Access(vlan), None) => *vlan,
-            (Mode::Trunk, Some(vlan)) => vlan,
-            (Mode::Access(_), Some(_)) | (Mode::Trunk, None) => return Vec::new(),
+            (Mode::Trunk(_), Some(vlan)) => vlan,
+            (Mode::Access(_), Some(_)) | (Mode::Trunk(_), None) => return Vec::new(),
         };
-        if !port.carrier || port.muted.contains(&vlan) {
+        if !port.carries(vlan) {
             return Vec::new();
         }
         self.stations.insert((vlan, received.source), from);
         let known = self.stations.get(&(vlan, received.destination)).copied();
         let carries = |id: PortId, port: &Port| {
-            id != from
-                && port.carrier
-                && !port.muted.contains(&vlan)
-                && (port.mode == Mode::Trunk || port.mode == Mode::Access(vlan))
-                && known.is_none_or(|station| station == id)
+            id != from && port.carries(vlan) && known.is_none_or(|station| station == id)
         };
         let ports = self
             .ports
@@ -79,7 +85,7 @@ impl Switch {
         ports
             .filter(|(id, port)| carries(*id, port))
             .map(|(id, port)| {
-                let tag = (port.mode == Mode::Trunk).then_some(vlan);
+                let tag = matches!(port.mode, Mode::Trunk(_)).then_some(vlan);
                 let mut out = vec![0; ethernet::header_len(tag)];
                 let (to, from) = (received.destination, received.source);
                 ethernet::write(&mut out, to, from, tag, received.ethertype).expect("it has room");

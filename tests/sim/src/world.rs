@@ -25,6 +25,9 @@ pub struct HostId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TapId(usize);
 
+/// A VLAN that the switch carries to the appliances by mistake.
+pub const STRAY: u16 = 99;
+
 const FLOWS: usize = 256;
 
 struct Appliance {
@@ -103,13 +106,12 @@ impl World {
             .max()
             .unwrap_or(0);
         let ports = (0..count).map(|port| {
-            let mut legs = config.interfaces.iter().filter(|leg| leg.port == port);
-            let tagged = legs.any(|leg| leg.vlan.is_some());
+            let legs = config.interfaces.iter().filter(|leg| leg.port == port);
+            let tags: BTreeSet<u16> = legs.filter_map(|leg| leg.vlan).collect();
             self.owners.push(Owner::Appliance(index, port));
-            self.switch.add(if tagged {
-                Mode::Trunk
-            } else {
-                Mode::Access(access)
+            self.switch.add(match tags.is_empty() {
+                true => Mode::Access(access),
+                false => Mode::Trunk(tags.into_iter().chain([STRAY]).collect()),
             })
         });
         let ports = ports.collect();
