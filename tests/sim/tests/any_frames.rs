@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
-use node::{Node, State, Transmit};
+use node::{Event, Node, State, Transmit};
 use policy::Config;
 use proptest::prelude::*;
 use sim::{Boards, config};
@@ -12,10 +12,11 @@ use wire::ethernet::{self, Mac};
 use wire::frame::HEADROOM;
 use wire::tcp::{Flags, Segment};
 use wire::{Frame, ipv4, tcp};
+use zerocopy::IntoBytes;
 
 /// Keeps what is sent; every frame must fit the wire and have a port.
 #[derive(Default)]
-struct Sent(Vec<Vec<u8>>);
+struct Sent(Vec<(u8, Vec<u8>)>);
 
 impl Transmit for Sent {
     fn transmit(&mut self, port: u8, frame: &[u8]) {
@@ -25,7 +26,7 @@ impl Transmit for Sent {
             "{} bytes do not fit the wire",
             frame.len()
         );
-        self.0.push(frame.to_vec());
+        self.0.push((port, frame.to_vec()));
     }
 }
 
@@ -77,7 +78,7 @@ fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
             forwarded,
             "a Backup forwarded {bytes:02x?}"
         );
-        for frame in &sent.0 {
+        for (_, frame) in &sent.0 {
             let header = ethernet::parse(frame).expect("a whole header");
             assert!(
                 !is_virtual(header.source),
@@ -91,47 +92,92 @@ fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
 static GW1: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw1"));
 static GW2: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw2"));
 
-const NOW: Instant = Instant::from_micros(10_000_000);
+const NOW: Instant = Instant::from_micros(5_000_000);
 
-/// A node of the example site, Active or Backup, that has run for ten seconds.
+/// A node of the example site that has run for five seconds: Active, or Backup of a stronger peer. Its
+/// neighbours answer ARP and its servers their checks, so that packets get as far as they can.
 fn node(active: bool) -> Node<64> {
     let mut node = Node::new(Some(GW1.clone()), 1, Instant::ZERO);
     let mut now = Instant::ZERO;
+    let mut next_advert = now;
     while now < NOW {
-        node.poll(now, &mut Sent::default());
-        for leg in GW2.interfaces.iter().filter(|_| !active) {
-            let (Some(router), source) = (&leg.router, leg.address.octets()) else {
-                continue;
-            };
-            let mut message = [0; 64];
-            let advert = wire::vrrp::NewAdvert {
-                vrid: router.vrid,
-                priority: 254,
-                interval: router.advertisement_interval,
-                addresses: &router.addresses,
-            };
-            let message = advert.write(source, &mut message).expect("it fits");
-            let mac = [0, 0, 0x5e, 0, 1, router.vrid];
-            let to = wire::vrrp::MULTICAST;
-            let header = ipv4::Header::new(source, to, ipv4::VRRP, 255, message.len());
-            let packet = [zerocopy::IntoBytes::as_bytes(&header), message].concat();
-            let frame = wrap(
-                wire::vrrp::MULTICAST_MAC,
-                mac,
-                leg.vlan,
-                ethernet::IPV4,
-                &packet,
-            );
-            let (mut buffer, len) = (frame.clone(), frame.len());
-            let frame = Frame::new(&mut buffer, 0, len).expect("whole");
-            node.ingress(now, leg.port, frame, &mut Sent::default());
+        let mut sent = Sent::default();
+        node.poll(now, &mut sent);
+        if !active && now >= next_advert {
+            next_advert = now + Duration::from_millis(100);
+            for (port, advert) in adverts() {
+                hand(&mut node, now, port, &advert, &mut sent);
+            }
         }
-        now = now + Duration::from_millis(20);
+        while let Some((port, frame)) = sent.0.pop() {
+            if let Some(answer) = answer(&frame) {
+                hand(&mut node, now, port, &answer, &mut sent);
+            }
+        }
+        now = node.deadline().max(now + Duration::from_millis(1));
     }
-    node.poll(NOW, &mut Sent::default());
-    while node.next_event().is_some() {}
+    let healthy = std::iter::from_fn(|| node.next_event())
+        .filter(|event| matches!(event, Event::Server { healthy: true, .. }));
+    assert_eq!(healthy.count(), 4, "two ports of two servers");
     assert_eq!(node.state() == Some(State::Active), active);
     node
+}
+
+fn hand(node: &mut Node<64>, now: Instant, port: u8, frame: &[u8], sent: &mut Sent) {
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(frame);
+    let frame = Frame::new(&mut buffer, HEADROOM, frame.len()).expect("it fits");
+    node.ingress(now, port, frame, sent);
+}
+
+/// What a stronger gw2 sends every 100 ms.
+fn adverts() -> Vec<(u8, Vec<u8>)> {
+    let legs = GW2.interfaces.iter();
+    let adverts = legs.filter_map(|leg| {
+        let (router, source) = (leg.router.as_ref()?, leg.address.octets());
+        let advert = wire::vrrp::NewAdvert {
+            vrid: router.vrid,
+            priority: 254,
+            interval: router.advertisement_interval,
+            addresses: &router.addresses,
+        };
+        let mut message = [0; 64];
+        let message = advert.write(source, &mut message)?;
+        let to = wire::vrrp::MULTICAST;
+        let header = ipv4::Header::new(source, to, ipv4::VRRP, 255, message.len());
+        let packet = [header.as_bytes(), message].concat();
+        let (to, from) = (wire::vrrp::MULTICAST_MAC, [0, 0, 0x5e, 0, 1, router.vrid]);
+        Some((leg.port, wrap(to, from, leg.vlan, ethernet::IPV4, &packet)))
+    });
+    adverts.collect()
+}
+
+/// What the neighbours of a node say to its ARP requests and health checks.
+fn answer(frame: &[u8]) -> Option<Vec<u8>> {
+    let header = ethernet::parse(frame)?;
+    let payload = frame.get(header.payload..)?;
+    if header.ethertype == ethernet::ARP {
+        let asker: [u8; 4] = payload[14..18].try_into().ok()?;
+        let asked: [u8; 4] = payload[24..28].try_into().ok()?;
+        let mac = [2, 0xee, 0, 0, 0, asked[3]];
+        let reply = arp(mac, asked, asker, 1);
+        // Nobody has a virtual address but the virtual routers.
+        return (asker != asked)
+            .then(|| wrap(header.source, mac, header.vlan, ethernet::ARP, &reply));
+    }
+    let (ip, len) = ipv4::Header::parse(payload).ok()?;
+    let syn = (ip.protocol == ipv4::TCP).then(|| tcp::Header::parse(&payload[len..]))??;
+    let answer = tcp::write(&Segment {
+        source: (ip.destination, syn.destination.get()),
+        destination: (ip.source, syn.source.get()),
+        sequence: 1,
+        acknowledgment: syn.sequence.get().wrapping_add(1),
+        flags: Flags::SYN.with(Flags::ACK),
+        window: 1024,
+    });
+    let from = header.destination;
+    let opens = syn.flags().opens();
+    opens.then(|| wrap(header.source, from, header.vlan, ethernet::IPV4, &answer))
 }
 
 fn is_virtual(mac: Mac) -> bool {
@@ -251,7 +297,7 @@ fn ip(kind: u8, from: ([u8; 4], u16), to: ([u8; 4], u16), noise: [u8; 64]) -> Ve
         }
     };
     let header = ipv4::Header::new(from.0, to.0, protocol, 1 + noise[1] % 64, body.len());
-    [zerocopy::IntoBytes::as_bytes(&header), &body].concat()
+    [header.as_bytes(), &body].concat()
 }
 
 fn icmp(head: [u8; 4], body: &[u8]) -> Vec<u8> {
