@@ -36,6 +36,9 @@ pub enum Verdict {
     Forward(Forward),
     /// It is addressed to the appliance itself.
     Local,
+    /// A segment to a service that belongs to no connection, as after the loss of its server: it ends
+    /// here, and its sender is told by RST (RFC 9293 §3.10.7.1).
+    Reset,
     /// It ends here.
     Drop(Drop),
 }
@@ -239,14 +242,16 @@ impl<const FLOWS: usize> Filter<FLOWS> {
                 return Err(Drop::Transport);
             }
             Kind::Tcp(flags) if !flags.opens() && !self.is_appliance(&tuple) => {
-                let may = unknown == Unknown::PickUp
-                    && flags.contains(Flags::ACK)
-                    && !flags.contains(Flags::RST)
-                    && !flags.contains(Flags::SYN);
-                return if may {
-                    self.pick_up(now, leg, packet)
-                } else {
-                    Err(Drop::NoFlow)
+                if !flags.contains(Flags::ACK)
+                    || flags.contains(Flags::RST)
+                    || flags.contains(Flags::SYN)
+                {
+                    return Err(Drop::NoFlow);
+                }
+                return match unknown {
+                    Unknown::PickUp => self.pick_up(now, leg, packet),
+                    Unknown::Refuse if self.service(&tuple).is_some() => Ok(Verdict::Reset),
+                    Unknown::Refuse => Err(Drop::NoFlow),
                 };
             }
             Kind::EchoReply if !self.routes.is_ours(tuple.destination) => {

@@ -249,6 +249,66 @@ fn when_a_server_fails_its_flows_go_and_retries_reach_the_next() {
 }
 
 #[test]
+fn users_of_a_lost_connection_are_told_and_nobody_else_is() {
+    let mut lab = Lab::new();
+    let table = [
+        (
+            "data to a service",
+            WAN,
+            tcp(USER, 1, PUBLIC, 443, ACK),
+            Verdict::Reset,
+        ),
+        (
+            "FIN to a service",
+            WAN,
+            tcp(USER, 1, PUBLIC, 443, FIN),
+            Verdict::Reset,
+        ),
+        (
+            "RST",
+            WAN,
+            tcp(USER, 1, PUBLIC, 443, RST),
+            Verdict::Drop(Drop::NoFlow),
+        ),
+        (
+            "SYN-ACK",
+            WAN,
+            tcp(USER, 1, PUBLIC, 443, SYN_ACK),
+            Verdict::Drop(Drop::NoFlow),
+        ),
+        (
+            "no service",
+            WAN,
+            tcp(USER, 1, LB1, 8443, ACK),
+            Verdict::Drop(Drop::NoFlow),
+        ),
+        (
+            "a server's answer",
+            EDGE,
+            tcp(LB1, 8443, USER, 1, ACK),
+            Verdict::Drop(Drop::NoFlow),
+        ),
+        (
+            "spoofed",
+            WAN,
+            tcp(LB2, 1, PUBLIC, 443, ACK),
+            Verdict::Drop(Drop::ReversePath),
+        ),
+    ];
+    for (name, leg, packet, expected) in table {
+        let packet = Packet::parse(&packet).unwrap();
+        assert_eq!(
+            lab.filter.judge(NOW, leg, &packet, Unknown::Refuse),
+            expected,
+            "{name}"
+        );
+    }
+    // Not in the minute after a take-over: the connection may be alive.
+    lab.unknown = Unknown::PickUp;
+    lab.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
+}
+
+#[test]
 fn after_a_take_over_connections_are_taken_up_from_either_side() {
     let mut lab = Lab::new();
     lab.unknown = Unknown::PickUp;
@@ -545,6 +605,7 @@ impl Lab {
         let forward = match self.filter.judge(self.now, leg, &parsed, self.unknown) {
             Verdict::Forward(forward) => forward,
             Verdict::Local => panic!("{parsed:?} is for the appliance"),
+            Verdict::Reset => return Err(Drop::NoFlow),
             Verdict::Drop(reason) => return Err(reason),
         };
         forward.rewrite.apply(&mut packet);

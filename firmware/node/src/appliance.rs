@@ -173,6 +173,11 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                         self.forward(now, received, &packet, &forward, frame, log, out)
                     }
                     Verdict::Local => self.local(now, leg, received, &packet, frame, log, out),
+                    Verdict::Reset => {
+                        let on = self.legs.get(leg).ok_or(Drop::NoFlow)?;
+                        reset(on, received, &packet, payload, out);
+                        Err(Drop::NoFlow)
+                    }
                     Verdict::Drop(reason) => Err(reason),
                 }
             }
@@ -547,7 +552,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             window: PROBE_WINDOW,
         });
         match self.neighbours.lookup(hop) {
-            Some(mac) => emit::ipv4(leg, mac, &packet, out),
+            Some(mac) => emit::ipv4(leg, leg.mac, mac, &packet, out),
             None => {
                 if let Err(reason) = self
                     .neighbours
@@ -576,6 +581,23 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             Instant::ZERO
         };
     }
+}
+
+/// Tells the sender of a segment that its connection is gone (RFC 9293 §3.10.7.1).
+fn reset(leg: &Leg, received: &Received, packet: &Packet, bytes: &[u8], out: &mut impl Transmit) {
+    let Some(segment) = bytes.get(ipv4::HEADER_LEN..).and_then(tcp::Header::parse) else {
+        return;
+    };
+    let tuple = packet.tuple;
+    let answer = tcp::write(&tcp::Segment {
+        source: (tuple.destination.to_be_bytes(), tuple.destination_port),
+        destination: (tuple.source.to_be_bytes(), tuple.source_port),
+        sequence: segment.acknowledgment.get(),
+        acknowledgment: 0,
+        flags: Flags::RST,
+        window: 0,
+    });
+    emit::ipv4(leg, received.destination, received.source, &answer, out);
 }
 
 /// Answers a ping in place, to the station that it came from.

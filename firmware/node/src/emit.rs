@@ -64,9 +64,9 @@ pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit)
     );
 }
 
-/// Sends a complete packet from the leg's own MAC address.
-pub fn ipv4(leg: &Leg, to: Mac, packet: &[u8], out: &mut impl Transmit) {
-    frame(leg, to, leg.mac, ethernet::IPV4, &[packet], out);
+/// Sends a complete packet.
+pub fn ipv4(leg: &Leg, from: Mac, to: Mac, packet: &[u8], out: &mut impl Transmit) {
+    frame(leg, to, from, ethernet::IPV4, &[packet], out);
 }
 
 fn request(mac: Mac, from: Ipv4Addr, about: Ipv4Addr) -> ArpRepr {

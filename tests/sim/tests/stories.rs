@@ -278,6 +278,23 @@ fn when_haproxy_stops_users_reach_the_second_server() {
     assert!(!rack.world.stream(rack.uplink, new).broken);
 }
 
+/// Nobody is left to close the connection, so the appliance does, and the user may try again at once.
+#[test]
+fn users_of_a_server_that_loses_power_are_told() {
+    let mut rack = started(12, Boards::TwoPorts);
+    rack.world.run(60 * SECOND);
+    let stream = user(&mut rack, HTTPS);
+    rack.world.run(SECOND);
+    let (lb1, uplink) = (rack.server("lb1"), rack.uplink);
+    let cable = rack.world.host_port(lb1);
+    rack.world.cut(cable, true);
+    let told = rack
+        .world
+        .run_until(10 * SECOND, |world| world.stream(uplink, stream).broken);
+    assert!(told.is_some(), "{}", rack.world.journal());
+    assert!(rack.world.is_active(rack.gw1));
+}
+
 #[test]
 fn a_dead_server_is_replaced_and_no_server_is_counted() {
     let mut rack = started(9, Boards::TwoPorts);
