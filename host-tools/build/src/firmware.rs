@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use miette::Diagnostic;
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
 use site::Plan;
+use site::plan::Appliance;
 use thiserror::Error;
 
 use crate::board::{Board, known};
@@ -46,6 +47,8 @@ pub struct ApplianceFirmware {
     pub firmware: Firmware,
     /// The appliance's compiled configuration, which belongs at `firmware.board.config_address`.
     pub config: PathBuf,
+    /// False if both files existed and are the same as before.
+    pub built: bool,
 }
 
 /// Why there is no firmware.
@@ -86,7 +89,9 @@ pub enum FirmwareError {
     Compile(#[from] BuildError),
     /// The program does not fit the board.
     #[error("firmware of {board} uses {used} bytes of {what}, its budget is {budget}")]
-    #[diagnostic(help("make it smaller, or raise the budget in boards/{board}/board.toml if the part has room"))]
+    #[diagnostic(help(
+        "make it smaller, or raise the budget in boards/{board}/board.toml if the part has room"
+    ))]
     TooLarge {
         /// The board.
         board: String,
@@ -99,7 +104,9 @@ pub enum FirmwareError {
     },
     /// Static data leaves too little for the stack.
     #[error("firmware of {board} leaves {left} bytes for the stack, it needs {needed}")]
-    #[diagnostic(help("use less static memory (`flows` in the board's main.rs), see boards/{board}/board.toml"))]
+    #[diagnostic(help(
+        "use less static memory (`flows` in the board's main.rs), see boards/{board}/board.toml"
+    ))]
     NoStack {
         /// The board.
         board: String,
@@ -137,34 +144,70 @@ pub enum FirmwareError {
     },
 }
 
-/// Builds the firmware of every appliance of the plan, and its compiled configuration, into
+/// Builds the firmware of these appliances of the plan, and their compiled configurations, into
 /// `.ravelin/firmware`. Nothing is compiled that is up to date.
 ///
 /// # Errors
 /// If a compiler is missing or fails, a program exceeds its board's budgets, or a file cannot be written.
-pub fn firmware(plan: &Plan, places: &Places) -> Result<Vec<ApplianceFirmware>, FirmwareError> {
-    let out = places.state.join("firmware");
-    fs::create_dir_all(&out).map_err(|cause| FirmwareError::Io { action: "create", path: out.clone(), cause })?;
-    let mut boards: Vec<Firmware> = Vec::new();
-    let mut appliances = Vec::new();
-    for appliance in &plan.appliances {
-        let firmware = match boards.iter().find(|built| built.board.name == appliance.board) {
+pub fn firmware(
+    plan: &Plan,
+    places: &Places,
+    appliances: &[&Appliance],
+) -> Result<Vec<ApplianceFirmware>, FirmwareError> {
+    let mut boards: Vec<(Firmware, bool)> = Vec::new();
+    let mut done = Vec::new();
+    for appliance in appliances {
+        let (firmware, elf_is_new) = match boards
+            .iter()
+            .find(|(built, _)| built.board.name == appliance.board)
+        {
             Some(built) => built.clone(),
             None => {
                 let mut built = program(&places.source, &appliance.board, &appliance.board)?;
-                let elf = out.join(format!("{}.elf", appliance.board));
-                let bytes = read(&built.elf)?;
-                write(&elf, &bytes)?;
+                let elf = folder(places)?.join(format!("{}.elf", appliance.board));
+                let new = write(&elf, &read(&built.elf)?)?;
                 built.elf = elf;
-                boards.push(built.clone());
-                built
+                boards.push((built.clone(), new));
+                (built, new)
             }
         };
-        let config = out.join(format!("{}.config", appliance.name));
-        write(&config, &blob(plan, &appliance.name, firmware.board.config_size)?)?;
-        appliances.push(ApplianceFirmware { appliance: appliance.name.clone(), firmware, config });
+        let (config, config_is_new) =
+            configuration(plan, places, &appliance.name, firmware.board.config_size)?;
+        let built = elf_is_new || config_is_new;
+        done.push(ApplianceFirmware {
+            appliance: appliance.name.clone(),
+            firmware,
+            config,
+            built,
+        });
     }
-    Ok(appliances)
+    Ok(done)
+}
+
+/// Writes the compiled configuration of one appliance into `.ravelin/firmware`; returns where it is, and whether it is
+/// another than before.
+///
+/// # Errors
+/// If it is larger than `room`, or cannot be written.
+pub fn configuration(
+    plan: &Plan,
+    places: &Places,
+    appliance: &str,
+    room: usize,
+) -> Result<(PathBuf, bool), FirmwareError> {
+    let path = folder(places)?.join(format!("{appliance}.config"));
+    let new = write(&path, &blob(plan, appliance, room)?)?;
+    Ok((path, new))
+}
+
+fn folder(places: &Places) -> Result<PathBuf, FirmwareError> {
+    let out = places.state.join("firmware");
+    fs::create_dir_all(&out).map_err(|cause| FirmwareError::Io {
+        action: "create",
+        path: out.clone(),
+        cause,
+    })?;
+    Ok(out)
 }
 
 /// Builds one program of a board: the appliance has the board's own name.
@@ -173,18 +216,81 @@ pub fn firmware(plan: &Plan, places: &Places) -> Result<Vec<ApplianceFirmware>, 
 /// If a compiler is missing or fails, or the program exceeds the board's budgets.
 pub fn program(source: &Path, board: &str, program: &str) -> Result<Firmware, FirmwareError> {
     let board = Board::read(source, board)?;
-    let target_dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source.join("target"), PathBuf::from);
-    let target_dir = target_dir.join("firmware");
+    let target_dir = target_dir(source);
     let compiler = Compiler::find(source, &board.target)?;
     let mut cargo = compiler.cargo(source, &board);
-    cargo.args(["build", "--locked", "--profile", PROFILE, "--target", &board.target]);
-    cargo.args(["--package", &board.package(), "--bin", program, "--target-dir"]).arg(&target_dir);
+    cargo.args([
+        "build",
+        "--locked",
+        "--profile",
+        PROFILE,
+        "--target",
+        &board.target,
+    ]);
+    cargo
+        .args([
+            "--package",
+            &board.package(),
+            "--bin",
+            program,
+            "--target-dir",
+        ])
+        .arg(&target_dir);
     let step = format!("firmware of {}", board.name);
-    sandbox::run(cargo, &step, "cargo", &target_dir.join(format!("{}.log", board.name)))?;
+    sandbox::run(
+        cargo,
+        &step,
+        "cargo",
+        &target_dir.join(format!("{}.log", board.name)),
+    )?;
     let elf = target_dir.join(&board.target).join(PROFILE).join(program);
     let size = Size::of(&elf, &board)?;
     size.check(&board)?;
     Ok(Firmware { board, elf, size })
+}
+
+/// Builds every library of the firmware for a board's processor, as proof that none of them needs std.
+///
+/// # Errors
+/// If a compiler is missing or fails.
+pub fn libraries(source: &Path, board: &str) -> Result<(), FirmwareError> {
+    let board = Board::read(source, board)?;
+    let target_dir = target_dir(source);
+    let mut cargo = Compiler::find(source, &board.target)?.cargo(source, &board);
+    cargo.args([
+        "build",
+        "--locked",
+        "--lib",
+        "--profile",
+        PROFILE,
+        "--target",
+        &board.target,
+    ]);
+    let folders = fs::read_dir(source.join("firmware"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    for folder in folders.filter(|folder| folder.path().join("Cargo.toml").exists()) {
+        cargo.args([
+            "--package",
+            &format!("ravelin-{}", folder.file_name().to_string_lossy()),
+        ]);
+    }
+    cargo.arg("--target-dir").arg(&target_dir);
+    let step = format!("firmware libraries for {}", board.name);
+    sandbox::run(
+        cargo,
+        &step,
+        "cargo",
+        &target_dir.join(format!("{}-libraries.log", board.name)),
+    )?;
+    Ok(())
+}
+
+fn target_dir(source: &Path) -> PathBuf {
+    let ours =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source.join("target"), PathBuf::from);
+    ours.join("firmware")
 }
 
 /// Names of all boards with firmware.
@@ -195,10 +301,16 @@ pub fn boards(source: &Path) -> Vec<String> {
 
 /// The configuration of one appliance as its firmware reads it.
 fn blob(plan: &Plan, appliance: &str, room: usize) -> Result<Vec<u8>, FirmwareError> {
-    let failed = |message: String| FirmwareError::Config { appliance: appliance.to_owned(), message };
-    let config = render::appliance::config(plan, appliance).map_err(|error| failed(error.to_string()))?;
+    let failed = |message: String| FirmwareError::Config {
+        appliance: appliance.to_owned(),
+        message,
+    };
+    let config =
+        render::appliance::config(plan, appliance).map_err(|error| failed(error.to_string()))?;
     let mut buffer = vec![0; room];
-    let len = policy::encode(&config, &mut buffer).map_err(|error| failed(error.to_string()))?.len();
+    let len = policy::encode(&config, &mut buffer)
+        .map_err(|error| failed(error.to_string()))?
+        .len();
     buffer.truncate(len);
     Ok(buffer)
 }
@@ -217,7 +329,10 @@ impl Compiler {
         if has_target(source, target) {
             return Ok(Self::Rustup);
         }
-        let missing: Vec<&str> = DEBIAN.into_iter().filter(|file| !Path::new(file).exists()).collect();
+        let missing: Vec<&str> = DEBIAN
+            .into_iter()
+            .filter(|file| !Path::new(file).exists())
+            .collect();
         let wanted = env!("CARGO_PKG_RUST_VERSION");
         let found = debian_version().unwrap_or_default();
         if missing.is_empty() && at_least(&found, wanted) {
@@ -225,15 +340,27 @@ impl Compiler {
         }
         // Last, because it needs the network.
         let mut rustup = Command::new("rustup");
-        rustup.args(["target", "add", target]).current_dir(source).stdin(Stdio::null());
-        if rustup.output().is_ok_and(|output| output.status.success()) && has_target(source, target) {
+        rustup
+            .args(["target", "add", target])
+            .current_dir(source)
+            .stdin(Stdio::null());
+        if rustup.output().is_ok_and(|output| output.status.success()) && has_target(source, target)
+        {
             return Ok(Self::Rustup);
         }
         let reason = match missing.is_empty() {
-            true => format!("Debian's rustc is {found}, Ravelin needs {wanted}; rustup cannot fetch the target"),
-            false => format!("rustup cannot fetch the target, and {} is missing", missing.join(", ")),
+            true => format!(
+                "Debian's rustc is {found}, Ravelin needs {wanted}; rustup cannot fetch the target"
+            ),
+            false => format!(
+                "rustup cannot fetch the target, and {} is missing",
+                missing.join(", ")
+            ),
         };
-        Err(FirmwareError::NoCompiler { target: target.to_owned(), reason })
+        Err(FirmwareError::NoCompiler {
+            target: target.to_owned(),
+            reason,
+        })
     }
 
     /// A cargo that knows its compiler, the board's flags, and nothing of the caller's settings.
@@ -243,16 +370,31 @@ impl Compiler {
             Self::Rustup => &own,
             Self::Debian => DEBIAN_CARGO,
         });
-        for name in ["RUSTFLAGS", "RUSTC", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "RUSTC_BOOTSTRAP"] {
+        for name in [
+            "RUSTFLAGS",
+            "RUSTC",
+            "RUSTC_WRAPPER",
+            "CARGO_BUILD_TARGET",
+            "RUSTC_BOOTSTRAP",
+        ] {
             cargo.env_remove(name);
         }
         cargo.current_dir(source);
         cargo.env("CARGO_ENCODED_RUSTFLAGS", flags(source, board).join("\x1f"));
         cargo.env("DEFMT_LOG", "info");
         if *self == Self::Debian {
-            let linker = format!("CARGO_TARGET_{}_LINKER", board.target.to_uppercase().replace('-', "_"));
-            cargo.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1").env(linker, "ld.lld");
-            cargo.args(["-Zbuild-std=core", "-Zbuild-std-features=compiler-builtins-mem"]);
+            let linker = format!(
+                "CARGO_TARGET_{}_LINKER",
+                board.target.to_uppercase().replace('-', "_")
+            );
+            cargo
+                .env("RUSTC", DEBIAN_RUSTC)
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env(linker, "ld.lld");
+            cargo.args([
+                "-Zbuild-std=core",
+                "-Zbuild-std-features=compiler-builtins-mem",
+            ]);
         }
         cargo
     }
@@ -262,8 +404,8 @@ impl Compiler {
 fn flags(source: &Path, board: &Board) -> Vec<String> {
     let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
     let home = std::env::var_os("HOME").unwrap_or_default();
-    let cargo_home =
-        std::env::var_os("CARGO_HOME").map_or_else(|| Path::new(&home).join(".cargo"), PathBuf::from);
+    let cargo_home = std::env::var_os("CARGO_HOME")
+        .map_or_else(|| Path::new(&home).join(".cargo"), PathBuf::from);
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let mut flags = board.rustflags.clone();
     flags.extend([remap(&source, "/ravelin"), remap(&cargo_home, "/cargo")]);
@@ -273,7 +415,9 @@ fn flags(source: &Path, board: &Board) -> Vec<String> {
 /// Whether the compiler on the PATH has the libraries of the target.
 fn has_target(source: &Path, target: &str) -> bool {
     let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "target-libdir", "--target", target]).current_dir(source);
+    rustc
+        .args(["--print", "target-libdir", "--target", target])
+        .current_dir(source);
     rustc.output().is_ok_and(|output| {
         let directory = String::from_utf8_lossy(&output.stdout);
         output.status.success() && Path::new(directory.trim()).is_dir()
@@ -288,7 +432,9 @@ fn debian_version() -> Option<String> {
 
 fn at_least(version: &str, wanted: &str) -> bool {
     let numbers = |text: &str| -> Vec<u32> {
-        text.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
+        text.split(['.', '-', '+'])
+            .map_while(|part| part.parse().ok())
+            .collect()
     };
     numbers(version) >= numbers(wanted)
 }
@@ -296,7 +442,10 @@ fn at_least(version: &str, wanted: &str) -> bool {
 impl Size {
     fn of(elf: &Path, board: &Board) -> Result<Self, FirmwareError> {
         let bytes = read(elf)?;
-        let bad = |error: object::Error| FirmwareError::NotAProgram { path: elf.to_owned(), message: error.to_string() };
+        let bad = |error: object::Error| FirmwareError::NotAProgram {
+            path: elf.to_owned(),
+            message: error.to_string(),
+        };
         let file = object::File::parse(&*bytes).map_err(bad)?;
         let flash = file.segments().map(|segment| segment.file_range().1).sum();
         let ram = board.ram.start..board.ram.start + board.ram.size;
@@ -310,20 +459,34 @@ impl Size {
             }
         }
         let left = board.ram.size.saturating_sub(used);
-        Ok(Self { flash, ram: used, stack: stack.unwrap_or(left) })
+        Ok(Self {
+            flash,
+            ram: used,
+            stack: stack.unwrap_or(left),
+        })
     }
 
     fn check(&self, board: &Board) -> Result<(), FirmwareError> {
         let name = || board.name.clone();
-        for (what, used, budget) in
-            [("flash", self.flash, board.budget.flash), ("RAM", self.ram, board.budget.ram)]
-        {
+        for (what, used, budget) in [
+            ("flash", self.flash, board.budget.flash),
+            ("RAM", self.ram, board.budget.ram),
+        ] {
             if used > budget {
-                return Err(FirmwareError::TooLarge { board: name(), what, used, budget });
+                return Err(FirmwareError::TooLarge {
+                    board: name(),
+                    what,
+                    used,
+                    budget,
+                });
             }
         }
         if self.stack < board.budget.stack {
-            return Err(FirmwareError::NoStack { board: name(), left: self.stack, needed: board.budget.stack });
+            return Err(FirmwareError::NoStack {
+                board: name(),
+                left: self.stack,
+                needed: board.budget.stack,
+            });
         }
         Ok(())
     }
@@ -338,23 +501,30 @@ fn is_allocated(section: &object::Section<'_, '_>) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FirmwareError> {
-    fs::read(path).map_err(|cause| FirmwareError::Io { action: "read", path: path.to_owned(), cause })
+    fs::read(path).map_err(|cause| FirmwareError::Io {
+        action: "read",
+        path: path.to_owned(),
+        cause,
+    })
 }
 
-/// Writes a file that is complete whenever it is there; leaves one alone that is the same already.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), FirmwareError> {
+/// Writes a file that is complete whenever it is there; leaves one alone that is the same already, and says so.
+fn write(path: &Path, bytes: &[u8]) -> Result<bool, FirmwareError> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(());
+        return Ok(false);
     }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    fs::write(&new, bytes)
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(|cause| {
-            fs::remove_file(&new).ok();
-            FirmwareError::Io { action: "write", path: path.to_owned(), cause }
-        })
+    let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, path));
+    written.map(|()| true).map_err(|cause| {
+        fs::remove_file(&new).ok();
+        FirmwareError::Io {
+            action: "write",
+            path: path.to_owned(),
+            cause,
+        }
+    })
 }
 
 const PROFILE: &str = "firmware";
@@ -364,8 +534,12 @@ const STACK_SECTION: &str = ".stacks";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 /// What Debian's way needs.
-const DEBIAN: [&str; 4] =
-    [DEBIAN_RUSTC, DEBIAN_CARGO, "/usr/lib/rustlib/src/rust/library/core/Cargo.toml", "/usr/bin/ld.lld"];
+const DEBIAN: [&str; 4] = [
+    DEBIAN_RUSTC,
+    DEBIAN_CARGO,
+    "/usr/lib/rustlib/src/rust/library/core/Cargo.toml",
+    "/usr/bin/ld.lld",
+];
 
 #[cfg(test)]
 mod tests {
@@ -388,12 +562,34 @@ mod tests {
     fn budgets_are_kept() {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let board = Board::read(&source, "mps2-an500").unwrap();
-        let fits = Size { flash: board.budget.flash, ram: board.budget.ram, stack: board.budget.stack };
+        let fits = Size {
+            flash: board.budget.flash,
+            ram: board.budget.ram,
+            stack: board.budget.stack,
+        };
         fits.check(&board).unwrap();
         for (size, complaint) in [
-            (Size { flash: fits.flash + 1, ..fits }, "bytes of flash, its budget is"),
-            (Size { ram: fits.ram + 1, ..fits }, "bytes of RAM, its budget is"),
-            (Size { stack: fits.stack - 1, ..fits }, "bytes for the stack, it needs"),
+            (
+                Size {
+                    flash: fits.flash + 1,
+                    ..fits
+                },
+                "bytes of flash, its budget is",
+            ),
+            (
+                Size {
+                    ram: fits.ram + 1,
+                    ..fits
+                },
+                "bytes of RAM, its budget is",
+            ),
+            (
+                Size {
+                    stack: fits.stack - 1,
+                    ..fits
+                },
+                "bytes for the stack, it needs",
+            ),
         ] {
             let error = size.check(&board).unwrap_err().to_string();
             assert!(error.contains(complaint), "{error}");
@@ -404,10 +600,15 @@ mod tests {
     fn files_are_replaced_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("gw1.config");
-        write(&path, b"one").unwrap();
-        write(&path, b"two").unwrap();
+        assert!(write(&path, b"one").unwrap());
+        assert!(write(&path, b"two").unwrap());
+        assert!(!write(&path, b"two").unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing else is left"
+        );
         let error = write(&dir.path().join("none/gw1.config"), b"one").unwrap_err();
         assert!(error.to_string().starts_with("cannot write"), "{error}");
     }

@@ -23,7 +23,10 @@ mod trees;
 pub use board::{Board, Budget, Qemu, Ram};
 pub use disk::Sizes;
 pub use error::BuildError;
-pub use firmware::{ApplianceFirmware, Firmware, FirmwareError, Size, boards, firmware, program};
+pub use firmware::{
+    ApplianceFirmware, Firmware, FirmwareError, Size, boards, configuration, firmware, libraries,
+    program,
+};
 pub use images::{Options, Progress, ServerImage, Step, images};
 pub use places::Places;
 pub use render::server::HostFile;

@@ -1,11 +1,8 @@
-//! What each appliance runs: its compiled configuration, and firmware or this program.
+//! What each appliance runs: its compiled configuration, and the firmware of its board or this program.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
-use build::Places;
+use build::{ApplianceFirmware, FirmwareError, Places};
 use rehearse::Appliance as Body;
 use serde::Serialize;
 use site::{Plan, plan::Appliance};
@@ -13,12 +10,12 @@ use site::{Plan, plan::Appliance};
 use crate::{
     failure::{Failure, Message},
     progress::Progress,
-    source,
+    source::LINUX,
 };
 
 /// What was made for one appliance.
 #[derive(Debug, Serialize)]
-pub struct Firmware {
+pub struct Artifacts {
     /// Name of the appliance.
     pub name: String,
     /// Its board.
@@ -27,25 +24,25 @@ pub struct Firmware {
     pub elf: Option<PathBuf>,
     /// The compiled configuration.
     pub config: PathBuf,
-    /// Bytes of flash and RAM of the program.
+    /// Bytes that the program uses.
     pub bytes: Option<Bytes>,
-    /// False if both existed and are unchanged.
+    /// False if nothing has changed.
     pub built: bool,
     /// How a rehearsal starts it.
     #[serde(skip)]
     pub body: Body,
 }
 
-/// Sizes of a program.
+/// Size of a program.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Bytes {
-    /// What is stored.
+    /// Stored.
     pub flash: u64,
-    /// What is occupied when it runs, without the stack.
+    /// Used when it runs, without the stack.
     pub ram: u64,
 }
 
-impl Firmware {
+impl Artifacts {
     /// Its size in words.
     pub fn size(&self) -> String {
         match self.bytes {
@@ -65,71 +62,73 @@ pub fn build(
     plan: &Plan,
     appliances: &[&Appliance],
     progress: &Progress,
-) -> Result<Vec<Firmware>, Failure> {
-    appliances
+) -> Result<Vec<Artifacts>, Failure> {
+    let on_linux = |appliance: &&&Appliance| appliance.board == LINUX.0;
+    let mut made = Vec::new();
+    for appliance in appliances.iter().filter(on_linux) {
+        made.push(process(places, plan, appliance)?);
+    }
+    let emulated: Vec<&Appliance> = appliances
         .iter()
-        .map(|appliance| one(places, plan, appliance, progress))
-        .collect()
+        .filter(|appliance| !on_linux(appliance))
+        .copied()
+        .collect();
+    if !emulated.is_empty() {
+        let firmware = progress.during("firmware", || build::firmware(plan, places, &emulated));
+        made.extend(firmware.map_err(failure)?.into_iter().map(emulation));
+    }
+    Ok(made)
 }
 
-fn one(
-    places: &Places,
-    plan: &Plan,
-    appliance: &Appliance,
-    _progress: &Progress,
-) -> Result<Firmware, Failure> {
-    let config = render::appliance::config(plan, &appliance.name)
-        .map_err(|error| Failure::input(Message::new(error.to_string())))?;
-    let mut buffer = vec![0; policy::MAX_BLOB];
-    let blob = policy::encode(&config, &mut buffer).map_err(|error| {
-        Failure::input(Message::new(format!(
-            "configuration of {}: {error}",
-            appliance.name
-        )))
-    })?;
-    let path = places
-        .state
-        .join("firmware")
-        .join(&appliance.name)
-        .join("config.bin");
-    let built = write_if_changed(&path, blob)
-        .map_err(|error| Failure::machine(Message::file("write", &path, &error)))?;
-    if appliance.board != source::LINUX.0 {
-        return Err(Failure::machine(Message::new(format!(
-            "no firmware builder for board {}",
-            appliance.board
-        ))));
+fn failure(error: FirmwareError) -> Failure {
+    match error {
+        FirmwareError::UnknownBoard { .. } | FirmwareError::Config { .. } => Failure::input(error),
+        _ => Failure::machine(error),
     }
+}
+
+/// The node as a process: this program, with a configuration.
+fn process(places: &Places, plan: &Plan, appliance: &Appliance) -> Result<Artifacts, Failure> {
+    let written = build::configuration(plan, places, &appliance.name, policy::MAX_BLOB);
+    let (config, built) = written.map_err(failure)?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::machine(Message::new(format!("cannot find this program: {error}")))
     })?;
-    Ok(Firmware {
+    Ok(Artifacts {
         name: appliance.name.clone(),
         board: appliance.board.clone(),
         elf: None,
-        config: path.clone(),
+        config: config.clone(),
         bytes: None,
         built,
-        body: Body::Process {
-            program,
-            config: path,
-        },
+        body: Body::Process { program, config },
     })
 }
 
-/// Writes a whole file or nothing; says whether its content is new.
-fn write_if_changed(path: &Path, bytes: &[u8]) -> io::Result<bool> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(false);
+fn emulation(appliance: ApplianceFirmware) -> Artifacts {
+    let ApplianceFirmware {
+        appliance,
+        firmware,
+        config,
+        built,
+    } = appliance;
+    let board = firmware.board;
+    Artifacts {
+        name: appliance,
+        bytes: Some(Bytes {
+            flash: firmware.size.flash,
+            ram: firmware.size.ram,
+        }),
+        elf: Some(firmware.elf.clone()),
+        config: config.clone(),
+        built,
+        body: Body::Emulated {
+            machine: board.qemu.machine,
+            elf: firmware.elf,
+            config,
+            config_address: board.config_address,
+            nic_model: Some(board.qemu.nic),
+        },
+        board: board.name,
     }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension("new");
-    let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // What is left of it helps nobody.
-        let _ = fs::remove_file(&temporary);
-    }
-    written.map(|()| true)
 }

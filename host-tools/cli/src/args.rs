@@ -37,6 +37,9 @@ pub enum Command {
     Rehearse(Rehearse),
     /// Run an appliance as a process on interfaces of this machine (needs root or CAP_NET_RAW).
     Run(Run),
+    /// Measure the numbers that the project shows.
+    #[command(subcommand)]
+    Bench(Bench),
     /// List what this machine lacks, and the commands that mend it.
     Doctor(Json),
     /// Print a completion script for a shell.
@@ -44,6 +47,34 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Blackout of the virtual address when the Active loses power: every board, and keepalived beside them.
+    Failover(BenchFailover),
+    /// Instructions per packet on the Cortex-M7, and the size of each firmware image.
+    Packet(Json),
+    /// Time to build all images, from an empty cache and with nothing changed.
+    Build(Json),
+}
+
+/// Options of `bench failover`.
+#[derive(Debug, Args)]
+pub struct BenchFailover {
+    /// Advertisement interval of everybody, in milliseconds (multiples of 10).
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(10..=40_000))]
+    pub interval: u16,
+    /// Power losses for each contender.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub repetitions: u16,
+    /// Leave keepalived out, which needs root.
+    #[arg(long)]
+    pub without_peer: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `new`.

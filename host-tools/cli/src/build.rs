@@ -7,7 +7,7 @@ use serde_json::json;
 use site::{Plan, plan::Appliance};
 
 use crate::{
-    appliances::{self, Firmware},
+    appliances::{self, Artifacts},
     args,
     failure::{Failure, Message},
     progress::Progress,
@@ -109,7 +109,7 @@ fn choose<'a>(
     ))
 }
 
-fn print(firmware: &[Firmware], images: &[ServerImage]) {
+fn print(firmware: &[Artifacts], images: &[ServerImage]) {
     let state = |built: bool| if built { "built" } else { "unchanged" }.to_owned();
     let mut rows: Vec<Vec<String>> = Vec::new();
     for appliance in firmware {
@@ -136,7 +136,7 @@ fn print(firmware: &[Firmware], images: &[ServerImage]) {
     }
 }
 
-fn as_json(firmware: &[Firmware], images: &[ServerImage]) -> serde_json::Value {
+fn as_json(firmware: &[Artifacts], images: &[ServerImage]) -> serde_json::Value {
     let image = |image: &ServerImage| {
         json!({
             "server": image.server,

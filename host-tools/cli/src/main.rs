@@ -4,6 +4,7 @@
 
 mod appliances;
 mod args;
+mod bench;
 mod build;
 mod check;
 mod doctor;
@@ -42,6 +43,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Build(options) => build::build(site, options),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Run(options) => run::run(site, options),
+        Command::Bench(options) => bench::bench(site, options),
         Command::Doctor(options) => doctor::doctor(options),
         Command::Completions { shell } => {
             clap_complete::generate(

@@ -3,7 +3,7 @@
 use std::{
     io::{self, IsTerminal as _},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use build::{Progress as Event, Step};
@@ -59,6 +59,21 @@ impl Progress {
                 }
             }
         }
+    }
+
+    /// Shows a step that is not one of the images.
+    pub fn during<T>(&self, step: &str, work: impl FnOnce() -> T) -> T {
+        let bar = self.terminal.then(|| self.bars.insert(0, spinner(step)));
+        let begun = Instant::now();
+        let result = work();
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        self.line(&format!(
+            "{step} done in {:.1} s",
+            begun.elapsed().as_secs_f64()
+        ));
+        result
     }
 
     /// A line above the bars.

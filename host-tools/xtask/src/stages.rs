@@ -1,0 +1,223 @@
+//! The stages of `xtask test`, quick ones first.
+
+use std::{env, process::Command};
+
+use crate::{
+    boards, fuzz, imports,
+    stage::{Context, Outcome, Stage, succeed, tests},
+};
+
+/// Suites under `tests/` that have a stage of their own: they take long, or need root.
+const OWN_STAGE: [&str; 3] = ["ravelin-interop", "ravelin-test-image", "ravelin-test-qemu"];
+
+/// All stages.
+pub const ALL: &[Stage] = &[
+    Stage {
+        name: "format",
+        what: "every file is as rustfmt writes it",
+        run: format,
+    },
+    Stage {
+        name: "imports",
+        what: "crates import only what ARCHITECTURE.md allows",
+        run: |c| imports::check(&c.root).into(),
+    },
+    Stage {
+        name: "clippy",
+        what: "no warning in any crate",
+        run: clippy,
+    },
+    Stage {
+        name: "test",
+        what: "unit, table, snapshot and simulation tests",
+        run: test,
+    },
+    Stage {
+        name: "no-std",
+        what: "the firmware's libraries build without std for every board",
+        run: |c| boards::libraries(&c.root).into(),
+    },
+    Stage {
+        name: "boards",
+        what: "every board's firmware builds within its limits",
+        run: |c| boards::build(&c.root).into(),
+    },
+    Stage {
+        name: "licences",
+        what: "licences and sources of dependencies (cargo-deny)",
+        run: deny,
+    },
+    Stage {
+        name: "interop",
+        what: "the Linux board beside keepalived (needs root)",
+        run: interop,
+    },
+    Stage {
+        name: "qemu",
+        what: "both firmware images under QEMU",
+        run: |c| suite(c, "ravelin-test-qemu"),
+    },
+    Stage {
+        name: "fuzz",
+        what: "every parser, for a bounded number of inputs",
+        run: fuzzing,
+    },
+    Stage {
+        name: "image",
+        what: "images build once, and boot",
+        run: |c| suite(c, "ravelin-test-image"),
+    },
+    Stage {
+        name: "rehearsal",
+        what: "the whole rack in emulation, its active appliance killed",
+        run: rehearsal,
+    },
+];
+
+fn cargo(context: &Context) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&context.root);
+    if context.soak {
+        command.env("RAVELIN_SOAK", "1");
+    }
+    command
+}
+
+fn format(context: &Context) -> Outcome {
+    succeed(cargo(context).args(["fmt", "--all", "--check"])).into()
+}
+
+fn clippy(context: &Context) -> Outcome {
+    succeed(cargo(context).args([
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+    .into()
+}
+
+fn test(context: &Context) -> Outcome {
+    let mut command = cargo(context);
+    command.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
+    // The bare-metal boards build only for their own processors.
+    for package in boards::bare_metal_packages(&context.root) {
+        command.args(["--exclude", &package]);
+    }
+    for package in OWN_STAGE.iter().filter(|package| exists(context, package)) {
+        command.args(["--exclude", package]);
+    }
+    tests(&mut command)
+}
+
+fn suite(context: &Context, package: &str) -> Outcome {
+    if !exists(context, package) {
+        return Outcome::Failed(format!("there is no package {package}"));
+    }
+    tests(cargo(context).args([
+        "test",
+        "--locked",
+        "--no-fail-fast",
+        "-p",
+        package,
+        "--",
+        "--test-threads=1",
+    ]))
+}
+
+fn exists(context: &Context, package: &str) -> bool {
+    imports::packages(&context.root)
+        .is_ok_and(|packages| packages.iter().any(|known| known.name == package))
+}
+
+fn interop(context: &Context) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped(
+            "network namespaces with real interfaces need root: run with sudo".to_owned(),
+        );
+    }
+    suite(context, "ravelin-interop")
+}
+
+fn deny(context: &Context) -> Outcome {
+    let there = Command::new("cargo-deny")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !there {
+        return Outcome::Skipped("cargo-deny is not installed".to_owned());
+    }
+    succeed(cargo(context).args([
+        "deny",
+        "--all-features",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ]))
+    .into()
+}
+
+fn fuzzing(context: &Context) -> Outcome {
+    let runs = if context.soak { 2_000_000 } else { 20_000 };
+    match fuzz::smoke(&context.root, runs) {
+        Ok(targets) => {
+            println!("{runs} inputs each: {}", targets.join(", "));
+            Outcome::Passed
+        }
+        Err(why) => Outcome::Failed(why),
+    }
+}
+
+/// The whole product, in the shape that users run.
+fn rehearsal(context: &Context) -> Outcome {
+    let mut rehearsals = vec![["kill-active", "zynq7000"]];
+    if context.soak {
+        let others = [
+            "steady",
+            "kill-active",
+            "cut-wan",
+            "cut-lan",
+            "stop-haproxy",
+        ];
+        rehearsals = others
+            .iter()
+            .flat_map(|name| [[*name, "zynq7000"], [*name, "mps2-an500"]])
+            .collect();
+    }
+    for [scenario, board] in rehearsals {
+        let mut command = cargo(context);
+        command.args([
+            "run",
+            "--quiet",
+            "--release",
+            "--locked",
+            "-p",
+            "ravelin",
+            "--",
+        ]);
+        command.args([
+            "rehearse",
+            "--site",
+            "examples/foobar/site.toml",
+            "--port",
+            "0",
+            "--json",
+        ]);
+        command.args(["--scenario", scenario, "--appliances", board]);
+        if let Err(why) = succeed(&mut command) {
+            return Outcome::Failed(format!("{scenario} on {board}: {why}"));
+        }
+    }
+    Outcome::Passed
+}
+
+fn is_root() -> bool {
+    Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout == b"0\n")
+}
