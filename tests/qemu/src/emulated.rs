@@ -1,0 +1,168 @@
+//! One board in QEMU.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use build::Firmware;
+use build::defmt_log::Decoder;
+use miette::Diagnostic as _;
+use rehearse::machine::{self, Appliance, Socket};
+use rehearse::process::Process;
+use rehearse::qmp::Qmp;
+use tempfile::TempDir;
+
+/// How long anything may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running board. It ends when this is dropped.
+pub struct Emulated {
+    process: Process,
+    cables: Vec<UnixDatagram>,
+    sockets: Vec<Socket>,
+    monitor: Qmp,
+    console: PathBuf,
+    elf: PathBuf,
+    _directory: TempDir,
+}
+
+/// One program of a board, built once for all tests.
+///
+/// # Panics
+/// If it cannot be built; the message says what to install.
+pub fn firmware(board: &str, program: &str) -> Firmware {
+    static BUILT: LazyLock<Mutex<BTreeMap<(String, String), Firmware>>> = LazyLock::new(Mutex::default);
+    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let key = (board.to_owned(), program.to_owned());
+    let build = || {
+        build::program(&source(), board, program).unwrap_or_else(|error| {
+            let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+            panic!("{error}\n{help}")
+        })
+    };
+    built.entry(key).or_insert_with(build).clone()
+}
+
+impl Emulated {
+    /// Starts `program` of `board` with these bytes as configuration.
+    ///
+    /// # Panics
+    /// If QEMU or the compiler is missing; the message says what to install.
+    pub fn start(board: &str, program: &str, config: &[u8]) -> Self {
+        let Firmware { board, elf, .. } = firmware(board, program);
+        let directory = tempfile::Builder::new().prefix("rv").tempdir().expect("a temporary directory");
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("config"), config).expect("the configuration is written");
+        let socket = |port: u8| Socket {
+            machine: path(&format!("{port}.m")),
+            switch: path(&format!("{port}.s")),
+            mac: [0x52, 0x54, 0, 0, 0, port], // the firmware does not care for it
+        };
+        let sockets: Vec<Socket> = (0..board.ports).map(socket).collect();
+        let cables = sockets.iter().map(|socket| {
+            let cable = UnixDatagram::bind(&socket.switch).expect("a cable's end");
+            cable.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+            cable
+        });
+        let cables = cables.collect();
+        let appliance = Appliance::Emulated {
+            machine: board.qemu.machine.clone(),
+            elf: elf.clone(),
+            config: path("config"),
+            config_address: board.config_address,
+            nic_model: Some(board.qemu.nic.clone()),
+        };
+        let console = path("console");
+        let line = machine::appliance(&appliance, &sockets, &console, &path("monitor"));
+        let mut process = Process::spawn(&line.program, &line.arguments, 0, &path("qemu.log"))
+            .unwrap_or_else(|error| panic!("cannot run setpriv: {error}; install util-linux"));
+        let monitor = wait(|| match (Qmp::connect(&path("monitor")), process.exited()) {
+            (Ok(monitor), _) => Some(monitor),
+            (Err(_), None) => None,
+            (Err(_), Some(status)) => panic!(
+                "{} ended ({status}): {}\nis it installed? `apt-get install qemu-system-arm`",
+                board.qemu.program,
+                process.tail()
+            ),
+        });
+        let monitor = monitor.expect("QEMU listens");
+        let this = Self { process, cables, sockets, monitor, console, elf, _directory: directory };
+        this.wait_for_log(""); // frames before the driver runs would be lost
+        this
+    }
+
+    /// Puts a frame on a cable.
+    pub fn send(&self, port: usize, frame: &[u8]) {
+        self.cables[port].send_to(frame, &self.sockets[port].machine).expect("QEMU takes the frame");
+    }
+
+    /// The next frame from a cable, if one comes within a moment.
+    pub fn receive(&self, port: usize) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 4096];
+        let len = self.cables[port].recv(&mut buffer).ok()?;
+        buffer.truncate(len);
+        Some(buffer)
+    }
+
+    /// How many cables the board has.
+    pub fn ports(&self) -> usize {
+        self.cables.len()
+    }
+
+    /// Pulls a cable out, or puts it back.
+    ///
+    /// # Panics
+    /// If QEMU refuses.
+    pub fn set_link(&mut self, port: usize, up: bool) {
+        self.monitor.set_link(&format!("n{port}"), up).expect("QEMU changes the link");
+    }
+
+    /// CPU time that QEMU has used so far.
+    ///
+    /// # Panics
+    /// If QEMU is gone.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("QEMU runs");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+        // utime and stime (proc(5)), in hundredths of a second
+        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
+    /// All that the board has logged so far, one message per line.
+    pub fn log(&self) -> String {
+        let mut decoder = Decoder::open(&self.elf).expect("the program has a log table");
+        let bytes = std::fs::read(&self.console).unwrap_or_default();
+        decoder.push(&bytes).iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    /// Waits until the log has a message with this text.
+    ///
+    /// # Panics
+    /// If it does not appear.
+    pub fn wait_for_log(&self, text: &str) {
+        let appeared = wait(|| self.log().lines().any(|line| line.contains(text)).then_some(()));
+        assert!(appeared.is_some(), "no {text:?} in the log:\n{}{}", self.log(), self.process.tail());
+    }
+}
+
+/// Tries until there is a result or patience ends.
+pub(crate) fn wait<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(result) = attempt() {
+            return Some(result);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
