@@ -12,18 +12,17 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use build::HostFile;
-use site::plan::Server;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
 use crate::machine::CommandLine;
 use crate::process::Process;
 
-/// Makes the network card of a server, still on this machine. It disappears with the returned device.
-pub fn tap(name: &str, server: &Server) -> io::Result<SyncDevice> {
+/// Makes a network card, still on this machine. It disappears with the returned device.
+pub fn tap(name: &str, mac: [u8; 6]) -> io::Result<SyncDevice> {
     DeviceBuilder::new()
         .name(name)
         .layer(Layer::L2)
-        .mac_addr(server.mac)
+        .mac_addr(mac)
         .enable(false)
         .build_sync()
 }
@@ -83,9 +82,18 @@ pub fn write_host_files(dir: &Path, files: &[HostFile]) -> io::Result<()> {
 }
 
 /// How to boot the role's root tree as a container named `name` in that network namespace.
+///
+/// The container is inside a PID namespace of its own: its processes end with it, however it ends.
 #[must_use]
 pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> CommandLine {
     let arguments = [
+        format!("--net={}", namespace_path(namespace).display()),
+        "unshare".into(),
+        "--pid".into(),
+        "--fork".into(),
+        "--kill-child".into(),
+        "--mount-proc".into(),
+        "systemd-nspawn".into(),
         "--quiet".into(),
         format!("--directory={}", root.display()),
         format!("--machine={name}"),
@@ -97,17 +105,12 @@ pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> Co
         "--resolv-conf=off".into(),
         "--timezone=off".into(),
         "--link-journal=no".into(),
-        "--console=pipe".into(),
-        format!(
-            "--network-namespace-path={}",
-            namespace_path(namespace).display()
-        ),
+        "--console=read-only".into(),
+        "--network-namespace-path=/proc/self/ns/net".into(),
+        "--capability=CAP_NET_ADMIN".into(),
         "--boot".into(),
     ];
-    CommandLine {
-        program: "systemd-nspawn".into(),
-        arguments: arguments.to_vec(),
-    }
+    CommandLine { program: "nsenter".into(), arguments: arguments.to_vec() }
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);

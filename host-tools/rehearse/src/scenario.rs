@@ -11,9 +11,8 @@ use site::plan::Port;
 use crate::client::Client;
 use crate::error::RehearseError;
 use crate::load::{Kept, Load, Record};
-use crate::probe::blackout;
+use crate::probe::{Probe, blackout};
 use crate::rack::{Kind, Rack};
-use crate::uplink::Probes;
 use crate::{Event, Stop};
 
 /// What can be rehearsed.
@@ -252,7 +251,8 @@ fn with_fault(
 ) -> Result<Report, RehearseError> {
     let before = wait_for_active(rack, stop)?;
     let load = start(client, KEEPERS, u64::MAX)?;
-    rack.uplink().start_probes();
+    rack.uplink().probe_every(PING_INTERVAL);
+    rack.uplink().knock_every(KNOCK_INTERVAL);
     let steady_until = Instant::now() + BASELINE;
     while Instant::now() < steady_until || load.log().requests().len() < 5 {
         watch(rack, &load, stop, events)?;
@@ -288,7 +288,7 @@ fn with_fault(
         watch(rack, &load, stop, events)?;
     }
 
-    let probes = rack.uplink().stop_probes();
+    let probes = Probes { pings: rack.uplink().stop_probes(), knocks: rack.uplink().stop_knocks() };
     let requests = load.log().requests().clone();
     let after = rack.active();
     let takeover = rack.taken_over(&before, fault).map(|advert| advert.at);
@@ -306,6 +306,11 @@ fn with_fault(
         report.require_takeover(rack);
     }
     Ok(report)
+}
+
+struct Probes {
+    pings: Vec<Probe>,
+    knocks: Vec<Probe>,
 }
 
 impl Report {
@@ -483,6 +488,9 @@ fn milliseconds(duration: Duration) -> f64 {
 const WORKERS: u32 = 4;
 /// Users that keep a connection open.
 const KEEPERS: u32 = 4;
+const PING_INTERVAL: Duration = Duration::from_millis(2);
+/// Each knock is a flow in the appliances and wakes a server: fewer of them.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 /// Undisturbed time before a fault.
 const BASELINE: Duration = Duration::from_secs(3);
 /// Time after the recovery in which the site must not fall over again.

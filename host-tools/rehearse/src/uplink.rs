@@ -54,15 +54,6 @@ pub struct Uplink {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What [`Uplink::stop_probes`] returns.
-#[derive(Clone, Debug, Default)]
-pub struct Probes {
-    /// ICMP echoes, which the Active appliance itself answers.
-    pub pings: Vec<Probe>,
-    /// TCP handshakes, which a server behind it answers.
-    pub knocks: Vec<Probe>,
-}
-
 /// Connections that the uplink host carries at the same time; more wait until one ends.
 pub const MAX_CONNECTIONS: usize = 256;
 
@@ -100,20 +91,26 @@ impl Uplink {
         self.shared.connections.load(Ordering::Relaxed)
     }
 
-    /// Begins to probe the virtual address and forgets earlier probes.
-    pub fn start_probes(&self) {
-        let now = Instant::now();
-        *self.shared.pings() = Probing::every(PING_INTERVAL, now);
-        *self.shared.knocks() = Probing::every(KNOCK_INTERVAL, now);
+    /// Begins to ping the virtual address, which the Active appliance itself answers.
+    pub fn probe_every(&self, interval: Duration) {
+        *self.shared.pings() = Probing::every(interval, Instant::now());
     }
 
-    /// Ends the probes and returns all of them.
+    /// Ends the pings and returns all of them.
     #[must_use]
-    pub fn stop_probes(&self) -> Probes {
-        Probes {
-            pings: self.shared.pings().stop(),
-            knocks: self.shared.knocks().stop(),
-        }
+    pub fn stop_probes(&self) -> Vec<Probe> {
+        self.shared.pings().stop()
+    }
+
+    /// Begins to knock at the service: TCP handshakes, which a server behind the appliances answers.
+    pub fn knock_every(&self, interval: Duration) {
+        *self.shared.knocks() = Probing::every(interval, Instant::now());
+    }
+
+    /// Ends the knocks and returns all of them.
+    #[must_use]
+    pub fn stop_knocks(&self) -> Vec<Probe> {
+        self.shared.knocks().stop()
     }
 }
 
@@ -591,9 +588,6 @@ const CLIENTS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 0);
 const CLIENTS_MASK: u32 = 0xffff_ff00;
 /// The client that knocks; no connection comes from this address.
 const KNOCKER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 255);
-const PING_INTERVAL: Duration = Duration::from_millis(2);
-/// Each knock is a flow in the appliances and wakes a server: fewer of them.
-const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 const PING_IDENT: u16 = 0x5256;
 const TCP_BUFFER: usize = 65_535;
 /// A connection whose peer is silent for so long is given up.
