@@ -5,7 +5,7 @@
 
 use core::mem::MaybeUninit;
 
-use defmt::{error, info};
+use defmt::{Display2Format, error, info};
 use hal::Board as _;
 use mps2_an500::{CONFIG_ADDRESS, Mps2};
 use node::Node;
@@ -27,7 +27,8 @@ fn main() -> ! {
         Err(reason) => {
             error!(
                 "closed, no usable configuration at {=usize:#x}: {}",
-                CONFIG_ADDRESS, reason
+                CONFIG_ADDRESS,
+                Display2Format(&reason)
             );
             None
         }

@@ -1,5 +1,7 @@
 //! The rack: switch, uplink and machines, put together from the plan.
 
+mod peer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -330,7 +332,7 @@ impl Rack {
             self.machines.len()
         );
         let failed = |what: &str| RehearseError::system(format!("cannot make {what} for {name}"));
-        let device = light::tap(&tap, server).map_err(failed("a TAP interface"))?;
+        let device = light::tap(&tap, server.mac).map_err(failed("a TAP interface"))?;
         let namespace = light::namespace(&self.sockets.path().join(format!("{name}.net")))
             .and_then(|namespace| light::give(&tap, &namespace).map(|()| namespace))
             .map_err(failed("a network namespace"))?;

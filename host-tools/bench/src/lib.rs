@@ -1,0 +1,10 @@
+//! The project's numbers, measured on the spot. Nothing here judges a number: tests assert, benches show.
+
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod failover;
+pub mod images;
+pub mod packet;
+
+pub use error::BenchError;

@@ -1,0 +1,143 @@
+//! `ravelin bench`: measures, prints, judges nothing.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use ::bench::{BenchError, failover, images, packet};
+use serde::Serialize;
+
+use crate::args::{Bench, BenchFailover};
+use crate::build::jobs;
+use crate::failure::Failure;
+use crate::progress::spinner;
+use crate::site_file::SiteFile;
+use crate::{source, table};
+
+/// Measures what is named.
+pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
+    match what {
+        Bench::Failover(options) => failover(options),
+        Bench::Packet(options) => packet(site, options.json),
+        Bench::Build(options) => images(site, options.json),
+    }
+}
+
+fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
+    let source = source::root()?;
+    let program = std::env::current_exe().map_err(|cause| {
+        Failure::machine(BenchError::Start {
+            program: "this program".into(),
+            cause,
+        })
+    })?;
+    let settings = failover::Settings {
+        centiseconds: options.interval / 10,
+        repetitions: options.repetitions,
+        with_peer: !options.without_peer,
+        program,
+    };
+    let status = spinner("building the firmware");
+    let report = failover::measure(&source, &settings, &|text| {
+        status.set_message(text.to_owned())
+    });
+    status.finish_and_clear();
+    let report = report.map_err(Failure::machine)?;
+    if options.json {
+        return print(&report);
+    }
+    let row = |row: &failover::Row| {
+        let time = |time: f64| format!("{time:.0}");
+        let count = row.blackouts_ms.len().to_string();
+        vec![
+            row.who.clone(),
+            time(row.min_ms),
+            time(row.median_ms),
+            time(row.max_ms),
+            count,
+        ]
+    };
+    let heading = format!(
+        "Blackout of the virtual address at a power loss of the Active, in ms, advertisements every {} ms",
+        report.interval_ms
+    );
+    let rows: Vec<Vec<String>> = report.rows.iter().map(row).collect();
+    table::print(&heading, &["who", "min", "median", "max", "times"], &rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
+    let source = source::root()?;
+    let plan = SiteFile::read(site)?.plan_on_board(&source::boards(&source)?, packet::BOARD)?;
+    let status = spinner("building the firmware and counting instructions");
+    let report = packet::measure(&source, &plan);
+    status.finish_and_clear();
+    let report = report.map_err(Failure::machine)?;
+    if json {
+        return print(&report);
+    }
+    let paths = report
+        .paths
+        .iter()
+        .map(|cost| vec![cost.path.clone(), cost.instructions.to_string()]);
+    let heading = format!(
+        "Instructions per packet, {}, without driver and MAC",
+        report.core
+    );
+    table::print(
+        &heading,
+        &["path", "instructions"],
+        &paths.collect::<Vec<_>>(),
+    );
+    let images = report.images.iter().map(|image| {
+        vec![
+            image.board.clone(),
+            image.flash.to_string(),
+            image.ram.to_string(),
+        ]
+    });
+    table::print(
+        "Firmware images, bytes",
+        &["board", "flash", "RAM"],
+        &images.collect::<Vec<_>>(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
+    let source = source::root()?;
+    let plan = SiteFile::read(site)?.plan(&source::boards(&source)?)?;
+    let status = spinner("building all images from nothing, then once more");
+    let report = images::measure(&source, &plan, jobs());
+    status.finish_and_clear();
+    let report = report.map_err(Failure::machine)?;
+    if json {
+        return print(&report);
+    }
+    println!(
+        "{} images: cold {:.1} s, warm {:.1} s",
+        report.images, report.cold_seconds, report.warm_seconds
+    );
+    if !report.nothing_built {
+        println!("the second build did not recognise that nothing had changed");
+    }
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    let rows = report.sizes.iter().map(|size| {
+        vec![
+            size.server.clone(),
+            megabytes(size.disk),
+            megabytes(size.root),
+            megabytes(size.kernel),
+        ]
+    });
+    table::print(
+        "Sizes, MB",
+        &["server", "disk", "root", "kernel"],
+        &rows.collect::<Vec<_>>(),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(report: &impl Serialize) -> Result<ExitCode, Failure> {
+    println!("{:#}", serde_json::json!(report));
+    Ok(ExitCode::SUCCESS)
+}
