@@ -138,6 +138,11 @@ fn turn_until_stopped(
 ) -> Result<(), RunError> {
     let clock = Clock::start();
     let name = config.name.to_string();
+    let rules: Vec<String> = config
+        .rules
+        .iter()
+        .map(|rule| rule.name.to_string())
+        .collect();
     let mut node = Node::<FLOWS>::new(Some(config), seed, clock.now());
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
     log(
@@ -157,7 +162,7 @@ fn turn_until_stopped(
         };
         match sleep(&turns, stop.as_ref(), &mut signals, wait)? {
             Woken::Work => {}
-            Woken::Report => report(clock.now(), &name, &node, turns.ports()),
+            Woken::Report => report(clock.now(), &name, &rules, &node, turns.ports()),
             Woken::Stop => break,
         }
     }
@@ -165,7 +170,7 @@ fn turn_until_stopped(
     while let Some(event) = node.next_event() {
         log(clock.now(), &name, event);
     }
-    report(clock.now(), &name, &node, turns.ports());
+    report(clock.now(), &name, &rules, &node, turns.ports());
     log(clock.now(), &name, "stopped");
     Ok(())
 }
@@ -212,17 +217,33 @@ fn sleep(
     Ok(Woken::Work)
 }
 
-fn report(now: Instant, name: &str, node: &Node<FLOWS>, ports: &[AnyPort]) {
-    let _ = node;
+/// All counters that are not zero.
+fn report(now: Instant, name: &str, rules: &[String], node: &Node<FLOWS>, ports: &[AnyPort]) {
+    let counters = node.counters();
+    let text = format!(
+        "received {}, forwarded {}, flows {}",
+        counters.received,
+        counters.forwarded,
+        node.flows()
+    );
+    log(now, name, text);
+    for (rule, hits) in rules.iter().zip(node.rule_hits()) {
+        if *hits > 0 {
+            log(now, name, format_args!("rule {rule}: {hits} flows"));
+        }
+    }
+    for (reason, count) in counters.drops() {
+        if count > 0 {
+            log(now, name, format_args!("dropped {count}: {reason}"));
+        }
+    }
     for port in ports {
-        let losses = hal::Port::losses(port);
-        let text = format!(
-            "port {}: {} received frames lost, {} frames not sent",
-            port.name(),
-            losses.receive,
-            losses.transmit
-        );
-        log(now, name, text);
+        let hal::Losses { receive, transmit } = hal::Port::losses(port);
+        if receive > 0 || transmit > 0 {
+            let port = port.name();
+            let text = format!("port {port}: {receive} received frames lost, {transmit} not sent");
+            log(now, name, text);
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use core::mem::MaybeUninit;
 
-use defmt::{error, info};
+use defmt::{Display2Format, error, info};
 use hal::Board as _;
 use node::Node;
 use zynq7000_board::{CONFIG_ADDRESS, Zynq};
@@ -28,7 +28,8 @@ fn main() -> ! {
         Err(reason) => {
             error!(
                 "closed, no usable configuration at {=usize:#x}: {}",
-                CONFIG_ADDRESS, reason
+                CONFIG_ADDRESS,
+                Display2Format(&reason)
             );
             None
         }

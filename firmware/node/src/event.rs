@@ -11,7 +11,6 @@ use wire::ethernet::Mac;
 
 /// What the board should log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event {
     /// There is no valid configuration: nothing is forwarded, nothing answered.
     Closed,
@@ -115,6 +114,97 @@ impl fmt::Display for Event {
             ),
             Self::Dropped { reason, count } => write!(f, "dropped {count}: {reason}"),
             Self::Lost { count } => write!(f, "{count} events lost"),
+        }
+    }
+}
+
+/// The words of `Display`, put together on the host: only their numbers cross the serial line.
+#[cfg(feature = "defmt")]
+impl defmt::Format for Event {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        match self {
+            Self::Closed => {
+                defmt::write!(
+                    f,
+                    "closed: no valid configuration; nothing is forwarded or answered"
+                );
+            }
+            Self::State { from, to, cause } => {
+                defmt::write!(f, "{=str} -> {=str}: ", state(*from), state(*to));
+                match cause {
+                    Cause::Started => defmt::write!(f, "started"),
+                    Cause::Stopped => defmt::write!(f, "stopped"),
+                    Cause::Silence => defmt::write!(f, "no advertisement in time"),
+                    Cause::StrongerPeer { leg, priority } => {
+                        defmt::write!(
+                            f,
+                            "peer advertises priority {=u8} on leg {=u8}",
+                            priority,
+                            leg
+                        );
+                    }
+                    Cause::LinkLost { port } => defmt::write!(f, "port {=u8} has no carrier", port),
+                    Cause::LinksBack => defmt::write!(f, "all ports have a carrier"),
+                }
+            }
+            Self::Link { port, up: true } => defmt::write!(f, "port {=u8}: carrier", port),
+            Self::Link { port, up: false } => defmt::write!(f, "port {=u8}: no carrier", port),
+            Self::Track {
+                leg,
+                reachable: true,
+            } => {
+                defmt::write!(f, "{=str}: neighbours answer", leg.as_str());
+            }
+            Self::Track {
+                leg,
+                reachable: false,
+            } => {
+                defmt::write!(f, "{=str}: no tracked neighbour answers", leg.as_str());
+            }
+            Self::Server {
+                address,
+                port,
+                healthy,
+            } => {
+                let health = if *healthy { "healthy" } else { "unhealthy" };
+                let [a, b, c, d] = address.octets();
+                defmt::write!(
+                    f,
+                    "server {=u8}.{=u8}.{=u8}.{=u8}:{=u16} is {=str}",
+                    a,
+                    b,
+                    c,
+                    d,
+                    port,
+                    health
+                );
+            }
+            Self::AddressConflict {
+                leg,
+                address,
+                mac: [g, h, i, j, k, l],
+            } => {
+                let [a, b, c, d] = address.octets();
+                defmt::write!(
+                    f,
+                    "{=str}: {=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x} claims our address {=u8}.{=u8}.{=u8}.{=u8}",
+                    leg.as_str(),
+                    g,
+                    h,
+                    i,
+                    j,
+                    k,
+                    l,
+                    a,
+                    b,
+                    c,
+                    d
+                );
+            }
+            Self::Dropped { reason, count } => {
+                defmt::write!(f, "dropped {=u32}: {=str}", count, reason.name());
+            }
+            Self::Lost { count } => defmt::write!(f, "{=u32} events lost", count),
         }
     }
 }
