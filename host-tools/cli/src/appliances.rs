@@ -89,7 +89,7 @@ fn failure(error: FirmwareError) -> Failure {
 
 /// The node as a process: this program, with a configuration.
 fn process(places: &Places, plan: &Plan, appliance: &Appliance) -> Result<Artifacts, Failure> {
-    let written = build::configuration(plan, places, &appliance.name, policy::MAX_BLOB);
+    let written = build::write_configuration(plan, places, &appliance.name, policy::MAX_BLOB);
     let (config, built) = written.map_err(failure)?;
     let program = std::env::current_exe().map_err(|error| {
         Failure::machine(Message::new(format!("cannot find this program: {error}")))

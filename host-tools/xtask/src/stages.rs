@@ -8,7 +8,12 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 3] = ["ravelin-interop", "ravelin-test-image", "ravelin-test-qemu"];
+const OWN_STAGE: [&str; 4] = [
+    "ravelin-interop",
+    "ravelin-qemu",
+    "ravelin-test-image",
+    "ravelin-test-rack",
+];
 
 /// All stages.
 pub const ALL: &[Stage] = &[
@@ -55,7 +60,7 @@ pub const ALL: &[Stage] = &[
     Stage {
         name: "qemu",
         what: "both firmware images under QEMU",
-        run: |c| suite(c, "ravelin-test-qemu"),
+        run: |c| suite(c, "ravelin-qemu"),
     },
     Stage {
         name: "fuzz",
@@ -66,6 +71,11 @@ pub const ALL: &[Stage] = &[
         name: "image",
         what: "images build once, and boot",
         run: |c| suite(c, "ravelin-test-image"),
+    },
+    Stage {
+        name: "rack",
+        what: "scenarios on linux appliances: with a fake site, and with every real server (needs root)",
+        run: rack,
     },
     Stage {
         name: "rehearsal",
@@ -140,6 +150,13 @@ fn interop(context: &Context) -> Outcome {
         );
     }
     suite(context, "ravelin-interop")
+}
+
+fn rack(context: &Context) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
+    }
+    suite(context, "ravelin-test-rack")
 }
 
 fn deny(context: &Context) -> Outcome {

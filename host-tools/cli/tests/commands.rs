@@ -1,0 +1,278 @@
+//! Commands as their users meet them: exit codes, what goes to stdout, what to stderr.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+#[test]
+fn the_reference_site_is_good() {
+    let output = ravelin(&["check", "--site", REFERENCE]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(stdout(&output).contains("is good: 6 networks, 2 appliances, 8 servers, 9 flows"));
+    let output = ravelin(&["check", "--json", "--site", REFERENCE]);
+    assert_eq!(json(&output)["good"], true);
+}
+
+#[test]
+fn the_plan_names_everything_that_will_exist() {
+    let output = ravelin(&["plan", "--site", REFERENCE]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    for part in [
+        "203.0.113.10",
+        "gw2 port 1",
+        "nginx-app",
+        "tcp 3306",
+        "mon1",
+        "disk.raw",
+    ] {
+        assert!(stdout(&output).contains(part), "{part}");
+    }
+    let plan = json(&ravelin(&["plan", "--json", "--site", REFERENCE]));
+    assert_eq!(plan["plan"]["servers"].as_array().map(Vec::len), Some(8));
+    assert_eq!(
+        plan["appliances"][0]["rules"].as_array().map(Vec::len),
+        Some(23)
+    );
+    assert_eq!(plan["cables"].as_array().map(Vec::len), Some(12));
+}
+
+#[test]
+fn a_broken_site_is_wrong_input() {
+    let site = format!("{SOURCE}/tests/broken-sites/duplicate-vrid.toml");
+    for command in ["check", "plan", "build", "rehearse"] {
+        let output = ravelin(&[command, "--site", &site]);
+        assert_eq!(code(&output), 2, "{command}");
+        assert_eq!(stdout(&output), "", "{command}");
+        assert!(
+            stderr(&output).contains("site::duplicate_vrid"),
+            "{command}"
+        );
+    }
+    let report = json(&ravelin(&["check", "--json", "--site", &site]));
+    let problem = report["problems"].as_array().and_then(|problems| {
+        problems
+            .iter()
+            .find(|problem| problem["code"] == "site::duplicate_vrid")
+    });
+    assert_eq!(
+        problem.map(|problem| &problem["labels"][1]["line"]),
+        Some(&Value::from(19))
+    );
+}
+
+#[test]
+fn unreadable_site_files_are_named() {
+    let folder = Folder::new("unreadable");
+    let binary = folder.path("binary.toml");
+    fs::write(&binary, b"[site]\n\xff\xfe").expect("a file");
+    let missing = folder.path("missing.toml");
+    for (path, message) in [
+        (binary.as_path(), "is not UTF-8 text: see line 2"),
+        (missing.as_path(), "no such file or directory"),
+        (folder.0.as_path(), "is a directory"),
+    ] {
+        let output = ravelin(&["check", "--site", &path.display().to_string()]);
+        assert_eq!(code(&output), 2);
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_new_site_is_good_and_never_written_over() {
+    let folder = Folder::new("new");
+    let new = |arguments: &[&str]| folder.ravelin(arguments);
+    let output = new(&["new", "shop", "--domain", "www.shop.example"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert_eq!(stdout(&output), "shop/site.toml\n");
+    let text = fs::read_to_string(folder.path("shop/site.toml")).expect("a site file");
+    assert!(text.contains("name = \"shop\"") && text.contains("domain = \"www.shop.example\""));
+    assert_eq!(code(&new(&["check", "--site", "shop/site.toml"])), 0);
+
+    let again = new(&["new", "shop"]);
+    assert_eq!(code(&again), 2);
+    assert!(stderr(&again).contains("shop/site.toml exists"));
+    let bad = new(&["new", "No Name"]);
+    assert_eq!(code(&bad), 2);
+    assert!(!folder.path("No Name").exists());
+}
+
+#[test]
+fn names_that_do_not_exist_are_refused_before_anything_is_built() {
+    for (arguments, message) in [
+        (
+            &["build", "--only", "web9"][..],
+            "the site has no machine `web9`",
+        ),
+        (&["rehearse", "--only", "web9"], "there is no server `web9`"),
+        (
+            &["rehearse", "--appliances", "abacus"],
+            "there is no board `abacus`",
+        ),
+        (
+            &["rehearse", "--scenario", "earthquake"],
+            "there is no scenario `earthquake`",
+        ),
+        (
+            &["run", "gw9", "--port", "wan=lo", "--port", "lan=lo"],
+            "no appliance named `gw9`",
+        ),
+        (
+            &["run", "gw1", "--port", "wan=lo"],
+            "two ports, or one trunk",
+        ),
+        (
+            &["run", "gw1", "--port", "dmz=lo"],
+            "no port is called `dmz`",
+        ),
+        (&["fly"], "unrecognized subcommand"),
+    ] {
+        let output = ravelin(&[arguments, &["--site", REFERENCE]].concat());
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(message),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_configuration_that_is_none_does_not_run() {
+    let folder = Folder::new("blob");
+    let blob = folder.path("gw1.config");
+    fs::write(&blob, [0; 64]).expect("a file");
+    let path = blob.display().to_string();
+    let output = ravelin(&["run", "--config-blob", &path, "--port", "trunk=lo"]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("is not a configuration"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn an_interface_that_is_missing_is_machine_trouble() {
+    let output = ravelin(&[
+        "run",
+        "gw1",
+        "--site",
+        REFERENCE,
+        "--port",
+        "wan=nowhere0",
+        "--port",
+        "lan=nowhere1",
+    ]);
+    assert_eq!(code(&output), 3, "{}", stderr(&output));
+    assert!(stderr(&output).contains("nowhere0"), "{}", stderr(&output));
+}
+
+#[test]
+fn doctor_knows_every_prerequisite() {
+    let output = ravelin(&["doctor", "--json"]);
+    let report = json(&output);
+    let findings = report["findings"].as_array().expect("a list");
+    for what in [
+        "qemu-system-arm",
+        "mmdebstrap",
+        "rustc and cargo",
+        "/dev/net/tun",
+        "memory",
+    ] {
+        assert!(
+            findings.iter().any(|finding| finding["what"] == what),
+            "{what}"
+        );
+    }
+    for finding in findings
+        .iter()
+        .filter(|finding| finding["state"] == "missing")
+    {
+        assert!(finding["mend"].is_string(), "{finding}");
+    }
+    assert_eq!(code(&output), i32::from(report["healthy"] == false));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let script = format!("{PROGRAM} plan --site {REFERENCE} | head -n 1");
+    let output = Command::new("bash")
+        .args(["-o", "pipefail", "-c", &script])
+        .output()
+        .expect("bash");
+    assert_eq!(stderr(&output), "");
+    assert_eq!(stdout(&output).lines().count(), 1);
+}
+
+#[test]
+fn completions_are_scripts() {
+    let output = ravelin(&["completions", "bash"]);
+    assert_eq!(code(&output), 0);
+    assert!(stdout(&output).contains("rehearse"));
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ravelin");
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+const REFERENCE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../../examples/foobar/site.toml"
+);
+
+fn ravelin(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM)
+        .args(arguments)
+        .output()
+        .expect("the program")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("JSON on stdout and nothing else")
+}
+
+/// A directory for one test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a directory");
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn ravelin(&self, arguments: &[&str]) -> Output {
+        Command::new(PROGRAM)
+            .args(arguments)
+            .current_dir(&self.0)
+            .output()
+            .expect("the program")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A left-over directory in target/ harms nobody.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
