@@ -77,10 +77,15 @@ impl Board {
     pub fn read(source: &Path, name: &str) -> Result<Self, FirmwareError> {
         let path = source.join("boards").join(name).join("board.toml");
         let text = std::fs::read_to_string(&path).map_err(|cause| match cause.kind() {
-            std::io::ErrorKind::NotFound => {
-                FirmwareError::UnknownBoard { name: name.to_owned(), known: known(source).join(", ") }
-            }
-            _ => FirmwareError::Io { action: "read", path: path.clone(), cause },
+            std::io::ErrorKind::NotFound => FirmwareError::UnknownBoard {
+                name: name.to_owned(),
+                known: known(source).join(", "),
+            },
+            _ => FirmwareError::Io {
+                action: "read",
+                path: path.clone(),
+                cause,
+            },
         })?;
         Self::parse(name, &text).map_err(|message| FirmwareError::Board { path, message })
     }
@@ -90,7 +95,10 @@ impl Board {
         if !(1..=2).contains(&board.ports) {
             return Err(format!("ports = {}: a board has 1 or 2 ports", board.ports));
         }
-        Ok(Self { name: name.to_owned(), ..board })
+        Ok(Self {
+            name: name.to_owned(),
+            ..board
+        })
     }
 
     /// The name of its package in our workspace.
@@ -101,9 +109,17 @@ impl Board {
 
 /// Names of all boards with firmware, in alphabetical order.
 pub(crate) fn known(source: &Path) -> Vec<String> {
-    let folders = std::fs::read_dir(source.join("boards")).into_iter().flatten().flatten();
-    let with_firmware = folders.map(|entry| entry.path()).filter(|path| path.join("board.toml").exists());
-    let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let folders = std::fs::read_dir(source.join("boards"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let with_firmware = folders
+        .map(|entry| entry.path())
+        .filter(|path| path.join("board.toml").exists());
+    let name = |path: PathBuf| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
     let mut names: Vec<_> = with_firmware.filter_map(name).collect();
     names.sort();
     names

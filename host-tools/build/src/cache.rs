@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -27,10 +28,16 @@ impl Cache {
             fs::create_dir_all(path).map_err(|error| BuildError::io("create", path, error))
         };
         create(root)?;
-        let root = root.canonicalize().map_err(|error| BuildError::io("open", root, error))?;
+        let root = root
+            .canonicalize()
+            .map_err(|error| BuildError::io("open", root, error))?;
         let path = root.join("lock");
         let failed = |error| BuildError::io("lock", &path, error);
-        let lock = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
         let lock = lock.map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -41,7 +48,11 @@ impl Cache {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let sandbox = Sandbox::new(&root);
-        let cache = Self { root, sandbox, _lock: lock };
+        let cache = Self {
+            root,
+            sandbox,
+            _lock: lock,
+        };
         // What a killed build left behind.
         let tmp = cache.root.join("tmp");
         if tmp.exists() {
@@ -76,6 +87,30 @@ impl Cache {
         Ok(Scratch { cache: self, path })
     }
 
+    /// Removes the results that no build has used for `age`.
+    pub fn forget_unused(&self, kinds: &[&str], age: Duration) -> Result<(), BuildError> {
+        for kind in kinds {
+            let Ok(entries) = fs::read_dir(self.root.join(kind)) else {
+                continue;
+            };
+            for entry in entries.filter_map(Result::ok) {
+                let modified = entry.metadata().and_then(|meta| meta.modified());
+                let unused =
+                    modified.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > age));
+                if unused {
+                    self.remove(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a result is in use, for [`Self::forget_unused`].
+    pub fn touch(&self, entry: &Path) {
+        // A result that cannot be marked is made again some day; that is no reason to fail now.
+        let _ = File::open(entry).and_then(|dir| dir.set_modified(SystemTime::now()));
+    }
+
     /// Directory of downloaded packages that outlives builds.
     pub fn downloads(&self, name: &str) -> Result<PathBuf, BuildError> {
         let path = self.root.join("debs").join(name);
@@ -86,9 +121,12 @@ impl Cache {
     fn remove(&self, path: &Path) -> Result<(), BuildError> {
         match fs::remove_dir_all(path) {
             // Trees of a user namespace belong to other users.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.sandbox.on_host("cleaning", r#"rm -rf -- "$1""#).named("rm").arg(path).run()
-            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self
+                .sandbox
+                .on_host("cleaning", r#"rm -rf -- "$1""#)
+                .named("rm")
+                .arg(path)
+                .run(),
             Err(error) => Err(BuildError::io("remove", path, error)),
             Ok(()) => Ok(()),
         }
@@ -116,8 +154,7 @@ impl Scratch<'_> {
         if target.exists() {
             self.cache.remove(&target)?;
         }
-        fs::rename(&self.path, &target)
-            .map_err(|error| BuildError::io("write", &target, error))?;
+        fs::rename(&self.path, &target).map_err(|error| BuildError::io("write", &target, error))?;
         Ok(target)
     }
 }
@@ -185,7 +222,10 @@ impl Key {
 
     /// The id: 32 hexadecimal digits.
     pub fn id(self) -> String {
-        self.0.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0.finalize()[..16]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -198,7 +238,13 @@ mod tests {
         let id = |inputs: &[&str]| Key::new("test").with_all(inputs).id();
         assert_eq!(id(&["a", "b"]), id(&["a", "b"]));
         assert_eq!(id(&["a"]).len(), 32);
-        let all = [id(&["a", "b"]), id(&["ab", ""]), id(&["ab"]), id(&["b", "a"]), id(&[])];
+        let all = [
+            id(&["a", "b"]),
+            id(&["ab", ""]),
+            id(&["ab"]),
+            id(&["b", "a"]),
+            id(&[]),
+        ];
         for (index, one) in all.iter().enumerate() {
             assert!(!all[index + 1..].contains(one), "{all:?}");
         }
@@ -247,6 +293,25 @@ mod tests {
         drop(cache);
         let cache = Cache::open(&dir, || ()).unwrap();
         assert_eq!(fs::read_dir(dir.join("tmp")).unwrap().count(), 0);
+        drop(cache);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn results_that_nobody_used_for_long_go() {
+        let dir = test_dir("forget");
+        let cache = Cache::open(&dir, || ()).unwrap();
+        let [old, used] =
+            ["old", "used"].map(|id| cache.scratch(id).unwrap().publish("kind", id).unwrap());
+        let long_ago = SystemTime::now() - Duration::from_secs(1000);
+        for entry in [&old, &used] {
+            File::open(entry).unwrap().set_modified(long_ago).unwrap();
+        }
+        cache.touch(&used);
+        cache
+            .forget_unused(&["kind", "never made"], Duration::from_secs(500))
+            .unwrap();
+        assert!(!old.exists() && used.exists());
         drop(cache);
         fs::remove_dir_all(dir).unwrap();
     }

@@ -31,7 +31,11 @@ impl Cpio {
 
     fn entry(&mut self, path: &str, mode: u32, content: &[u8]) {
         self.inode += 1;
-        let links = if content.is_empty() && mode & 0o040_000 != 0 { 2 } else { 1 };
+        let links = if content.is_empty() && mode & 0o040_000 != 0 {
+            2
+        } else {
+            1
+        };
         self.header(path, mode, links, content.len());
         self.bytes.extend_from_slice(content);
         self.pad(4);
@@ -42,9 +46,13 @@ impl Cpio {
         let name_size = u32::try_from(path.len() + 1).expect("paths are short");
         let (user, group, time, device) = (0, 0, 0, 0);
         self.bytes.extend_from_slice(b"070701");
-        let fields = [self.inode, mode, user, group, links, time, size, device, device, device, device, name_size, 0];
+        let fields = [
+            self.inode, mode, user, group, links, time, size, device, device, device, device,
+            name_size, 0,
+        ];
         for field in fields {
-            self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
+            self.bytes
+                .extend_from_slice(format!("{field:08x}").as_bytes());
         }
         self.bytes.extend_from_slice(path.as_bytes());
         self.bytes.push(0);
@@ -66,7 +74,9 @@ mod tests {
         cpio.file("ab", 0o600, b"hello");
         let bytes = cpio.finish();
         let zero = "00000000";
-        let header = format!("0707010000000100008180{zero}{zero}00000001{zero}00000005{zero}{zero}{zero}{zero}00000003{zero}");
+        let header = format!(
+            "0707010000000100008180{zero}{zero}00000001{zero}00000005{zero}{zero}{zero}{zero}00000003{zero}"
+        );
         assert_eq!(std::str::from_utf8(&bytes[..110]).unwrap(), header);
         assert_eq!(&bytes[110..124], b"ab\0\0\0\0hello\0\0\0");
         assert_eq!(bytes.len(), 512);

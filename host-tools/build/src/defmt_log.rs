@@ -51,12 +51,18 @@ impl Decoder {
     /// If the file cannot be read or has no defmt data.
     pub fn open(elf: &Path) -> Result<Self, LogError> {
         let path = elf.display().to_string();
-        let bytes = std::fs::read(elf).map_err(|cause| LogError::Read { path: path.clone(), cause })?;
+        let bytes = std::fs::read(elf).map_err(|cause| LogError::Read {
+            path: path.clone(),
+            cause,
+        })?;
         let table = Table::parse(&bytes)
             .map_err(|error| format!("{error:#}"))
             .and_then(|table| table.ok_or_else(|| "no .defmt section".to_owned()))
             .map_err(|reason| LogError::NoTable { path, reason })?;
-        Ok(Self { table, pending: Vec::new() })
+        Ok(Self {
+            table,
+            pending: Vec::new(),
+        })
     }
 
     /// Takes bytes as they come; the lines that they complete.
@@ -66,7 +72,9 @@ impl Decoder {
             return Vec::new();
         };
         let complete: Vec<u8> = self.pending.drain(..=end).collect();
-        let frames = complete.split(|byte| *byte == FRAME_END).filter(|frame| !frame.is_empty());
+        let frames = complete
+            .split(|byte| *byte == FRAME_END)
+            .filter(|frame| !frame.is_empty());
         frames.map(|frame| self.line(frame)).collect()
     }
 
@@ -76,7 +84,10 @@ impl Decoder {
         decoder.received(&[FRAME_END]);
         match decoder.decode() {
             Ok(frame) => Line {
-                time: frame.display_timestamp().map(|time| time.to_string()).unwrap_or_default(),
+                time: frame
+                    .display_timestamp()
+                    .map(|time| time.to_string())
+                    .unwrap_or_default(),
                 level: frame.level().map_or("info", |level| level.as_str()),
                 text: frame.display_message().to_string(),
             },

@@ -54,8 +54,17 @@ impl<'a> Disk<'a> {
     ) -> Result<Self, BuildError> {
         let host = host_cpio(server, files)?;
         let key = Key::new("disk").with_all(&[PACK, LAYOUT, server, command_line]);
-        let id = key.with_all(&[root.id(), boot.id(), tools.id()]).with(&host).id();
-        Ok(Self { server, id, host, command_line, dir: state.join("images").join(server) })
+        let id = key
+            .with_all(&[root.id(), boot.id(), tools.id()])
+            .with(&host)
+            .id();
+        Ok(Self {
+            server,
+            id,
+            host,
+            command_line,
+            dir: state.join("images").join(server),
+        })
     }
 
     /// Where the disk is.
@@ -72,19 +81,30 @@ impl<'a> Disk<'a> {
     }
 
     /// Makes it.
-    pub fn build(&self, cache: &Cache, root: &Root, boot: &Boot, base: &Tree, tools: &Tree) -> Result<Sizes, BuildError> {
+    pub fn build(
+        &self,
+        cache: &Cache,
+        root: &Root,
+        boot: &Boot,
+        base: &Tree,
+        tools: &Tree,
+    ) -> Result<Sizes, BuildError> {
         let scratch = cache.scratch(&format!("image-{}-{}", self.server, self.id))?;
         let work = scratch.path();
         let sandbox = cache.sandbox();
         let parts = root.dir(cache);
         let hash = parts.join("root.hash");
-        let hash = fs::read_to_string(&hash).map_err(|error| BuildError::io("read", &hash, error))?;
+        let hash =
+            fs::read_to_string(&hash).map_err(|error| BuildError::io("read", &hash, error))?;
         let write = |name: &str, bytes: &[u8]| {
             let path = work.join(name);
             fs::write(&path, bytes).map_err(|error| BuildError::io("write", &path, error))
         };
         write("host.cpio", &self.host)?;
-        write("cmdline", format!("{} ravelin.roothash={}", self.command_line, hash.trim()).as_bytes())?;
+        write(
+            "cmdline",
+            format!("{} ravelin.roothash={}", self.command_line, hash.trim()).as_bytes(),
+        )?;
 
         let contents = [
             None,
@@ -95,23 +115,36 @@ impl<'a> Disk<'a> {
         let mut sizes = [ESP_MIB * MIB; 4];
         for (size, path) in sizes.iter_mut().zip(&contents) {
             let Some(path) = path else { continue };
-            *size = fs::metadata(path).map_err(|error| BuildError::io("read", path, error))?.len();
+            *size = fs::metadata(path)
+                .map_err(|error| BuildError::io("read", path, error))?
+                .len();
         }
         let layout = Layout::new(&self.id, sizes);
         write("partitions", layout.script.as_bytes())?;
         let disk = work.join("disk.raw");
-        layout.fill(&disk, &contents).map_err(|error| BuildError::io("write", &disk, error))?;
+        layout
+            .fill(&disk, &contents)
+            .map_err(|error| BuildError::io("write", &disk, error))?;
 
         sandbox
             .inside(&format!("image {}", self.server), &tools.root(cache), PACK)
             .named("ukify")
             .args([sandbox.path(work), sandbox.path(&boot.dir(cache))])
-            .args([format!("{ESP_MIB}M"), (layout.offsets[0] / MIB).to_string(), self.id[..8].to_owned()])
+            .args([
+                format!("{ESP_MIB}M"),
+                (layout.offsets[0] / MIB).to_string(),
+                self.id[..8].to_owned(),
+            ])
             .env("SOURCE_DATE_EPOCH", base.epoch(cache)?)
             .run()?;
         let kernel = work.join("uki.efi");
-        let kernel = fs::metadata(&kernel).map_err(|error| BuildError::io("read", &kernel, error))?;
-        let sizes = Sizes { disk: layout.length, root: sizes[1], kernel: kernel.len() };
+        let kernel =
+            fs::metadata(&kernel).map_err(|error| BuildError::io("read", &kernel, error))?;
+        let sizes = Sizes {
+            disk: layout.length,
+            root: sizes[1],
+            kernel: kernel.len(),
+        };
         self.install(&disk, sizes)?;
         Ok(sizes)
     }
@@ -137,11 +170,16 @@ impl<'a> Disk<'a> {
         }
         let record_path = self.dir.join("image.json");
         match fs::remove_file(&record_path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&record_path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&record_path)(error));
+            }
             _ => {}
         }
         fs::rename(&temporary, &path).map_err(failed(&path))?;
-        let record = Record { id: self.id.clone(), sizes };
+        let record = Record {
+            id: self.id.clone(),
+            sizes,
+        };
         let record = serde_json::to_vec_pretty(&record).expect("strings and numbers serialise");
         let temporary = self.dir.join("image.json.new");
         fs::write(&temporary, record).map_err(failed(&temporary))?;
@@ -155,9 +193,15 @@ fn host_cpio(server: &str, files: &[HostFile]) -> Result<Vec<u8>, BuildError> {
     let mut files: Vec<&HostFile> = files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     for (index, file) in files.iter().enumerate() {
-        let wrong = |problem| BuildError::HostFile { server: server.to_owned(), path: file.path.clone(), problem };
+        let wrong = |problem| BuildError::HostFile {
+            server: server.to_owned(),
+            path: file.path.clone(),
+            problem,
+        };
         let Some(name) = file.path.strip_prefix("/etc/") else {
-            return Err(wrong("only files below /etc differ between servers of a role"));
+            return Err(wrong(
+                "only files below /etc differ between servers of a role",
+            ));
         };
         if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(wrong("the path is not in its simplest form"));
@@ -198,7 +242,11 @@ impl Layout {
             end += size;
         }
         // The second copy of the table.
-        Self { script, offsets, length: end + MIB }
+        Self {
+            script,
+            offsets,
+            length: end + MIB,
+        }
     }
 
     fn fill(&self, disk: &Path, contents: &[Option<PathBuf>; 4]) -> io::Result<()> {
@@ -223,7 +271,8 @@ fn copy_to_new(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Copies all but zeros, which the target is expected to read as already.
 fn copy_sparse(from: &mut File, to: &mut File, offset: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; 1 << 20];
+    let zeros = buffer.clone();
     let mut position = offset;
     loop {
         let length = from.read(&mut buffer)?;
@@ -231,7 +280,7 @@ fn copy_sparse(from: &mut File, to: &mut File, offset: u64) -> io::Result<()> {
             return Ok(());
         }
         let chunk = &buffer[..length];
-        if chunk.iter().any(|&byte| byte != 0) {
+        if chunk != &zeros[..length] {
             to.seek(SeekFrom::Start(position))?;
             to.write_all(chunk)?;
         }
@@ -263,14 +312,28 @@ mod tests {
         let layout = Layout::new("id", [64 * MIB, 10 * MIB + 4096, MIB / 2, 256 * MIB]);
         assert_eq!(layout.offsets, [MIB, 65 * MIB, 76 * MIB, 77 * MIB]);
         assert_eq!(layout.length, 334 * MIB);
-        let root = layout.script.lines().find(|line| line.contains("name=\"root\"")).unwrap();
-        assert!(root.starts_with("start=133120, size=22528, type=4F68BCE3"), "{root}");
-        assert_eq!(layout, Layout::new("id", [64 * MIB, 10 * MIB + 4096, MIB / 2, 256 * MIB]));
+        let root = layout
+            .script
+            .lines()
+            .find(|line| line.contains("name=\"root\""))
+            .unwrap();
+        assert!(
+            root.starts_with("start=133120, size=22528, type=4F68BCE3"),
+            "{root}"
+        );
+        assert_eq!(
+            layout,
+            Layout::new("id", [64 * MIB, 10 * MIB + 4096, MIB / 2, 256 * MIB])
+        );
     }
 
     #[test]
     fn host_files_outside_etc_are_refused() {
-        let file = |path: &str| HostFile { path: path.to_owned(), mode: 0o644, bytes: Vec::new() };
+        let file = |path: &str| HostFile {
+            path: path.to_owned(),
+            mode: 0o644,
+            bytes: Vec::new(),
+        };
         let table = [
             ("/usr/bin/x", "only files below /etc"),
             ("etc/hostname", "only files below /etc"),
@@ -279,10 +342,15 @@ mod tests {
         ];
         for (path, problem) in table {
             let error = host_cpio("lb1", &[file(path)]).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("host file {path} of lb1: ")), "{error}");
+            assert!(
+                error.starts_with(&format!("host file {path} of lb1: ")),
+                "{error}"
+            );
             assert!(error.contains(problem), "{error}");
         }
-        let twice = host_cpio("lb1", &[file("/etc/a"), file("/etc/a")]).unwrap_err().to_string();
+        let twice = host_cpio("lb1", &[file("/etc/a"), file("/etc/a")])
+            .unwrap_err()
+            .to_string();
         assert!(twice.ends_with("it is there twice"), "{twice}");
         assert_eq!(
             host_cpio("lb1", &[file("/etc/a"), file("/etc/b")]).unwrap(),

@@ -34,7 +34,9 @@ pub enum BuildError {
     },
     /// A helper program is not installed.
     #[error("cannot run {program}: {cause}")]
-    #[diagnostic(help("`ravelin doctor` lists the packages that are missing and how to install them"))]
+    #[diagnostic(help(
+        "`ravelin doctor` lists the packages that are missing and how to install them"
+    ))]
     Missing {
         /// The program.
         program: String,
@@ -105,7 +107,12 @@ impl BuildError {
             }
             _ => None,
         };
-        Self::Io { action, path: path.to_owned(), cause, help }
+        Self::Io {
+            action,
+            path: path.to_owned(),
+            cause,
+            help,
+        }
     }
 }
 

@@ -172,7 +172,7 @@ pub fn firmware(
             }
         };
         let (config, config_is_new) =
-            configuration(plan, places, &appliance.name, firmware.board.config_size)?;
+            write_configuration(plan, places, &appliance.name, firmware.board.config_size)?;
         let built = elf_is_new || config_is_new;
         done.push(ApplianceFirmware {
             appliance: appliance.name.clone(),
@@ -189,14 +189,14 @@ pub fn firmware(
 ///
 /// # Errors
 /// If it is larger than `room`, or cannot be written.
-pub fn configuration(
+pub fn write_configuration(
     plan: &Plan,
     places: &Places,
     appliance: &str,
     room: usize,
 ) -> Result<(PathBuf, bool), FirmwareError> {
     let path = folder(places)?.join(format!("{appliance}.config"));
-    let new = write(&path, &blob(plan, appliance, room)?)?;
+    let new = write(&path, &configuration(plan, appliance, room)?)?;
     Ok((path, new))
 }
 
@@ -299,8 +299,11 @@ pub fn boards(source: &Path) -> Vec<String> {
     known(source)
 }
 
-/// The configuration of one appliance as its firmware reads it.
-fn blob(plan: &Plan, appliance: &str, room: usize) -> Result<Vec<u8>, FirmwareError> {
+/// The compiled configuration of one appliance, as its firmware reads it.
+///
+/// # Errors
+/// If the plan's part does not fit an appliance, or is larger than `room` bytes.
+pub fn configuration(plan: &Plan, appliance: &str, room: usize) -> Result<Vec<u8>, FirmwareError> {
     let failed = |message: String| FirmwareError::Config {
         appliance: appliance.to_owned(),
         message,

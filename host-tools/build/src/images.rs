@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use render::server::HostFile;
 use site::Plan;
-use site::plan::{Role, Server};
+use site::plan::Server;
 
 use crate::cache::{Cache, Key};
 use crate::disk::{Disk, Sizes};
@@ -17,7 +18,8 @@ use crate::error::BuildError;
 use crate::mirror::Mirror;
 use crate::pki::Pki;
 use crate::places::Places;
-use crate::programs;
+use crate::programs::{INIT, Programs};
+use crate::progress::{Progress, Step};
 use crate::roots::{Boot, Root};
 use crate::spec::{self, BaseSpec};
 use crate::trees::{self, Tree};
@@ -35,7 +37,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { only: None, refresh: false, jobs: 2 }
+        Self {
+            only: None,
+            refresh: false,
+            jobs: 2,
+        }
     }
 }
 
@@ -56,55 +62,6 @@ pub struct ServerImage {
     pub built: bool,
 }
 
-/// What a build is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Another build uses the cache; we wait until it ends.
-    Waiting,
-    /// What will be built.
-    Planned {
-        /// In the order in which steps may start.
-        steps: Vec<Step>,
-    },
-    /// A step begins.
-    Started(Step),
-    /// A step has ended well.
-    Finished(Step, Duration),
-}
-
-/// A step of a build.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// Our own programs are compiled.
-    Programs,
-    /// The package index is compared with the mirror's.
-    Refresh,
-    /// The Debian tree with the packaging tools.
-    Tools,
-    /// The Debian tree that all roles share.
-    Base,
-    /// Kernel and initrd.
-    Boot,
-    /// The root of a role.
-    Root(Role),
-    /// The disk of a server.
-    Image(String),
-}
-
-impl std::fmt::Display for Step {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Programs => f.write_str("programs"),
-            Self::Refresh => f.write_str("package index"),
-            Self::Tools => f.write_str("packaging tools"),
-            Self::Base => f.write_str("base system"),
-            Self::Boot => f.write_str("kernel and initrd"),
-            Self::Root(role) => write!(f, "role {}", spec::role_name(*role)),
-            Self::Image(server) => write!(f, "image {server}"),
-        }
-    }
-}
-
 /// Builds the images of a site's servers; what exists and is made of the same inputs is left alone.
 ///
 /// `progress` is called from several threads.
@@ -116,140 +73,172 @@ pub fn images(
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<ServerImage>, BuildError> {
     let servers = select(plan, options.only.as_deref())?;
-    let cache = Cache::open(&places.cache, || progress(Progress::Waiting))?;
-    let state = absolute(&places.state)?;
     let spec = spec::base(&places.source)?;
-    let timed = |step: Step, work: &dyn Fn() -> Result<(), BuildError>| {
-        progress(Progress::Started(step.clone()));
-        let start = Instant::now();
-        work()?;
-        progress(Progress::Finished(step, start.elapsed()));
-        Ok(())
-    };
-
-    // What there is to build is known before anything is built: every result is named by its inputs.
-    let tools = Tree::tools(&cache, &spec);
-    if options.refresh && tools.exists(&cache) {
-        timed(Step::Refresh, &|| refresh(&cache, &spec, &tools))?;
-    }
-    let base = Tree::base(&cache, &spec, &chosen_index(&cache)?);
-    let (init, roots) = roots(&cache, places, &spec, &servers, &base, &tools, progress)?;
-    let boot = Boot::new(&init, &spec, &base, &tools)?;
-    let mut jobs = Vec::new();
+    let mut roles = BTreeMap::new();
+    let mut host_files = Vec::new();
     for server in &servers {
-        let mut files = render::server::files(plan, server, &pki.material(server))
-            .map_err(|cause| BuildError::Render { server: server.name.clone(), cause })?;
-        if !files.iter().any(|file| file.path == MACHINE_ID) {
-            files.push(machine_id(plan, server));
+        roles.insert(server.role, spec::role(&places.source, server.role)?);
+        host_files.push(files(plan, pki, server)?);
+    }
+    let cache = &Cache::open(&places.cache, || progress(Progress::Waiting))?;
+    let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
+
+    // Results are named by what they are made of. Of that, only our own programs may have to be made to be known.
+    let tools = &Tree::tools(cache, &spec);
+    if options.refresh && tools.exists(cache) {
+        run(vec![job(Step::Refresh, || refresh(cache, &spec, tools))])?;
+    }
+    let base = &Tree::base(cache, &spec, &chosen_index(cache)?);
+    let programs = &Programs::new(cache, &places.source, roles.values())?;
+    let mirror = Mirror::of_this_machine(&spec.release);
+    let mut jobs = vec![job(Step::Programs, || programs.build(cache))];
+    let mut planned = Vec::new();
+    for (step, tree) in [(Step::Base, base), (Step::Tools, tools)] {
+        if !tree.exists(cache) {
+            planned.push(step.clone());
+            jobs.push(job(step, || tree.build(cache, &mirror)));
         }
+    }
+    if !planned.is_empty() {
+        progress(Progress::Planned {
+            steps: planned.clone(),
+        });
+    }
+    run(jobs)?;
+
+    let boot = &Boot::new(&programs.path(INIT), &spec, base, tools)?;
+    let mut roots = BTreeMap::new();
+    for (role, role_spec) in roles {
+        let programs = role_spec
+            .programs
+            .iter()
+            .map(|name| programs.path(name))
+            .collect();
+        roots.insert(
+            role,
+            Root::new(
+                &places.source,
+                role,
+                &spec,
+                role_spec,
+                programs,
+                base,
+                tools,
+            )?,
+        );
+    }
+    let mut disks = Vec::new();
+    for (server, files) in servers.iter().zip(&host_files) {
         let root = &roots[&server.role];
-        let disk = Disk::new(&state, &server.name, &files, &spec.cmdline, root, &boot, &tools)?;
-        jobs.push((disk, *server, files, root));
+        disks.push(Disk::new(
+            &places.state,
+            &server.name,
+            files,
+            &spec.cmdline,
+            root,
+            boot,
+            tools,
+        )?);
     }
 
-    // A missing root is made again even if the disk exists: it is also what `--servers light` runs.
-    let stale: Vec<_> = jobs.iter().filter(|(disk, ..)| disk.existing().is_none()).collect();
-    let missing: Vec<&Root> = roots.values().filter(|root| !root.exists(&cache)).collect();
-    let need_boot = !stale.is_empty() && !boot.exists(&cache);
-    let need_trees = need_boot || !missing.is_empty() || !stale.is_empty();
-    let trees: Vec<(Step, &Tree)> = [(Step::Tools, &tools), (Step::Base, &base)]
-        .into_iter()
-        .filter(|(_, tree)| need_trees && !tree.exists(&cache))
-        .collect();
-    let mut second: Vec<(Step, Option<&Root>)> = Vec::new();
-    if need_boot {
-        second.push((Step::Boot, None));
+    let mut middle = Vec::new();
+    // A missing root is made again even if the disks exist: it is also what `--servers light` runs.
+    for root in roots.values().filter(|root| !root.exists(cache)) {
+        middle.push(job(Step::Root(root.role()), || {
+            root.build(cache, base, tools)
+        }));
     }
-    second.extend(missing.into_iter().map(|root| (Step::Root(root.role()), Some(root))));
-
-    let images = stale.iter().map(|(_, server, ..)| Step::Image(server.name.clone()));
-    let steps: Vec<Step> = trees.iter().map(|(step, _)| step.clone())
-        .chain(second.iter().map(|(step, _)| step.clone()))
-        .chain(images)
-        .collect();
-    progress(Progress::Planned { steps });
-
-    if !trees.is_empty() {
-        let mirror = Mirror::of_this_machine(&spec.release);
-        parallel(options.jobs, &trees, |(step, tree)| timed(step.clone(), &|| tree.build(&cache, &mirror)))?;
+    let stale: Vec<bool> = disks.iter().map(|disk| disk.existing().is_none()).collect();
+    if stale.contains(&true) && !boot.exists(cache) {
+        middle.push(job(Step::Boot, || boot.build(cache, base, tools)));
     }
-    parallel(options.jobs, &second, |(step, root)| {
-        timed(step.clone(), &|| match root {
-            Some(root) => root.build(&cache, &base, &tools),
-            None => boot.build(&cache, &base, &tools),
-        })
-    })?;
-    parallel(options.jobs, &stale, |(disk, server, _, root)| {
-        timed(Step::Image(server.name.clone()), &|| {
-            disk.build(&cache, root, &boot, &base, &tools).map(drop)
-        })
-    })?;
+    let mut last = Vec::new();
+    for ((disk, server), _) in disks
+        .iter()
+        .zip(&servers)
+        .zip(&stale)
+        .filter(|(_, stale)| **stale)
+    {
+        let root = &roots[&server.role];
+        last.push(job(Step::Image(server.name.clone()), || {
+            disk.build(cache, root, boot, base, tools).map(drop)
+        }));
+    }
+    planned.extend(middle.iter().chain(&last).map(|job| job.step.clone()));
+    progress(Progress::Planned { steps: planned });
+    run(middle)?;
+    run(last)?;
 
-    let built: Vec<String> = stale.iter().map(|(_, server, ..)| server.name.clone()).collect();
-    jobs.into_iter()
-        .map(|(disk, server, host_files, root)| {
-            let sizes = disk.existing().ok_or_else(|| BuildError::Unexpected {
-                step: format!("image {}", server.name),
-                message: format!("{} was changed while we built", disk.path().display()),
-            })?;
-            Ok(ServerImage {
-                server: server.name.clone(),
-                disk: disk.path(),
-                root_tree: root.dir(&cache).join("root"),
-                host_files,
-                sizes,
-                built: built.contains(&server.name),
-            })
-        })
-        .collect()
+    let used = roots.values().map(|root| root.dir(cache));
+    for entry in used.chain([boot.dir(cache), base.dir(cache), tools.dir(cache)]) {
+        cache.touch(&entry);
+    }
+    cache.forget_unused(&["roots", "boot", "base", "tools"], KEEP_UNUSED)?;
+
+    let mut images = Vec::new();
+    for (((server, disk), host_files), built) in
+        servers.iter().zip(disks).zip(host_files).zip(stale)
+    {
+        let sizes = disk.existing().ok_or_else(|| BuildError::Unexpected {
+            step: format!("image {}", server.name),
+            message: format!("{} was changed while we built", disk.path().display()),
+        })?;
+        images.push(ServerImage {
+            server: server.name.clone(),
+            disk: disk.path(),
+            root_tree: roots[&server.role].dir(cache).join("root"),
+            host_files,
+            sizes,
+            built,
+        });
+    }
+    Ok(images)
 }
 
 fn select<'a>(plan: &'a Plan, only: Option<&[String]>) -> Result<Vec<&'a Server>, BuildError> {
-    let Some(only) = only else { return Ok(plan.servers.iter().collect()) };
+    let Some(only) = only else {
+        return Ok(plan.servers.iter().collect());
+    };
     for name in only {
         if !plan.servers.iter().any(|server| server.name == *name) {
-            let known: Vec<&str> = plan.servers.iter().map(|server| server.name.as_str()).collect();
-            return Err(BuildError::UnknownServer { name: name.clone(), known: known.join(", ") });
+            let known: Vec<&str> = plan
+                .servers
+                .iter()
+                .map(|server| server.name.as_str())
+                .collect();
+            return Err(BuildError::UnknownServer {
+                name: name.clone(),
+                known: known.join(", "),
+            });
         }
     }
-    Ok(plan.servers.iter().filter(|server| only.contains(&server.name)).collect())
+    Ok(plan
+        .servers
+        .iter()
+        .filter(|server| only.contains(&server.name))
+        .collect())
 }
 
-/// Compiles our programs; returns where the first program of the boot is, and the root of each role.
-fn roots(
-    cache: &Cache,
-    places: &Places,
-    spec: &BaseSpec,
-    servers: &[&Server],
-    base: &Tree,
-    tools: &Tree,
-    progress: &(dyn Fn(Progress) + Sync),
-) -> Result<(PathBuf, BTreeMap<Role, Root>), BuildError> {
-    let mut roles = BTreeMap::new();
-    for server in servers {
-        if !roles.contains_key(&server.role) {
-            roles.insert(server.role, spec::role(&places.source, server.role)?);
-        }
-    }
-    let mut packages = vec![programs::INIT.to_owned()];
-    packages.extend(roles.values().flat_map(|role| role.programs.iter().cloned()));
-    packages.sort();
-    packages.dedup();
-    progress(Progress::Started(Step::Programs));
-    let start = Instant::now();
-    let paths = programs::build(cache, &places.source, &packages)?;
-    progress(Progress::Finished(Step::Programs, start.elapsed()));
-    let path_of = |name: &String| {
-        let index = packages.iter().position(|package| package == name).expect("all were listed");
-        paths[index].clone()
-    };
-    let mut roots = BTreeMap::new();
-    for (role, role_spec) in roles {
-        let programs = role_spec.programs.iter().map(path_of).collect();
-        let root = Root::new(&places.source, role, spec, role_spec, programs, base, tools)?;
-        roots.insert(role, root);
-    }
-    Ok((path_of(&programs::INIT.to_owned()), roots))
+/// What is laid over a server's `/etc`.
+fn files(plan: &Plan, pki: &Pki, server: &Server) -> Result<Vec<HostFile>, BuildError> {
+    let mut files =
+        render::server::files(plan, server, &pki.material(server)).map_err(|cause| {
+            BuildError::Render {
+                server: server.name.clone(),
+                cause,
+            }
+        })?;
+    // systemd's name for this server, which must not change from boot to boot.
+    let id = Key::new("machine-id")
+        .with(&plan.name)
+        .with(&server.name)
+        .id();
+    files.push(HostFile {
+        path: "/etc/machine-id".to_owned(),
+        mode: 0o444,
+        bytes: (id + "\n").into_bytes(),
+    });
+    Ok(files)
 }
 
 /// The package index that the last refresh chose; empty before the first.
@@ -257,7 +246,7 @@ fn chosen_index(cache: &Cache) -> Result<String, BuildError> {
     let path = cache.root().join("index");
     match fs::read_to_string(&path) {
         Ok(index) => Ok(index),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(BuildError::io("read", &path, error)),
     }
 }
@@ -275,14 +264,28 @@ fn refresh(cache: &Cache, spec: &BaseSpec, tools: &Tree) -> Result<(), BuildErro
     fs::rename(&temporary, &path).map_err(|error| BuildError::io("write", &path, error))
 }
 
-/// systemd's name for this server, which must not change from boot to boot.
-fn machine_id(plan: &Plan, server: &Server) -> HostFile {
-    let id = Key::new("machine-id").with(&plan.name).with(&server.name).id();
-    HostFile { path: MACHINE_ID.to_owned(), mode: 0o444, bytes: (id + "\n").into_bytes() }
+/// A step and how it is done.
+struct Job<'a> {
+    step: Step,
+    work: Box<dyn Fn() -> Result<(), BuildError> + Sync + 'a>,
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, BuildError> {
-    std::path::absolute(path).map_err(|error| BuildError::io("find", path, error))
+fn job<'a>(step: Step, work: impl Fn() -> Result<(), BuildError> + Sync + 'a) -> Job<'a> {
+    Job {
+        step,
+        work: Box::new(work),
+    }
+}
+
+/// Runs steps that do not need each other.
+fn run(jobs: usize, steps: &[Job], progress: &(dyn Fn(Progress) + Sync)) -> Result<(), BuildError> {
+    parallel(jobs, steps, |job| {
+        progress(Progress::Started(job.step.clone()));
+        let start = Instant::now();
+        (job.work)()?;
+        progress(Progress::Finished(job.step.clone(), start.elapsed()));
+        Ok(())
+    })
 }
 
 /// Runs `work` on each item, a few at a time; after a failure no further item is begun.
@@ -315,10 +318,13 @@ fn parallel<T: Sync>(
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-const MACHINE_ID: &str = "/etc/machine-id";
+/// How long the cache keeps what no build uses.
+const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[cfg(test)]
 mod tests {
@@ -340,7 +346,14 @@ mod tests {
         let begun = AtomicUsize::new(0);
         let failed = parallel(1, &items, |item| {
             begun.fetch_add(1, Ordering::Relaxed);
-            if *item < 5 { Ok(()) } else { Err(BuildError::Unexpected { step: "x".into(), message: "y".into() }) }
+            if *item < 5 {
+                Ok(())
+            } else {
+                Err(BuildError::Unexpected {
+                    step: "x".into(),
+                    message: "y".into(),
+                })
+            }
         });
         assert_eq!(failed.unwrap_err().to_string(), "x: y");
         assert_eq!(begun.into_inner(), 5);

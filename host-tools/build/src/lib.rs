@@ -15,6 +15,7 @@ mod modules;
 pub mod pki;
 mod places;
 mod programs;
+mod progress;
 mod roots;
 mod sandbox;
 pub mod spec;
@@ -25,8 +26,9 @@ pub use disk::Sizes;
 pub use error::BuildError;
 pub use firmware::{
     ApplianceFirmware, Firmware, FirmwareError, Size, boards, configuration, firmware, libraries,
-    program,
+    program, write_configuration,
 };
-pub use images::{Options, Progress, ServerImage, Step, images};
+pub use images::{Options, ServerImage, images};
 pub use places::Places;
+pub use progress::{Progress, Step};
 pub use render::server::HostFile;

@@ -16,13 +16,26 @@ impl Mirror {
     pub fn of_this_machine(release: &str) -> Self {
         let ask = |program: &str, args: &[&str]| {
             let output = Command::new(program).args(args).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+            output
+                .status
+                .success()
+                .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
         };
-        let targets = ask("apt-get", &["indextargets", "--format", FORMAT, "Created-By: Packages"]);
+        let targets = ask(
+            "apt-get",
+            &["indextargets", "--format", FORMAT, "Created-By: Packages"],
+        );
         let proxy = ask("apt-config", &["shell", "proxy", "Acquire::http::Proxy"]);
         Self {
             sources: sources(&targets.unwrap_or_default(), release),
-            proxy: proxy.and_then(|text| Some(text.trim().strip_prefix("proxy='")?.strip_suffix('\'')?.to_owned())),
+            proxy: proxy.and_then(|text| {
+                Some(
+                    text.trim()
+                        .strip_prefix("proxy='")?
+                        .strip_suffix('\'')?
+                        .to_owned(),
+                )
+            }),
         }
     }
 }
@@ -51,7 +64,14 @@ fn sources(targets: &str, release: &str) -> Vec<String> {
         }
     }
     // Updates alone are not a release.
-    if lines.iter().any(|line| line.ends_with(&format!(" {release} main"))) { lines } else { Vec::new() }
+    if lines
+        .iter()
+        .any(|line| line.ends_with(&format!(" {release} main")))
+    {
+        lines
+    } else {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -80,7 +100,19 @@ mod tests {
     #[test]
     fn other_machines_get_the_defaults() {
         assert!(sources("", "trixie").is_empty());
-        assert!(sources("Ubuntu noble main http://mirror.example/ubuntu/\n", "trixie").is_empty());
-        assert!(sources("Debian bookworm-updates main http://mirror.example/debian/\n", "trixie").is_empty());
+        assert!(
+            sources(
+                "Ubuntu noble main http://mirror.example/ubuntu/\n",
+                "trixie"
+            )
+            .is_empty()
+        );
+        assert!(
+            sources(
+                "Debian bookworm-updates main http://mirror.example/debian/\n",
+                "trixie"
+            )
+            .is_empty()
+        );
     }
 }

@@ -1,43 +1,101 @@
 //! Our own programs that go into images, built without any library of the machine that builds.
 
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cache::{Cache, Key};
 use crate::error::BuildError;
 use crate::sandbox;
+use crate::spec::RoleSpec;
 
 /// Cargo package of the first program of the boot.
 pub const INIT: &str = "ravelin-init";
 
-/// Builds packages of our workspace as static programs and returns where each is. Cargo does nothing for those that
-/// are up to date.
-pub fn build(cache: &Cache, source: &Path, packages: &[String]) -> Result<Vec<PathBuf>, BuildError> {
-    let source = source.canonicalize().map_err(|error| BuildError::io("open", source, error))?;
-    // One directory for each checkout, so that two of them do not rebuild each other's programs.
-    let checkout = Key::new("checkout").with(source.as_os_str().as_encoded_bytes()).id();
-    let target = cache.root().join("programs").join(checkout);
-    let mut cargo = sandbox::tied(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
-    cargo.current_dir(&source).env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags(&source));
-    cargo.args(["build", "--locked", "--profile", PROFILE, "--target", TARGET, "--target-dir"]).arg(&target);
-    for package in packages {
-        cargo.args(["--package", package]);
-    }
-    sandbox::run(cargo, "programs", "cargo", &cache.root().join("log/programs.log"))?;
-    let binaries = target.join(TARGET).join(PROFILE);
-    Ok(packages.iter().map(|package| binaries.join(package)).collect())
+/// Programs of our workspace that images need.
+#[derive(Debug)]
+pub struct Programs {
+    source: PathBuf,
+    packages: Vec<String>,
+    target: PathBuf,
 }
 
-/// Static, and without the paths of this machine in the result.
-fn flags(source: &Path) -> String {
-    let home = |name: &str, or: &str| {
-        let home = std::env::var_os("HOME").unwrap_or_default();
-        std::env::var_os(name).map_or_else(|| Path::new(&home).join(or), PathBuf::from)
-    };
-    format!(
-        "-C target-feature=+crt-static --remap-path-prefix={}=/ravelin --remap-path-prefix={}=/cargo",
-        source.display(),
-        home("CARGO_HOME", ".cargo").display()
-    )
+impl Programs {
+    /// The first program of the boot, and those that these roles name.
+    pub fn new<'a>(
+        cache: &Cache,
+        source: &Path,
+        roles: impl IntoIterator<Item = &'a RoleSpec>,
+    ) -> Result<Self, BuildError> {
+        let source = source
+            .canonicalize()
+            .map_err(|error| BuildError::io("open", source, error))?;
+        let mut packages = vec![INIT.to_owned()];
+        packages.extend(
+            roles
+                .into_iter()
+                .flat_map(|role| role.programs.iter().cloned()),
+        );
+        packages.sort();
+        packages.dedup();
+        // One directory for each checkout, so that two of them do not rebuild each other's programs.
+        let checkout = Key::new("checkout")
+            .with(source.as_os_str().as_encoded_bytes())
+            .id();
+        let target = cache.root().join("programs").join(checkout);
+        Ok(Self {
+            source,
+            packages,
+            target,
+        })
+    }
+
+    /// Compiles them. Cargo does nothing for those that are up to date.
+    pub fn build(&self, cache: &Cache) -> Result<(), BuildError> {
+        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut cargo = sandbox::tied(&program);
+        cargo
+            .current_dir(&self.source)
+            .env_remove("CARGO_ENCODED_RUSTFLAGS")
+            .env("RUSTFLAGS", self.flags());
+        cargo.args([
+            "build",
+            "--locked",
+            "--profile",
+            PROFILE,
+            "--target",
+            TARGET,
+        ]);
+        cargo.arg("--target-dir").arg(&self.target);
+        for package in &self.packages {
+            cargo.args(["--package", package]);
+        }
+        sandbox::run(
+            cargo,
+            "programs",
+            "cargo",
+            &cache.root().join("log/programs.log"),
+        )
+    }
+
+    /// Where the binary of one of them is.
+    pub fn path(&self, package: &str) -> PathBuf {
+        self.target.join(TARGET).join(PROFILE).join(package)
+    }
+
+    /// Static, and without the paths of this machine in the result.
+    fn flags(&self) -> OsString {
+        let home = PathBuf::from(env::var_os("HOME").unwrap_or_default());
+        let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+        let mut flags = OsString::from("-C target-feature=+crt-static");
+        for (path, name) in [(&self.source, "/ravelin"), (&cargo, "/cargo")] {
+            flags.push(" --remap-path-prefix=");
+            flags.push(path);
+            flags.push("=");
+            flags.push(name);
+        }
+        flags
+    }
 }
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";

@@ -35,11 +35,18 @@ impl Root {
         base: &Tree,
         tools: &Tree,
     ) -> Result<Self, BuildError> {
-        let files = [source.join("image/base/files"), spec::role_dir(source, role).join("files")];
+        let files = [
+            source.join("image/base/files"),
+            spec::role_dir(source, role).join("files"),
+        ];
         let services = [base_spec.services.as_slice(), &spec.services].concat();
         let masked = [base_spec.masked.as_slice(), &spec.masked].concat();
         let mut key = Key::new("root").with_all(&[STAGE, INSTALL, PACK, base.id(), tools.id()]);
-        key = key.with_all(&spec.packages).with_all(&spec.remove).with_all(&services).with_all(&masked);
+        key = key
+            .with_all(&spec.packages)
+            .with_all(&spec.remove)
+            .with_all(&services)
+            .with_all(&masked);
         key = key.with(spec.var_mib.to_le_bytes());
         for dir in &files {
             key = key.with_dir(dir)?;
@@ -48,7 +55,15 @@ impl Root {
             let program = fs::read(path).map_err(|error| BuildError::io("read", path, error))?;
             key = key.with(program);
         }
-        Ok(Self { role, id: key.id(), spec, services, masked, files, programs })
+        Ok(Self {
+            role,
+            id: key.id(),
+            spec,
+            services,
+            masked,
+            files,
+            programs,
+        })
     }
 
     /// Whose root it is.
@@ -100,7 +115,11 @@ impl Root {
             .inside(&step, &tools.root(cache), PACK)
             .named("mkfs.erofs")
             .arg(sandbox.path(work))
-            .args([uuid(&self.id, "root"), salt(&self.id), format!("{}M", self.spec.var_mib)])
+            .args([
+                uuid(&self.id, "root"),
+                salt(&self.id),
+                format!("{}M", self.spec.var_mib),
+            ])
             .env("SOURCE_DATE_EPOCH", &epoch)
             .run()?;
         scratch.publish("roots", &self.id)?;
@@ -118,7 +137,12 @@ pub struct Boot {
 
 impl Boot {
     /// Reads what determines it.
-    pub fn new(init: &Path, spec: &BaseSpec, base: &Tree, tools: &Tree) -> Result<Self, BuildError> {
+    pub fn new(
+        init: &Path,
+        spec: &BaseSpec,
+        base: &Tree,
+        tools: &Tree,
+    ) -> Result<Self, BuildError> {
         let init = fs::read(init).map_err(|error| BuildError::io("read", init, error))?;
         let modules = spec.initrd_modules.clone();
         let key = Key::new("boot").with_all(&[PACK_BOOT, base.id(), tools.id()]);
@@ -160,7 +184,10 @@ impl Boot {
 
         let mut cpio = Cpio::default();
         cpio.file("init", 0o755, &self.init);
-        let names: Vec<&str> = files.iter().filter_map(|file| unpacked_name(file)).collect();
+        let names: Vec<&str> = files
+            .iter()
+            .filter_map(|file| unpacked_name(file))
+            .collect();
         cpio.file("modules/order", 0o644, (names.join("\n") + "\n").as_bytes());
         for name in names {
             let path = work.join("modules").join(name);
@@ -179,12 +206,18 @@ fn kernel_modules(root: &Path) -> Result<PathBuf, BuildError> {
     let dir = Path::new("usr/lib/modules");
     let path = root.join(dir);
     let entries = fs::read_dir(&path).map_err(|error| BuildError::io("read", &path, error))?;
-    let names: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
+    let names: Vec<_> = entries
+        .filter_map(|entry| Some(entry.ok()?.file_name()))
+        .collect();
     match names.as_slice() {
         [one] => Ok(dir.join(one)),
         _ => Err(BuildError::Unexpected {
             step: "boot".to_owned(),
-            message: format!("one kernel in {} was expected, not {}", path.display(), names.len()),
+            message: format!(
+                "one kernel in {} was expected, not {}",
+                path.display(),
+                names.len()
+            ),
         }),
     }
 }
@@ -199,7 +232,14 @@ fn unpacked_name(file: &str) -> Option<&str> {
 pub(crate) fn uuid(id: &str, part: &str) -> String {
     let hash = Key::new("uuid").with(id).with(part).id();
     // Version 8: "vendor specific" (RFC 9562 §5.8).
-    format!("{}-{}-8{}-a{}-{}", &hash[..8], &hash[8..12], &hash[13..16], &hash[17..20], &hash[20..32])
+    format!(
+        "{}-{}-8{}-a{}-{}",
+        &hash[..8],
+        &hash[8..12],
+        &hash[13..16],
+        &hash[17..20],
+        &hash[20..32]
+    )
 }
 
 fn salt(id: &str) -> String {
@@ -219,7 +259,10 @@ mod tests {
     fn uuids_are_well_formed_and_differ_by_part() {
         let one = uuid("0123", "root");
         assert_eq!(one.len(), 36);
-        assert_eq!(one.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_eq!(
+            one.split('-').map(str::len).collect::<Vec<_>>(),
+            [8, 4, 4, 4, 12]
+        );
         assert_eq!((&one[14..15], &one[19..20]), ("8", "a"));
         assert_ne!(one, uuid("0123", "var"));
         assert_eq!(one, uuid("0123", "root"));

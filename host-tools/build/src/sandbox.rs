@@ -40,7 +40,10 @@ impl Sandbox {
         } else {
             Privilege::UserNamespace
         };
-        Self { privilege, cache: cache.to_owned() }
+        Self {
+            privilege,
+            cache: cache.to_owned(),
+        }
     }
 
     /// How helpers become root.
@@ -58,7 +61,10 @@ impl Sandbox {
     /// A script whose root directory is `tree`, with the cache at [`CACHE`].
     pub fn inside(&self, step: &str, tree: &Path, script: &'static str) -> Helper {
         let mut command = self.unshare();
-        command.args(["sh", "-euc", ENTER, "enter"]).arg(tree).arg(&self.cache);
+        command
+            .args(["sh", "-euc", ENTER, "enter"])
+            .arg(tree)
+            .arg(&self.cache);
         command.args(["sh", "-euc", script, "recipe"]);
         self.helper(step, "sh", command)
     }
@@ -83,7 +89,13 @@ impl Sandbox {
 
     fn unshare(&self) -> Command {
         let mut command = tied("unshare");
-        command.args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child"]);
+        command.args([
+            "--mount",
+            "--propagation=private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]);
         if self.privilege == Privilege::UserNamespace {
             command.args(["--user", "--map-auto", "--map-root-user"]);
         }
@@ -91,10 +103,21 @@ impl Sandbox {
     }
 
     fn helper(&self, step: &str, program: &str, mut command: Command) -> Helper {
-        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("TMPDIR", "/tmp").env("HOME", "/root").env("TZ", "UTC");
-        let name: String = step.chars().map(|c| if c == ' ' { '-' } else { c }).collect();
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        command.env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        );
+        command
+            .env("TMPDIR", "/tmp")
+            .env("HOME", "/root")
+            .env("TZ", "UTC");
+        let name: String = step
+            .chars()
+            .map(|c| if c == ' ' { '-' } else { c })
+            .collect();
         Helper {
             step: step.to_owned(),
             program: program.to_owned(),
@@ -157,8 +180,14 @@ pub(crate) fn run(
     let open = || File::options().create(true).append(true).open(log);
     let output = open().map_err(|error| BuildError::io("write", log, error))?;
     let start = output.metadata().map_or(0, |meta| meta.len());
-    let errors = output.try_clone().map_err(|error| BuildError::io("write", log, error))?;
-    let status = command.stdin(Stdio::null()).stdout(output).stderr(errors).status();
+    let errors = output
+        .try_clone()
+        .map_err(|error| BuildError::io("write", log, error))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .status();
     let status = status.map_err(|cause| BuildError::Missing {
         program: command.get_program().to_string_lossy().into_owned(),
         cause,
@@ -170,7 +199,9 @@ pub(crate) fn run(
     let full = tail.contains("No space left on device");
     let help = match (full, tail.contains("404  Not Found")) {
         (true, _) => FULL_DISK.to_owned(),
-        (_, true) => "the mirror has newer packages than our lists: build again with --refresh".to_owned(),
+        (_, true) => {
+            "the mirror has newer packages than our lists: build again with --refresh".to_owned()
+        }
         _ => format!("all that it printed is in {}", log.display()),
     };
     Err(BuildError::Helper {
@@ -183,9 +214,9 @@ pub(crate) fn run(
 }
 
 /// A command that dies with us.
-pub(crate) fn tied(program: &str) -> Command {
+pub(crate) fn tied(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command
 }
 
@@ -207,7 +238,10 @@ fn tail(log: &Path, start: u64) -> String {
         let _ = file.read_to_end(&mut bytes);
     }
     let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
@@ -238,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_failed_helper_says_what_it_last_printed() {
-        let dir = std::env::temp_dir().join(format!("ravelin-sandbox-{}", std::process::id()));
+        let dir = test_dir("sandbox");
         let log = dir.join("step.log");
         let shell = |script: &str| {
             let mut command = Command::new("sh");
@@ -246,13 +280,77 @@ mod tests {
             run(command, "step", "sh", &log)
         };
         shell("echo fine").unwrap();
-        let failed = shell("echo one; echo two >&2; exit 3").unwrap_err().to_string();
+        let failed = shell("echo one; echo two >&2; exit 3")
+            .unwrap_err()
+            .to_string();
         assert_eq!(failed, "step: sh exited with status 3\n    one\n    two");
         let killed = shell("kill -9 $$").unwrap_err().to_string();
         assert_eq!(killed, "step: sh was killed by signal 9");
         let full = shell("echo 'dd: No space left on device'; exit 1").unwrap_err();
-        let BuildError::Helper { help, .. } = full else { panic!("{full}") };
+        let BuildError::Helper { help, .. } = full else {
+            panic!("{full}")
+        };
         assert!(help.starts_with("the disk is full"), "{help}");
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_a_helper_mounts_is_gone_when_it_is_killed() {
+        let dir = test_dir("mounts");
+        let script = r#"mount -t tmpfs tmpfs "$1"; touch "$1/inside"; sh -c 'kill -9 $$'"#;
+        let killed = Sandbox::new(&dir)
+            .on_host("step", script)
+            .arg(&dir)
+            .run()
+            .unwrap_err();
+        assert_eq!(killed.to_string(), "step: sh was killed by signal 9");
+        assert!(!dir.join("inside").exists());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn helpers_end_when_we_are_killed() {
+        let dir = test_dir("orphans");
+        let pipe = dir.join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut us = Command::new(std::env::current_exe().unwrap());
+        us.args([
+            "--ignored",
+            "--exact",
+            "sandbox::tests::a_process_with_a_helper",
+        ]);
+        let mut us = us
+            .env("RAVELIN_TEST_DIR", &dir)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut helper = File::open(&pipe).unwrap();
+        let mut byte = [0];
+        helper.read_exact(&mut byte).unwrap();
+        us.kill().unwrap();
+        us.wait().unwrap();
+        // The pipe ends when no process has it open for writing any more.
+        assert_eq!(helper.read(&mut byte).unwrap(), 0);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// Not a test by itself: what `helpers_end_when_we_are_killed` kills.
+    #[test]
+    #[ignore = "runs for ever"]
+    fn a_process_with_a_helper() {
+        let dir = PathBuf::from(std::env::var_os("RAVELIN_TEST_DIR").unwrap());
+        let script = r#"exec 3> "$1/pipe"; printf x >&3; sleep 3600 & sleep 3600"#;
+        Sandbox::new(&dir)
+            .on_host("step", script)
+            .arg(&dir)
+            .run()
+            .unwrap();
+    }
+
+    fn test_dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("ravelin-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).unwrap();
+        dir
     }
 }

@@ -97,7 +97,10 @@ pub fn role_name(role: Role) -> &'static str {
 
 fn read<T: serde::de::DeserializeOwned>(path: PathBuf) -> Result<T, BuildError> {
     let text = fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
-    toml::from_str(&text).map_err(|error| BuildError::Spec { path, message: error.to_string() })
+    toml::from_str(&text).map_err(|error| BuildError::Spec {
+        path,
+        message: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -121,7 +124,10 @@ mod tests {
         .unwrap();
         assert_eq!(full.services, ["mariadb.service"]);
         let error = toml::from_str::<RoleSpec>("package = []").unwrap_err();
-        assert!(error.to_string().contains("unknown field `package`"), "{error}");
+        assert!(
+            error.to_string().contains("unknown field `package`"),
+            "{error}"
+        );
     }
 
     #[test]

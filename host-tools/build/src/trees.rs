@@ -21,7 +21,13 @@ pub struct Tree {
 impl Tree {
     /// The tree with the packaging tools.
     pub fn tools(cache: &Cache, spec: &BaseSpec) -> Self {
-        Self::new(cache, "tools", &spec.release, spec.tools.packages.clone(), "")
+        Self::new(
+            cache,
+            "tools",
+            &spec.release,
+            spec.tools.packages.clone(),
+            "",
+        )
     }
 
     /// The tree that all roles share. `index` is the package index that was chosen by the last refresh, if any.
@@ -31,14 +37,29 @@ impl Tree {
         Self::new(cache, "base", &spec.release, packages, index)
     }
 
-    fn new(cache: &Cache, kind: &'static str, release: &str, packages: Vec<String>, index: &str) -> Self {
-        let key = Key::new(kind).with(UNPACK).with_all(OPTIONS).with(release).with(index);
+    fn new(
+        cache: &Cache,
+        kind: &'static str,
+        release: &str,
+        packages: Vec<String>,
+        index: &str,
+    ) -> Self {
+        let key = Key::new(kind)
+            .with(UNPACK)
+            .with_all(OPTIONS)
+            .with(release)
+            .with(index);
         let owner = match cache.sandbox().privilege() {
             Privilege::Root => "root",
             Privilege::UserNamespace => "user",
         };
         let id = key.with_all(&packages).with(owner).id();
-        Self { kind, id, release: release.to_owned(), packages }
+        Self {
+            kind,
+            id,
+            release: release.to_owned(),
+            packages,
+        }
     }
 
     /// Hash of all that determines the tree.
@@ -46,9 +67,14 @@ impl Tree {
         &self.id
     }
 
+    /// The directory with `root/`, `epoch` and `index`.
+    pub fn dir(&self, cache: &Cache) -> PathBuf {
+        cache.entry(self.kind, &self.id)
+    }
+
     /// Its root directory.
     pub fn root(&self, cache: &Cache) -> PathBuf {
-        cache.entry(self.kind, &self.id).join("root")
+        self.dir(cache).join("root")
     }
 
     /// Whether it is in the cache.
@@ -67,8 +93,9 @@ impl Tree {
     }
 
     fn note(&self, cache: &Cache, name: &str) -> Result<String, BuildError> {
-        let path = cache.entry(self.kind, &self.id).join(name);
-        let text = fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
+        let path = self.dir(cache).join(name);
+        let text =
+            fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
         Ok(text.trim().to_owned())
     }
 
@@ -80,8 +107,12 @@ impl Tree {
         let mut mmdebstrap = cache.sandbox().mmdebstrap(self.kind).args(OPTIONS);
         mmdebstrap = mmdebstrap
             .arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives/partial")
-            .arg(format!("--setup-hook=sync-in {downloads} /var/cache/apt/archives/"))
-            .arg(format!("--customize-hook=sync-out /var/cache/apt/archives {downloads}"))
+            .arg(format!(
+                "--setup-hook=sync-in {downloads} /var/cache/apt/archives/"
+            ))
+            .arg(format!(
+                "--customize-hook=sync-out /var/cache/apt/archives {downloads}"
+            ))
             .arg(format!("--include={}", self.packages.join(",")));
         if let Some(proxy) = &mirror.proxy {
             mmdebstrap = mmdebstrap.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
@@ -94,7 +125,12 @@ impl Tree {
             .arg(work.join("tree.tar"))
             .args(&mirror.sources)
             .run()?;
-        cache.sandbox().on_host(self.kind, UNPACK).named("tar").arg(work).run()?;
+        cache
+            .sandbox()
+            .on_host(self.kind, UNPACK)
+            .named("tar")
+            .arg(work)
+            .run()?;
         scratch.publish(self.kind, &self.id)?;
         Ok(())
     }
@@ -105,8 +141,15 @@ pub fn current_index(cache: &Cache, tools: &Tree) -> Result<String, BuildError> 
     let scratch = cache.scratch("index")?;
     let sandbox = cache.sandbox();
     let work = sandbox.path(scratch.path());
-    sandbox.on_host("refresh", RESOLVE).arg(scratch.path()).run()?;
-    sandbox.inside("refresh", &tools.root(cache), REFRESH).named("apt-get").arg(work).run()?;
+    sandbox
+        .on_host("refresh", RESOLVE)
+        .arg(scratch.path())
+        .run()?;
+    sandbox
+        .inside("refresh", &tools.root(cache), REFRESH)
+        .named("apt-get")
+        .arg(work)
+        .run()?;
     let path = scratch.path().join("index");
     let text = fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
     Ok(text.trim().to_owned())

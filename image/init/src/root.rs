@@ -10,7 +10,9 @@ pub fn parameter<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
 
 /// Name of the partition that a `uevent` file in `/sys/class/block/…` describes.
 pub fn partition_name(uevent: &str) -> Option<&str> {
-    uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="))
+    uevent
+        .lines()
+        .find_map(|line| line.strip_prefix("PARTNAME="))
 }
 
 #[cfg(test)]
@@ -27,7 +29,8 @@ mod tests {
 
     #[test]
     fn partitions_are_told_by_their_full_name() {
-        let uevent = "MAJOR=254\nMINOR=3\nDEVNAME=vda3\nDEVTYPE=partition\nPARTN=3\nPARTNAME=root-verity\n";
+        let uevent =
+            "MAJOR=254\nMINOR=3\nDEVNAME=vda3\nDEVTYPE=partition\nPARTN=3\nPARTNAME=root-verity\n";
         assert_eq!(partition_name(uevent), Some("root-verity"));
         assert_eq!(partition_name("MAJOR=254\nDEVTYPE=disk\n"), None);
     }

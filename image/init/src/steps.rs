@@ -31,19 +31,38 @@ pub fn boot() -> Result<Infallible, Failure> {
     let command_line = read("/proc/cmdline")?;
     let hash = root::parameter(&command_line, "ravelin.roothash")
         .and_then(verity::RootHash::parse)
-        .ok_or_else(|| failure("find the root's hash (ravelin.roothash=) on the kernel command line", Errno::EINVAL))?;
+        .ok_or_else(|| {
+            failure(
+                "find the root's hash (ravelin.roothash=) on the kernel command line",
+                Errno::EINVAL,
+            )
+        })?;
     load_modules()?;
 
     let data = partition("root")?;
     let hashes = partition("root-verity")?;
-    let superblock = verity::Superblock::read(&hashes).map_err(because("read the root's hashes"))?;
-    let device = verity::open(&data, &hashes, &superblock, &hash).map_err(because("verify the root"))?;
+    let superblock =
+        verity::Superblock::read(&hashes).map_err(because("read the root's hashes"))?;
+    let device =
+        verity::open(&data, &hashes, &superblock, &hash).map_err(because("verify the root"))?;
     mount_at(&device, "/sysroot", "erofs", MsFlags::MS_RDONLY, "")?;
 
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount_at(&partition("var")?, "/sysroot/var", "ext4", quiet, "")?;
-    mount_at(Path::new("tmpfs"), "/sysroot/run", "tmpfs", quiet, "mode=0755")?;
-    mount_at(Path::new("tmpfs"), "/sysroot/tmp", "tmpfs", quiet, "mode=1777")?;
+    mount_at(
+        Path::new("tmpfs"),
+        "/sysroot/run",
+        "tmpfs",
+        quiet,
+        "mode=0755",
+    )?;
+    mount_at(
+        Path::new("tmpfs"),
+        "/sysroot/tmp",
+        "tmpfs",
+        quiet,
+        "mode=1777",
+    )?;
     lay_over_etc()?;
     start_systemd()
 }
@@ -67,7 +86,10 @@ fn load_modules() -> Result<(), Failure> {
             }
         };
         if let Err(error) = load() {
-            let _ = fs::write("/dev/kmsg", format!("<4>ravelin-init: module {name}: {error}\n"));
+            let _ = fs::write(
+                "/dev/kmsg",
+                format!("<4>ravelin-init: module {name}: {error}\n"),
+            );
         }
     }
     Ok(())
@@ -83,8 +105,15 @@ fn partition(name: &str) -> Result<PathBuf, Failure> {
         }
         if start.elapsed() > DISK_TIMEOUT {
             let seen = block_devices().unwrap_or_default();
-            let seen = if seen.is_empty() { "no disk at all".to_owned() } else { seen.join(", ") };
-            return Err(failure(&format!("find a partition called `{name}` (the kernel sees {seen})"), Errno::ENODEV));
+            let seen = if seen.is_empty() {
+                "no disk at all".to_owned()
+            } else {
+                seen.join(", ")
+            };
+            return Err(failure(
+                &format!("find a partition called `{name}` (the kernel sees {seen})"),
+                Errno::ENODEV,
+            ));
         }
         sleep(Duration::from_millis(20));
     }
@@ -116,15 +145,26 @@ fn block_devices() -> io::Result<Vec<String>> {
 fn lay_over_etc() -> Result<(), Failure> {
     make_dir("/sysroot/run/ravelin")?;
     let private = fs::Permissions::from_mode(0o700);
-    fs::set_permissions("/sysroot/run/ravelin", private).map_err(because("protect /run/ravelin"))?;
+    fs::set_permissions("/sysroot/run/ravelin", private)
+        .map_err(because("protect /run/ravelin"))?;
     make_dir("/sysroot/run/ravelin/etc")?;
     make_dir("/sysroot/run/ravelin/work")?;
     if Path::new("/host/etc").exists() {
-        copy_tree(Path::new("/host/etc"), Path::new("/sysroot/run/ravelin/etc"))
-            .map_err(because("copy this server's own files"))?;
+        copy_tree(
+            Path::new("/host/etc"),
+            Path::new("/sysroot/run/ravelin/etc"),
+        )
+        .map_err(because("copy this server's own files"))?;
     }
-    let layers = "lowerdir=/sysroot/etc,upperdir=/sysroot/run/ravelin/etc,workdir=/sysroot/run/ravelin/work";
-    mount_at(Path::new("overlay"), "/sysroot/etc", "overlay", MsFlags::empty(), layers)
+    let layers =
+        "lowerdir=/sysroot/etc,upperdir=/sysroot/run/ravelin/etc,workdir=/sysroot/run/ravelin/work";
+    mount_at(
+        Path::new("overlay"),
+        "/sysroot/etc",
+        "overlay",
+        MsFlags::empty(),
+        layers,
+    )
 }
 
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
@@ -156,10 +196,14 @@ fn start_systemd() -> Result<Infallible, Failure> {
     }
     std::env::set_current_dir("/sysroot").map_err(because("enter the root"))?;
     move_mount(".", "/")?;
-    chroot(".").map_err(io::Error::from).map_err(because("enter the root"))?;
+    chroot(".")
+        .map_err(io::Error::from)
+        .map_err(because("enter the root"))?;
     std::env::set_current_dir("/").map_err(because("enter the root"))?;
     let init: CString = c"/sbin/init".to_owned();
-    execv(&init, &[&init]).map_err(io::Error::from).map_err(because("start /sbin/init"))
+    execv(&init, &[&init])
+        .map_err(io::Error::from)
+        .map_err(because("start /sbin/init"))
 }
 
 fn move_mount(from: &str, to: &str) -> Result<(), Failure> {
@@ -168,22 +212,36 @@ fn move_mount(from: &str, to: &str) -> Result<(), Failure> {
     moved.map_err(|error| failure(&format!("move {from} to {to}"), error))
 }
 
-fn mount_at(source: &Path, target: &str, kind: &str, flags: MsFlags, options: &str) -> Result<(), Failure> {
-    mount(Some(source), target, Some(kind), flags, Some(options))
-        .map_err(|error| failure(&format!("mount {} at {target} as {kind}", source.display()), error))
+fn mount_at(
+    source: &Path,
+    target: &str,
+    kind: &str,
+    flags: MsFlags,
+    options: &str,
+) -> Result<(), Failure> {
+    mount(Some(source), target, Some(kind), flags, Some(options)).map_err(|error| {
+        failure(
+            &format!("mount {} at {target} as {kind}", source.display()),
+            error,
+        )
+    })
 }
 
 fn make_dir(path: &str) -> Result<(), Failure> {
     match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Failure { what: format!("create {path}"), cause: error })
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Failure {
+            what: format!("create {path}"),
+            cause: error,
+        }),
         _ => Ok(()),
     }
 }
 
 fn read(path: &str) -> Result<String, Failure> {
-    fs::read_to_string(path).map_err(|cause| Failure { what: format!("read {path}"), cause })
+    fs::read_to_string(path).map_err(|cause| Failure {
+        what: format!("read {path}"),
+        cause,
+    })
 }
 
 fn because(what: &str) -> impl FnOnce(io::Error) -> Failure {
@@ -192,7 +250,10 @@ fn because(what: &str) -> impl FnOnce(io::Error) -> Failure {
 }
 
 fn failure(what: &str, cause: Errno) -> Failure {
-    Failure { what: what.to_owned(), cause: cause.into() }
+    Failure {
+        what: what.to_owned(),
+        cause: cause.into(),
+    }
 }
 
 /// Disks behind slow controllers need some seconds.

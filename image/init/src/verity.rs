@@ -37,7 +37,9 @@ impl Superblock {
     }
 
     fn parse(bytes: &[u8; SUPERBLOCK]) -> Result<Self, &'static str> {
-        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let number = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         if &bytes[..8] != b"verity\0\0" || number(8) != 1 || number(12) != 1 {
             return Err("this is not a table of hashes of version 1");
         }
@@ -77,13 +79,22 @@ impl Superblock {
 }
 
 /// Creates the mapped device and returns its node.
-pub fn open(data: &Path, hashes: &Path, superblock: &Superblock, root: &RootHash) -> io::Result<PathBuf> {
+pub fn open(
+    data: &Path,
+    hashes: &Path,
+    superblock: &Superblock,
+    root: &RootHash,
+) -> io::Result<PathBuf> {
     let control = control()?;
     let mut request = Request::new();
     request.submit(&control, Command::Create)?;
 
     let mut request = Request::new();
-    request.add_target(superblock.sectors(), "verity", &superblock.target(data, hashes, root))?;
+    request.add_target(
+        superblock.sectors(),
+        "verity",
+        &superblock.target(data, hashes, root),
+    )?;
     request.submit(&control, Command::LoadTable)?;
 
     // "Suspend" without the suspend flag resumes, which activates the table.
@@ -92,7 +103,10 @@ pub fn open(data: &Path, hashes: &Path, superblock: &Superblock, root: &RootHash
 
     let (device, node) = (request.header.device, PathBuf::from("/dev/mapper/root"));
     // The kernel's own encoding (new_encode_dev), which is not the C library's.
-    let (high, low) = ((device >> 8) & 0xfff, (device & 0xff) | ((device >> 12) & 0xfff00));
+    let (high, low) = (
+        (device >> 8) & 0xfff,
+        (device & 0xff) | ((device >> 12) & 0xfff00),
+    );
     match mknod(&node, SFlag::S_IFBLK, Mode::S_IRUSR, makedev(high, low)) {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(node),
         Err(error) => Err(error.into()),
@@ -104,8 +118,9 @@ fn control() -> io::Result<File> {
     let path = Path::new("/dev/mapper/control");
     if !path.exists() {
         std::fs::create_dir_all("/dev/mapper")?;
-        let device = control_device(&std::fs::read_to_string("/proc/misc")?)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the kernel has no device mapper"))?;
+        let device = control_device(&std::fs::read_to_string("/proc/misc")?).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "the kernel has no device mapper")
+        })?;
         mknod(path, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, device)?;
     }
     File::options().read(true).write(true).open(path)
@@ -181,8 +196,18 @@ impl Request {
             uuid: [0; 129],
             data: [0; 7],
         };
-        let target = Target { start: 0, length: 0, status: 0, next: 0, kind: [0; 16] };
-        Self { header, target, parameters: [0; PARAMETERS] }
+        let target = Target {
+            start: 0,
+            length: 0,
+            status: 0,
+            next: 0,
+            kind: [0; 16],
+        };
+        Self {
+            header,
+            target,
+            parameters: [0; PARAMETERS],
+        }
     }
 
     fn add_target(&mut self, sectors: u64, kind: &str, parameters: &str) -> io::Result<()> {
@@ -247,12 +272,21 @@ mod tests {
     fn a_superblock_becomes_a_target() {
         let mut bytes = superblock();
         let parsed = Superblock::parse(&bytes).unwrap();
-        assert_eq!(parsed, Superblock { data_blocks: 38_000, salt: "abcd".to_owned() });
+        assert_eq!(
+            parsed,
+            Superblock {
+                data_blocks: 38_000,
+                salt: "abcd".to_owned()
+            }
+        );
         assert_eq!(parsed.sectors(), 304_000);
         let root = RootHash::parse(&"5".repeat(64)).unwrap();
         assert_eq!(
             parsed.target(Path::new("/dev/vda2"), Path::new("/dev/vda3"), &root),
-            format!("1 /dev/vda2 /dev/vda3 4096 4096 38000 1 sha256 {} abcd", "5".repeat(64))
+            format!(
+                "1 /dev/vda2 /dev/vda3 4096 4096 38000 1 sha256 {} abcd",
+                "5".repeat(64)
+            )
         );
         bytes[80] = 0;
         assert_eq!(Superblock::parse(&bytes).unwrap().salt, "-");
@@ -292,9 +326,17 @@ mod tests {
     #[test]
     fn parameters_that_do_not_fit_are_refused() {
         let mut request = Request::new();
-        assert!(request.add_target(8, "verity", &"x".repeat(PARAMETERS)).is_err());
+        assert!(
+            request
+                .add_target(8, "verity", &"x".repeat(PARAMETERS))
+                .is_err()
+        );
         assert!(request.add_target(8, "a-very-long-name", "x").is_err());
-        assert!(request.add_target(8, "verity", &"x".repeat(PARAMETERS - 1)).is_ok());
+        assert!(
+            request
+                .add_target(8, "verity", &"x".repeat(PARAMETERS - 1))
+                .is_ok()
+        );
     }
 
     fn superblock() -> [u8; SUPERBLOCK] {

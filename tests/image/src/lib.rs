@@ -33,5 +33,14 @@ pub fn build(
     places.state = state.to_owned();
     let only = only.map(|names| names.iter().map(|&name| name.to_owned()).collect());
     let pki = build::pki::open(state, plan).expect("the state directory can be written");
-    build::images(&places, plan, &pki, &Options { only, ..Options::default() }, progress)
+    build::images(
+        &places,
+        plan,
+        &pki,
+        &Options {
+            only,
+            ..Options::default()
+        },
+        progress,
+    )
 }

@@ -29,13 +29,40 @@ impl Machine {
     pub fn boot(disk: &Path, mac: [u8; 6]) -> Self {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let mut qemu = Command::new("setpriv");
-        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64", "-machine", "q35", "-m", "320"]);
+        qemu.args([
+            "--pdeathsig",
+            "KILL",
+            "--",
+            "qemu-system-x86_64",
+            "-machine",
+            "q35",
+            "-m",
+            "320",
+        ]);
         qemu.args(["-accel", "tcg,tb-size=64", "-cpu", "max"]);
-        qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
-        qemu.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}")]);
-        let drive = format!("if=none,id=disk,format=raw,snapshot=on,file={}", disk.display());
+        qemu.args([
+            "-nodefaults",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ]);
+        qemu.args([
+            "-drive",
+            &format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
+        ]);
+        let drive = format!(
+            "if=none,id=disk,format=raw,snapshot=on,file={}",
+            disk.display()
+        );
         qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
-        qemu.args(["-netdev", "hubport,id=net,hubid=0", "-device", &format!("virtio-net-pci,netdev=net,mac={mac}")]);
+        qemu.args([
+            "-netdev",
+            "hubport,id=net,hubid=0",
+            "-device",
+            &format!("virtio-net-pci,netdev=net,mac={mac}"),
+        ]);
         qemu.args(["-device", "virtio-rng-pci"]);
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = qemu.spawn().expect("qemu-system-x86 is installed");
@@ -48,14 +75,21 @@ impl Machine {
                 }
             }
         });
-        Self { process, lines, console: Vec::new() }
+        Self {
+            process,
+            lines,
+            console: Vec::new(),
+        }
     }
 
     /// Waits for a console line that contains `text`.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Outcome {
         let deadline = Instant::now() + timeout;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     self.console.push(line.clone());
                     if line.contains(text) {

@@ -11,14 +11,24 @@ use image_test::{Machine, Outcome};
 fn a_balancer_boots() {
     let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("boot");
     let plan = image_test::example();
-    let images = image_test::build(&plan, &state, Some(&["lb1"]), &|event| eprintln!("{event:?}")).unwrap();
-    let [image] = images.as_slice() else { panic!("one image was asked for") };
+    let images = image_test::build(&plan, &state, Some(&["lb1"]), &|event| {
+        eprintln!("{event:?}")
+    })
+    .unwrap();
+    let [image] = images.as_slice() else {
+        panic!("one image was asked for")
+    };
     let server = &plan.servers[0];
     assert_eq!(image.server, server.name);
 
     let mut machine = Machine::boot(&image.disk, server.mac);
     let up = machine.wait_for("ravelin: ", BOOT_TIMEOUT);
-    assert_eq!(up, Outcome::Line("ravelin: lb1 is running".to_owned()), "{}", machine.console());
+    assert_eq!(
+        up,
+        Outcome::Line("ravelin: lb1 is running".to_owned()),
+        "{}",
+        machine.console()
+    );
 }
 
 #[test]
@@ -28,7 +38,11 @@ fn all_servers_are_built_once() {
     let first = image_test::build(&plan, &state, None, &|event| eprintln!("{event:?}")).unwrap();
     assert_eq!(first.len(), plan.servers.len());
     for image in &first {
-        assert!(image.disk.exists() && image.root_tree.join("usr/bin").exists(), "{}", image.server);
+        assert!(
+            image.disk.exists() && image.root_tree.join("usr/bin").exists(),
+            "{}",
+            image.server
+        );
     }
 
     let steps = Mutex::new(None);
@@ -38,7 +52,11 @@ fn all_servers_are_built_once() {
         }
     });
     assert!(second.unwrap().iter().all(|image| !image.built));
-    assert_eq!(steps.into_inner().unwrap(), Some(Vec::new()), "nothing changed, so there is nothing to do");
+    assert_eq!(
+        steps.into_inner().unwrap(),
+        Some(Vec::new()),
+        "nothing changed, so there is nothing to do"
+    );
 }
 
 const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
