@@ -58,7 +58,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             .into_future(),
     );
     tokio::select! {
-        ended = &mut server => ended??,
+        ended = &mut server => return Ok(ended??),
         _ = terminate.recv() => (),
         _ = interrupt.recv() => (),
     }
