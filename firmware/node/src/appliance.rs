@@ -2,21 +2,20 @@
 
 use core::net::Ipv4Addr;
 
-use filter::{Drop, Filter, Forward, Hop, Kind, Packet, Unknown, Verdict};
+use filter::{Drop, Filter, Forward, Kind, Packet, Unknown, Verdict};
 use health::Checker;
 use policy::{Config, MAX_SERVERS, MAX_SERVICES};
-use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr};
 use time::{Duration, Instant};
 use vrrp::{Group, State};
 use wire::Frame;
-use wire::checksum::{self, Delta};
-use wire::ethernet::{self, Mac, Received};
+use wire::checksum;
+use wire::ethernet::{self, Received};
 use wire::ipv4;
 use wire::tcp::{self, Flags};
 use wire::vrrp::{Advert, MULTICAST, MULTICAST_MAC};
-use zerocopy::FromBytes;
 
-use crate::leg::{Leg, Legs, Station};
+use crate::answer::{echo_reply, reset, transport};
+use crate::leg::{Legs, Station};
 use crate::neighbour::{MTU, Neighbours};
 use crate::tracker::Tracker;
 use crate::{Event, Log, Transmit, emit};
@@ -24,17 +23,17 @@ use crate::{Event, Log, Transmit, emit};
 /// All parts of a running appliance.
 #[derive(Debug)]
 pub struct Appliance<const FLOWS: usize> {
-    legs: Legs,
-    filter: Filter<FLOWS>,
+    pub(crate) legs: Legs,
+    pub(crate) filter: Filter<FLOWS>,
     group: Group,
     checker: Checker,
-    neighbours: Neighbours,
-    tracker: Tracker,
+    pub(crate) neighbours: Neighbours,
+    pub(crate) tracker: Tracker,
     started: bool,
     /// Since when virtual addresses are answered for; `None` unless Active.
-    active_since: Option<Instant>,
+    pub(crate) active_since: Option<Instant>,
     next_sweep: Instant,
-    next_conflict_event: Instant,
+    pub(crate) next_conflict_event: Instant,
     /// The earliest of all timers, so that polling early costs one comparison.
     wake: Instant,
 }
@@ -44,7 +43,7 @@ const PICK_UP: Duration = Duration::from_secs(60);
 /// Time between two looks for flows whose time is over.
 const SWEEP: Duration = Duration::from_millis(100);
 /// Shortest time between two events about address conflicts.
-const CONFLICT: Duration = Duration::from_secs(1);
+pub(crate) const CONFLICT: Duration = Duration::from_secs(1);
 
 impl<const FLOWS: usize> Appliance<FLOWS> {
     pub fn new(config: &Config, seed: u64, now: Instant) -> Self {
@@ -344,103 +343,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         Ok(())
     }
 
-    fn arp(
-        &mut self,
-        now: Instant,
-        leg: u8,
-        received: &Received,
-        frame: &Frame<'_>,
-        log: &mut Log,
-        out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
-        let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
-        if on.station(received.destination) == Station::Other
-            && received.destination != ethernet::BROADCAST
-        {
-            return Err(Drop::OtherStation);
-        }
-        let body = frame.bytes().get(received.payload..).unwrap_or_default();
-        let packet = ArpPacket::new_checked(body).map_err(|_| Drop::Arp)?;
-        let ArpRepr::EthernetIpv4 {
-            operation,
-            source_hardware_addr,
-            source_protocol_addr: sender,
-            target_protocol_addr: target,
-            ..
-        } = ArpRepr::parse(&packet).map_err(|_| Drop::Arp)?
-        else {
-            return Err(Drop::Arp);
-        };
-        let mac: Mac = source_hardware_addr.0;
-        if ethernet::is_multicast(mac) || mac == [0; 6] {
-            return Err(Drop::Arp);
-        }
-        let routes = self.filter.routes();
-        // A sender without an address yet asks whether somebody has it (RFC 5227 §2.1.1).
-        if !sender.is_unspecified() {
-            if routes.is_ours(sender.to_bits()) {
-                return self.claimed(now, leg, sender, mac, log);
-            }
-            if !routes.is_neighbour(leg, sender.to_bits()) {
-                return Err(Drop::Arp);
-            }
-            let hop = Hop {
-                leg,
-                address: sender,
-            };
-            self.neighbours
-                .learn(now, hop, mac, &self.legs, &mut log.counters, out);
-        }
-        match operation {
-            ArpOperation::Request => {
-                let own = target == on.address;
-                if let Some(mine) = on.mac_of(target)
-                    && (own || self.active_since.is_some())
-                {
-                    emit::arp_reply(on, (mine, target), (mac, sender), out);
-                }
-                Ok(())
-            }
-            ArpOperation::Reply => {
-                if self.tracker.heard(now, leg, sender) {
-                    self.track(now, leg, true, log, out);
-                }
-                Ok(())
-            }
-            ArpOperation::Unknown(_) => Err(Drop::Arp),
-        }
-    }
-
-    /// Somebody says by ARP that one of our addresses is theirs. The other appliance may, with the
-    /// virtual MAC.
-    fn claimed(
-        &mut self,
-        now: Instant,
-        leg: u8,
-        address: Ipv4Addr,
-        mac: Mac,
-        log: &mut Log,
-    ) -> Result<(), Drop> {
-        let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
-        if on.mac_of(address) == Some(mac) {
-            return Ok(());
-        }
-        // A Backup hears another VRRP implementation announce virtual addresses with its own MAC.
-        if address != on.address && self.active_since.is_none() {
-            return Ok(());
-        }
-        if now >= self.next_conflict_event {
-            self.next_conflict_event = now + CONFLICT;
-            log.events.push(Event::AddressConflict {
-                leg: on.name.clone(),
-                address,
-                mac,
-            });
-        }
-        Err(Drop::AddressConflict)
-    }
-
-    fn track(
+    pub(crate) fn track(
         &mut self,
         now: Instant,
         leg: u8,
@@ -583,63 +486,6 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
     }
 }
 
-/// Tells the sender of a segment that its connection is gone (RFC 9293 §3.10.7.1).
-fn reset(leg: &Leg, received: &Received, packet: &Packet, bytes: &[u8], out: &mut impl Transmit) {
-    let Some(segment) = bytes.get(ipv4::HEADER_LEN..).and_then(tcp::Header::parse) else {
-        return;
-    };
-    let tuple = packet.tuple;
-    let answer = tcp::write(&tcp::Segment {
-        source: (tuple.destination.to_be_bytes(), tuple.destination_port),
-        destination: (tuple.source.to_be_bytes(), tuple.source_port),
-        sequence: segment.acknowledgment.get(),
-        acknowledgment: 0,
-        flags: Flags::RST,
-        window: 0,
-    });
-    emit::ipv4(leg, received.destination, received.source, &answer, out);
-}
-
-/// Answers a ping in place, to the station that it came from.
-fn echo_reply(
-    leg: &Leg,
-    mac: Mac,
-    received: &Received,
-    packet: &Packet,
-    mut frame: Frame<'_>,
-    out: &mut impl Transmit,
-) -> Result<(), Drop> {
-    if checksum::of(transport(received, packet, &frame)) != 0 {
-        return Err(Drop::Transport);
-    }
-    let bytes = frame
-        .bytes_mut()
-        .get_mut(received.payload..)
-        .unwrap_or_default();
-    let (ip, message) = ipv4::Header::mut_from_prefix(bytes).map_err(|_| Drop::Ipv4Header)?;
-    let Some([kind, _, sum @ ..]) = message.first_chunk_mut::<4>() else {
-        return Err(Drop::Transport);
-    };
-    let delta = Delta::NONE.word(u16::from(*kind) << 8, u16::from(filter::ECHO_REPLY) << 8);
-    *kind = filter::ECHO_REPLY;
-    *sum = delta.apply(u16::from_be_bytes(*sum)).to_be_bytes();
-    let payload = packet.len - ipv4::HEADER_LEN;
-    *ip = ipv4::Header::new(
-        ip.destination,
-        ip.source,
-        ipv4::ICMP,
-        tcp::DEFAULT_TTL,
-        payload,
-    );
-    if !ethernet::rewrite(&mut frame, received, received.source, mac, leg.vlan) {
-        return Err(Drop::Headroom);
-    }
-    frame.truncate(ethernet::header_len(leg.vlan) + packet.len);
-    frame.pad(ethernet::MIN_LEN);
-    out.transmit(leg.port, frame.bytes());
-    Ok(())
-}
-
 fn parse(payload: &[u8]) -> Result<Packet, Drop> {
     let packet = Packet::parse(payload)?;
     if packet.len > MTU {
@@ -647,15 +493,6 @@ fn parse(payload: &[u8]) -> Result<Packet, Drop> {
     } else {
         Ok(packet)
     }
-}
-
-/// The transport header and data of a packet.
-fn transport<'f>(received: &Received, packet: &Packet, frame: &'f Frame<'_>) -> &'f [u8] {
-    let start = received.payload + ipv4::HEADER_LEN;
-    frame
-        .bytes()
-        .get(start..received.payload + packet.len)
-        .unwrap_or_default()
 }
 
 /// Every service and server index that a configuration can have.

@@ -7,7 +7,9 @@ use policy::Config;
 use time::{Duration, Instant};
 use wire::Frame;
 
+mod answer;
 mod appliance;
+mod arp;
 mod counters;
 mod emit;
 mod event;
