@@ -287,7 +287,10 @@ fn open_ports(options: &Options) -> Result<Vec<AnyPort>, RunError> {
     });
     let own: Vec<_> = own.collect();
     // On virtual cables the kernel hears nothing that it could answer.
-    let kernel_listens = options.ports.iter().any(|port| !matches!(port, PortSpec::Cable { .. }));
+    let kernel_listens = options
+        .ports
+        .iter()
+        .any(|port| !matches!(port, PortSpec::Cable { .. }));
     if kernel_listens && let Some((interface, address)) = sys::first_address_among(&own) {
         return Err(RunError::AddressTaken {
             name: config.name.to_string(),

@@ -190,4 +190,93 @@ mod tests {
             "too short to have addresses"
         );
     }
+
+    /// Two ports on the ends of a veth pair, in a network namespace of this thread's own.
+    #[test]
+    fn frames_pass_as_they_are_on_a_cable() {
+        let root = nix::unistd::Uid::effective().is_root();
+        assert!(
+            root,
+            "network namespaces need root: run `sudo ./ravelin test`"
+        );
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add left type veth peer name right");
+        for end in ["left", "right"] {
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{end}/disable_ipv6"), "1").ok();
+        }
+        let down = PacketPort::open("left").err().unwrap();
+        assert_eq!(down, "interface is down: `ip link set left up`");
+        assert!(
+            PacketPort::open("none")
+                .err()
+                .unwrap()
+                .starts_with("no such interface")
+        );
+        ip("link set left up");
+        ip("link set right up");
+        let (mut a, mut b) = (
+            PacketPort::open("left").unwrap(),
+            PacketPort::open("right").unwrap(),
+        );
+        wait_for(|| a.link_up() && b.link_up());
+
+        let stranger = b"\x00\x00\x5e\x00\x01\x15\x02\x00\x00\x00\x00\x09";
+        let long = [7; 1500];
+        for (name, rest) in [
+            ("untagged", &b"\x88\xb5untagged"[..]),
+            ("tagged", b"\x81\x00\x60\x15\x88\xb5tagged"),
+            (
+                "tagged twice",
+                b"\x88\xa8\x00\x64\x81\x00\x00\x16\x88\xb5tagged twice",
+            ),
+            (
+                "full size, tagged",
+                &[b"\x81\x00\x00\x17\x88\xb5", &long[..]].concat(),
+            ),
+        ] {
+            let frame = [&stranger[..], rest].concat();
+            assert!(b.transmit(&frame), "{name}");
+            let mut buffer = [0; 2000];
+            let mut len = None;
+            wait_for(|| {
+                len = a.receive(&mut buffer, 6);
+                len.is_some()
+            });
+            assert_eq!(buffer[6..6 + len.unwrap()], frame, "{name}");
+            assert_eq!(
+                b.receive(&mut buffer, 6),
+                None,
+                "{name}: our own frames do not come back"
+            );
+        }
+        let mut short = [0; 100];
+        assert!(b.transmit(&[&stranger[..], b"\x88\xb5", &long[..]].concat()));
+        wait_for(|| {
+            assert_eq!(a.receive(&mut short, 6), None, "it does not fit");
+            a.losses().receive == 1
+        });
+        assert!(!b.transmit(&[0; 3000]), "longer than the interface takes");
+        assert_eq!(b.losses().transmit, 1);
+
+        ip("link set right down");
+        wait_for(|| !a.link_up());
+        ip("link del left");
+        wait_for(|| !a.link_up() && !a.transmit(stranger));
+    }
+
+    fn ip(arguments: &str) {
+        let status = std::process::Command::new("ip")
+            .args(arguments.split(' '))
+            .status();
+        let status = status.expect("ip is missing: apt-get install iproute2");
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    fn wait_for(mut condition: impl FnMut() -> bool) {
+        let start = std::time::Instant::now();
+        while !condition() {
+            assert!(start.elapsed().as_secs() < 20, "never happened");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
 }

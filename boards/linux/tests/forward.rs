@@ -1,0 +1,228 @@
+//! A TCP connection of two real kernels through the appliance. Both leave checksums and segmentation to
+//! hardware that is not there, so this shows that the board undoes what no cable would carry.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use board_linux::{Options, PortSpec, RunError};
+use nix::sched::{CloneFlags, setns};
+use policy::{Action, Config, Interface, Prefix, Protocol, Rule, VirtualRouter};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
+const PORT: u16 = 4000;
+
+/// Enough for many merged segments in both directions.
+const SIZE: usize = 4 << 20;
+
+#[test]
+fn bulk_data_of_local_peers_arrives_whole() {
+    let root = nix::unistd::Uid::effective().is_root();
+    assert!(
+        root,
+        "network namespaces need root: run `sudo ./ravelin test`"
+    );
+    let lab = Lab::new();
+    let (stop, stopped) = UnixStream::pair().unwrap();
+    let appliance = lab.spawn("router", move || {
+        board_linux::run(Options {
+            config: config(),
+            ports: vec![
+                PortSpec::Interface("left".into()),
+                PortSpec::Interface("right".into()),
+            ],
+            stop: Some(stopped.into()),
+            realtime: false,
+        })
+    });
+    let (ready, listening) = mpsc::channel();
+    let server = lab.spawn("server", move || {
+        let listener = TcpListener::bind((SERVER, PORT)).unwrap();
+        ready.send(()).unwrap();
+        let (mut stream, client) = listener.accept().unwrap();
+        let mut data = Vec::new();
+        stream.read_to_end(&mut data).unwrap();
+        stream.write_all(&data).unwrap(); // and back again
+        client.ip()
+    });
+    listening.recv().unwrap();
+    let client = lab.spawn("client", || {
+        let data = pattern();
+        let mut stream = connect();
+        stream.write_all(&data).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).unwrap();
+        assert_eq!(back.len(), data.len());
+        assert!(back == data, "the data was changed");
+    });
+    client.join().unwrap();
+    assert_eq!(server.join().unwrap(), Ipv4Addr::new(10, 1, 0, 100));
+    drop(stop);
+    appliance.join().unwrap().unwrap();
+}
+
+#[test]
+fn trouble_is_named_before_anything_starts() {
+    let spec = |text: &str| text.parse::<PortSpec>().unwrap();
+    let run = |ports: Vec<PortSpec>| {
+        let options = Options {
+            config: config(),
+            ports,
+            stop: None,
+            realtime: false,
+        };
+        board_linux::run(options).unwrap_err()
+    };
+    assert_eq!(
+        run(vec![spec("lo")]).to_string(),
+        "router has 2 port(s) in the site file, but 1 were given"
+    );
+    assert!(matches!(
+        run(vec![spec("lo"); 5]),
+        RunError::TooManyPorts { given: 5 }
+    ));
+    let error = run(vec![spec("none0"), spec("lo")]).to_string();
+    assert_eq!(
+        error,
+        "port none0: no such interface here; `ip link` lists them"
+    );
+    let error = run(vec![spec("unix:/nowhere/a,/nowhere/b"), spec("lo")]).to_string();
+    let expected =
+        "port unix:/nowhere/a,/nowhere/b: cannot bind /nowhere/a: its directory does not exist";
+    assert_eq!(error, expected);
+}
+
+/// Client, router and server, each in a network namespace: client eth0 - left router right - eth0 server.
+struct Lab {
+    prefix: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self {
+            prefix: format!("rvfwd-{}", std::process::id()),
+        };
+        for name in ["client", "router", "server"] {
+            ip(&format!("netns add {}", lab.ns(name)));
+        }
+        let router = lab.ns("router");
+        for (name, port, network) in [("client", "left", 1), ("server", "right", 2)] {
+            let inside = lab.ns(name);
+            ip(&format!(
+                "-n {inside} link add eth0 type veth peer name {port} netns {router}"
+            ));
+            ip(&format!(
+                "-n {inside} addr add 10.{network}.0.100/24 dev eth0"
+            ));
+            ip(&format!("-n {inside} link set eth0 up"));
+            ip(&format!("-n {router} link set {port} up"));
+            ip(&format!(
+                "-n {inside} route add default via 10.{network}.0.1"
+            ));
+        }
+        lab
+    }
+
+    fn ns(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// Runs `work` on a thread inside of a namespace.
+    fn spawn<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> thread::JoinHandle<T> {
+        let namespace = File::open(format!("/run/netns/{}", self.ns(name))).unwrap();
+        thread::spawn(move || {
+            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            work()
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for name in ["client", "router", "server"] {
+            ip(&format!("netns del {}", self.ns(name)));
+        }
+    }
+}
+
+/// The appliance has to become Active first, so the first tries may fail.
+fn connect() -> TcpStream {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect_timeout(&(SERVER, PORT).into(), Duration::from_secs(5)) {
+            Ok(stream) => return stream,
+            Err(error) if start.elapsed() > Duration::from_secs(60) => panic!("{error}"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+fn config() -> Config {
+    let any = Prefix {
+        address: Ipv4Addr::UNSPECIFIED,
+        length: 0,
+    };
+    let interface = |port: u8, name: &str| Interface {
+        name: name.try_into().unwrap(),
+        port,
+        vlan: None,
+        mac: [2, 0, 0, 0, 9, port],
+        address: Ipv4Addr::new(10, port + 1, 0, 2),
+        prefix: 24,
+        router: Some(VirtualRouter {
+            vrid: 10 + port,
+            priority: 100,
+            advertisement_interval: 10,
+            preempt: true,
+            addresses: [Ipv4Addr::new(10, port + 1, 0, 1)].into_iter().collect(),
+        }),
+        track: Default::default(),
+        track_weight: 0,
+    };
+    Config {
+        name: "router".try_into().unwrap(),
+        interfaces: [interface(0, "left"), interface(1, "right")]
+            .into_iter()
+            .collect(),
+        default_route: None,
+        rules: std::iter::once(Rule {
+            name: "bulk".try_into().unwrap(),
+            from: Some(0),
+            to: Some(1),
+            source: any,
+            destination: any,
+            protocol: Protocol::Tcp {
+                first: PORT,
+                last: PORT,
+            },
+            action: Action::Accept,
+        })
+        .collect(),
+        services: Default::default(),
+    }
+}
+
+fn pattern() -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..SIZE).map(|_| next()).collect()
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    let status = status.expect("ip is missing: apt-get install iproute2");
+    assert!(status.success(), "ip {arguments}");
+}
