@@ -1,6 +1,6 @@
 //! What the filter remembers of a conversation, and for how long.
 
-use time::{Duration, Instant};
+use time::Instant;
 use wire::tcp::Flags;
 
 use crate::packet::Kind;
@@ -132,7 +132,7 @@ impl Ticks {
     /// At least this many seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
-        Self(((Duration::from_secs(seconds).as_micros() as u64) >> SHIFT) as u32 + 1)
+        Self(((seconds * 1_000_000) >> SHIFT) as u32 + 1)
     }
 
     /// This moment and `span` more.

@@ -30,8 +30,11 @@ pub struct Appliance<const FLOWS: usize> {
     pub(crate) neighbours: Neighbours,
     pub(crate) tracker: Tracker,
     started: bool,
-    /// Since when virtual addresses are answered for; `None` unless Active.
-    pub(crate) active_since: Option<Instant>,
+    /// Whether virtual addresses are answered for.
+    pub(crate) active: bool,
+    /// Until when connections are taken up in the middle. A moment, not a span: dividing microseconds
+    /// to seconds would cost each packet more than its checksum does.
+    pick_up_until: Instant,
     next_sweep: Instant,
     pub(crate) next_conflict_event: Instant,
     /// The earliest of all timers, so that polling early costs one comparison.
@@ -56,7 +59,8 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             tracker: Tracker::new(now, &legs),
             legs,
             started: false,
-            active_since: None,
+            active: false,
+            pick_up_until: now,
             next_sweep: now,
             next_conflict_event: now,
             wake: now,
@@ -160,10 +164,10 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             .legs
             .get(leg)
             .map_or(Station::Other, |l| l.station(received.destination));
-        match (station, self.active_since) {
-            (Station::Virtual, Some(since)) => {
+        match (station, self.active) {
+            (Station::Virtual, true) => {
                 let packet = parse(payload)?;
-                let unknown = match now.since(since) < PICK_UP {
+                let unknown = match now < self.pick_up_until {
                     true => Unknown::PickUp,
                     false => Unknown::Refuse,
                 };
@@ -180,7 +184,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                     Verdict::Drop(reason) => Err(reason),
                 }
             }
-            (Station::Virtual, None) => Err(Drop::NotActive),
+            (Station::Virtual, false) => Err(Drop::NotActive),
             (Station::Own, _) => {
                 let packet = parse(payload)?;
                 let (source, destination) = (packet.tuple.source, packet.tuple.destination);
@@ -256,7 +260,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         let on = self.legs.get(leg).ok_or(Drop::NotForUs)?;
         // Only the addresses of this very leg; the virtual ones only while Active.
         let mac = on.mac_of(destination).ok_or(Drop::NotForUs)?;
-        if destination != on.address && self.active_since.is_none() {
+        if destination != on.address && !self.active {
             return Err(Drop::NotActive);
         }
         match packet.kind {
@@ -376,7 +380,10 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                         emit::advert(leg, router, priority, out);
                     }
                 }
-                vrrp::Action::Claim => self.active_since = Some(now),
+                vrrp::Action::Claim => {
+                    self.active = true;
+                    self.pick_up_until = now + PICK_UP;
+                }
                 vrrp::Action::Announce => {
                     for (_, leg) in self.legs.iter() {
                         if let Some(router) = &leg.router {
@@ -387,7 +394,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                     }
                 }
                 vrrp::Action::Release => {
-                    self.active_since = None;
+                    self.active = false;
                     // Whoever is Active now changes these connections without telling us.
                     self.filter.forget();
                     self.neighbours.release(&mut log.counters);

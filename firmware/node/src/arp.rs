@@ -64,7 +64,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             ArpOperation::Request => {
                 let own = target == on.address;
                 if let Some(mine) = on.mac_of(target)
-                    && (own || self.active_since.is_some())
+                    && (own || self.active)
                 {
                     emit::arp_reply(on, (mine, target), (mac, sender), out);
                 }
@@ -95,7 +95,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             return Ok(());
         }
         // A Backup hears another VRRP implementation announce virtual addresses with its own MAC.
-        if address != on.address && self.active_since.is_none() {
+        if address != on.address && !self.active {
             return Ok(());
         }
         if now >= self.next_conflict_event {
