@@ -1,6 +1,9 @@
 //! One board in QEMU.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
@@ -23,9 +26,15 @@ pub struct Emulated {
     cables: Vec<UnixDatagram>,
     sockets: Vec<Socket>,
     monitor: Qmp,
-    console: PathBuf,
-    elf: PathBuf,
+    log: RefCell<Log>,
     _directory: TempDir,
+}
+
+/// What was read of the console.
+struct Log {
+    console: File,
+    decoder: Decoder,
+    text: String,
 }
 
 /// One program of a board, built once for all tests.
@@ -33,12 +42,18 @@ pub struct Emulated {
 /// # Panics
 /// If it cannot be built; the message says what to install.
 pub fn firmware(board: &str, program: &str) -> Firmware {
-    static BUILT: LazyLock<Mutex<BTreeMap<(String, String), Firmware>>> = LazyLock::new(Mutex::default);
-    let mut built = BUILT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    static BUILT: LazyLock<Mutex<BTreeMap<(String, String), Firmware>>> =
+        LazyLock::new(Mutex::default);
+    let mut built = BUILT
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let key = (board.to_owned(), program.to_owned());
     let build = || {
         build::program(&source(), board, program).unwrap_or_else(|error| {
-            let help = error.help().map(|help| help.to_string()).unwrap_or_default();
+            let help = error
+                .help()
+                .map(|help| help.to_string())
+                .unwrap_or_default();
             panic!("{error}\n{help}")
         })
     };
@@ -52,7 +67,10 @@ impl Emulated {
     /// If QEMU or the compiler is missing; the message says what to install.
     pub fn start(board: &str, program: &str, config: &[u8]) -> Self {
         let Firmware { board, elf, .. } = firmware(board, program);
-        let directory = tempfile::Builder::new().prefix("rv").tempdir().expect("a temporary directory");
+        let directory = tempfile::Builder::new()
+            .prefix("rv")
+            .tempdir()
+            .expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("config"), config).expect("the configuration is written");
         let socket = |port: u8| Socket {
@@ -63,7 +81,9 @@ impl Emulated {
         let sockets: Vec<Socket> = (0..board.ports).map(socket).collect();
         let cables = sockets.iter().map(|socket| {
             let cable = UnixDatagram::bind(&socket.switch).expect("a cable's end");
-            cable.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+            cable
+                .set_nonblocking(true)
+                .expect("a socket that does not wait");
             cable
         });
         let cables = cables.collect();
@@ -78,32 +98,73 @@ impl Emulated {
         let line = machine::appliance(&appliance, &sockets, &console, &path("monitor"));
         let mut process = Process::spawn(&line.program, &line.arguments, 0, &path("qemu.log"))
             .unwrap_or_else(|error| panic!("cannot run setpriv: {error}; install util-linux"));
-        let monitor = wait(|| match (Qmp::connect(&path("monitor")), process.exited()) {
-            (Ok(monitor), _) => Some(monitor),
-            (Err(_), None) => None,
-            (Err(_), Some(status)) => panic!(
-                "{} ended ({status}): {}\nis it installed? `apt-get install qemu-system-arm`",
-                board.qemu.program,
-                process.tail()
-            ),
-        });
+        let monitor = wait(
+            || match (Qmp::connect(&path("monitor")), process.exited()) {
+                (Ok(monitor), _) => Some(monitor),
+                (Err(_), None) => None,
+                (Err(_), Some(status)) => panic!(
+                    "{} ended ({status}): {}\nis it installed? `apt-get install qemu-system-arm`",
+                    board.qemu.program,
+                    process.tail()
+                ),
+            },
+        );
         let monitor = monitor.expect("QEMU listens");
-        let this = Self { process, cables, sockets, monitor, console, elf, _directory: directory };
+        let log = Log {
+            console: File::open(&console).expect("QEMU writes a console"),
+            decoder: Decoder::open(&elf).expect("the program has a log table"),
+            text: String::new(),
+        };
+        let this = Self {
+            process,
+            cables,
+            sockets,
+            monitor,
+            log: RefCell::new(log),
+            _directory: directory,
+        };
         this.wait_for_log(""); // frames before the driver runs would be lost
         this
     }
 
     /// Puts a frame on a cable.
+    ///
+    /// # Panics
+    /// If QEMU does not take it.
     pub fn send(&self, port: usize, frame: &[u8]) {
-        self.cables[port].send_to(frame, &self.sockets[port].machine).expect("QEMU takes the frame");
+        let to = &self.sockets[port].machine;
+        let sent = wait(|| match self.cables[port].send_to(frame, to) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None, // the queue is full for now
+            done => Some(done),
+        });
+        sent.expect("QEMU reads").expect("QEMU takes the frame");
     }
 
-    /// The next frame from a cable, if one comes within a moment.
+    /// The next frame from a cable, if one is there.
     pub fn receive(&self, port: usize) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 4096];
         let len = self.cables[port].recv(&mut buffer).ok()?;
         buffer.truncate(len);
         Some(buffer)
+    }
+
+    /// The next frame from a cable.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub fn wait_for_frame(&self, port: usize) -> Vec<u8> {
+        let frame = wait(|| self.receive(port));
+        frame.unwrap_or_else(|| panic!("no frame on port {port}; the log:\n{}", self.log()))
+    }
+
+    /// Throws away what comes until nothing does.
+    pub fn settle(&self, port: usize) {
+        loop {
+            std::thread::sleep(Duration::from_millis(200));
+            if std::iter::from_fn(|| self.receive(port)).count() == 0 {
+                return;
+            }
+        }
     }
 
     /// How many cables the board has.
@@ -116,7 +177,9 @@ impl Emulated {
     /// # Panics
     /// If QEMU refuses.
     pub fn set_link(&mut self, port: usize, up: bool) {
-        self.monitor.set_link(&format!("n{port}"), up).expect("QEMU changes the link");
+        self.monitor
+            .set_link(&format!("n{port}"), up)
+            .expect("QEMU changes the link");
     }
 
     /// CPU time that QEMU has used so far.
@@ -124,18 +187,30 @@ impl Emulated {
     /// # Panics
     /// If QEMU is gone.
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("QEMU runs");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))
+            .expect("QEMU runs");
         let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
         // utime and stime (proc(5)), in hundredths of a second
-        let ticks = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok());
+        let ticks = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .filter_map(|field| field.parse::<u64>().ok());
         Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
     /// All that the board has logged so far, one message per line.
+    ///
+    /// # Panics
+    /// If the console's file is gone.
     pub fn log(&self) -> String {
-        let mut decoder = Decoder::open(&self.elf).expect("the program has a log table");
-        let bytes = std::fs::read(&self.console).unwrap_or_default();
-        decoder.push(&bytes).iter().map(|line| format!("{line}\n")).collect()
+        let mut log = self.log.borrow_mut();
+        let mut bytes = Vec::new();
+        log.console.read_to_end(&mut bytes).expect("a console");
+        let lines = log.decoder.push(&bytes);
+        log.text
+            .extend(lines.iter().map(|line| format!("{line}\n")));
+        log.text.clone()
     }
 
     /// Waits until the log has a message with this text.
@@ -143,8 +218,18 @@ impl Emulated {
     /// # Panics
     /// If it does not appear.
     pub fn wait_for_log(&self, text: &str) {
-        let appeared = wait(|| self.log().lines().any(|line| line.contains(text)).then_some(()));
-        assert!(appeared.is_some(), "no {text:?} in the log:\n{}{}", self.log(), self.process.tail());
+        let appeared = wait(|| {
+            self.log()
+                .lines()
+                .any(|line| line.contains(text))
+                .then_some(())
+        });
+        assert!(
+            appeared.is_some(),
+            "no {text:?} in the log:\n{}{}",
+            self.log(),
+            self.process.tail()
+        );
     }
 }
 
@@ -158,11 +243,10 @@ pub(crate) fn wait<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         if Instant::now() > end {
             return None;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
-

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress, IpProtocol,
-    Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, Icmpv4Packet, Icmpv4Repr, IpAddress,
+    IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 /// A MAC address.
@@ -45,7 +45,13 @@ impl Frame {
             0x8100 => (Some(word(14) & 0xfff), word(16), &bytes[18..]),
             kind => (None, kind, &bytes[14..]),
         };
-        Self { vlan, destination: mac(0), source: mac(6), kind, payload: payload.to_vec() }
+        Self {
+            vlan,
+            destination: mac(0),
+            source: mac(6),
+            kind,
+            payload: payload.to_vec(),
+        }
     }
 
     /// The frame as it is on the cable.
@@ -62,49 +68,82 @@ impl Frame {
 
     /// The ARP message in it.
     pub fn arp(&self) -> Option<ArpRepr> {
-        let packet = (self.kind == ARP).then(|| ArpPacket::new_checked(&self.payload[..]).ok())??;
+        let packet =
+            (self.kind == ARP).then(|| ArpPacket::new_checked(&self.payload[..]).ok())??;
         ArpRepr::parse(&packet).ok()
     }
 
     /// The IPv4 packet in it, if its header is right: the header and the payload.
     pub fn ipv4(&self) -> Option<(Ipv4Repr, u8, &[u8])> {
-        let packet = (self.kind == IPV4).then(|| Ipv4Packet::new_checked(&self.payload[..]).ok())??;
+        let packet =
+            (self.kind == IPV4).then(|| Ipv4Packet::new_checked(&self.payload[..]).ok())??;
         let repr = Ipv4Repr::parse(&packet, &ChecksumCapabilities::default()).ok()?;
         let start = usize::from(packet.header_len());
-        Some((repr, packet.hop_limit(), &self.payload[start..usize::from(packet.total_len())]))
+        Some((
+            repr,
+            packet.hop_limit(),
+            &self.payload[start..usize::from(packet.total_len())],
+        ))
     }
 
     /// The TCP segment in it, if all its checksums are right, with both addresses.
     pub fn tcp(&self) -> Option<(Ipv4Addr, Ipv4Addr, TcpRepr<'_>)> {
         let (ip, _, payload) = self.ipv4()?;
-        let packet = TcpPacket::new_checked(payload).ok().filter(|_| ip.next_header == IpProtocol::Tcp)?;
+        let packet = TcpPacket::new_checked(payload)
+            .ok()
+            .filter(|_| ip.next_header == IpProtocol::Tcp)?;
         let (from, to) = (IpAddress::Ipv4(ip.src_addr), IpAddress::Ipv4(ip.dst_addr));
         let repr = TcpRepr::parse(&packet, &from, &to, &ChecksumCapabilities::default()).ok()?;
         // The borrow of `packet` cannot outlive this function; segments of the tests carry no data.
-        let repr = TcpRepr { payload: &[], ..repr };
+        let repr = TcpRepr {
+            payload: &[],
+            ..repr
+        };
         Some((ip.src_addr, ip.dst_addr, repr))
     }
 }
 
 /// An ARP message; `to` is where the frame goes.
-pub fn arp(vlan: Option<u16>, operation: ArpOperation, from: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr)) -> Frame {
+pub fn arp(
+    vlan: Option<u16>,
+    operation: ArpOperation,
+    from: (Mac, Ipv4Addr),
+    to: (Mac, Ipv4Addr),
+) -> Frame {
     let repr = ArpRepr::EthernetIpv4 {
         operation,
         source_hardware_addr: EthernetAddress(from.0),
         source_protocol_addr: from.1,
-        target_hardware_addr: EthernetAddress(if operation == ArpOperation::Request { [0; 6] } else { to.0 }),
+        target_hardware_addr: EthernetAddress(if operation == ArpOperation::Request {
+            [0; 6]
+        } else {
+            to.0
+        }),
         target_protocol_addr: to.1,
     };
     let mut payload = vec![0; repr.buffer_len().max(46)];
     repr.emit(&mut ArpPacket::new_unchecked(&mut payload));
-    Frame { vlan, destination: to.0, source: from.0, kind: ARP, payload }
+    Frame {
+        vlan,
+        destination: to.0,
+        source: from.0,
+        kind: ARP,
+        payload,
+    }
 }
 
 /// An ICMP echo request with this data.
 pub fn ping(vlan: Option<u16>, from: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr), data: &[u8]) -> Frame {
-    let repr = Icmpv4Repr::EchoRequest { ident: 0x2143, seq_no: 7, data };
+    let repr = Icmpv4Repr::EchoRequest {
+        ident: 0x2143,
+        seq_no: 7,
+        data,
+    };
     let mut payload = vec![0; repr.buffer_len()];
-    repr.emit(&mut Icmpv4Packet::new_unchecked(&mut payload[..]), &ChecksumCapabilities::default());
+    repr.emit(
+        &mut Icmpv4Packet::new_unchecked(&mut payload[..]),
+        &ChecksumCapabilities::default(),
+    );
     ipv4(vlan, from, to, IpProtocol::Icmp, &payload)
 }
 
@@ -133,8 +172,19 @@ pub fn tcp(
     let mut payload = vec![0; repr.buffer_len()];
     let (source, destination) = (IpAddress::Ipv4(from.1), IpAddress::Ipv4(to.1));
     let mut packet = TcpPacket::new_unchecked(&mut payload[..]);
-    repr.emit(&mut packet, &source, &destination, &ChecksumCapabilities::default());
-    ipv4(vlan, (from.0, from.1), (to.0, to.1), IpProtocol::Tcp, &payload)
+    repr.emit(
+        &mut packet,
+        &source,
+        &destination,
+        &ChecksumCapabilities::default(),
+    );
+    ipv4(
+        vlan,
+        (from.0, from.1),
+        (to.0, to.1),
+        IpProtocol::Tcp,
+        &payload,
+    )
 }
 
 fn ipv4(
@@ -152,7 +202,16 @@ fn ipv4(
         hop_limit: 64,
     };
     let mut payload = vec![0; repr.buffer_len()];
-    repr.emit(&mut Ipv4Packet::new_unchecked(&mut payload[..]), &ChecksumCapabilities::default());
+    repr.emit(
+        &mut Ipv4Packet::new_unchecked(&mut payload[..]),
+        &ChecksumCapabilities::default(),
+    );
     payload.extend(content);
-    Frame { vlan, destination: to.0, source: from.0, kind: IPV4, payload }
+    Frame {
+        vlan,
+        destination: to.0,
+        source: from.0,
+        kind: IPV4,
+        payload,
+    }
 }

@@ -19,7 +19,8 @@ pub const SITE: &str = include_str!("../../../examples/foobar/site.toml");
 /// If the site file is not good.
 pub fn plan(board: &str) -> Plan {
     let ports = crate::firmware(board, board).board.ports;
-    site::parse_on_board("site.toml", SITE, &Boards::new([(board, ports)]), board).expect("a good site")
+    site::parse_on_board("site.toml", SITE, &Boards::new([(board, ports)]), board)
+        .expect("a good site")
 }
 
 /// What gw1 does on this board.
@@ -47,7 +48,11 @@ impl<'a> Neighbours<'a> {
     /// # Panics
     /// If there is none.
     pub fn leg(&self, name: &str) -> &'a Interface {
-        self.config.interfaces.iter().find(|leg| leg.name == name).expect("a leg of this name")
+        self.config
+            .interfaces
+            .iter()
+            .find(|leg| leg.name == name)
+            .expect("a leg of this name")
     }
 
     /// Sends a frame out of the network of `leg`.
@@ -72,14 +77,26 @@ impl<'a> Neighbours<'a> {
                 next = Instant::now() + Duration::from_millis(500);
                 again();
             }
-            (0..self.board.ports()).find_map(|port| {
-                let frame = Frame::parse(&self.board.receive(port)?);
+            // All that is there: frames that wait too long would tell of the past.
+            let frames = (0..self.board.ports()).flat_map(|port| {
+                std::iter::from_fn(move || Some((port, self.board.receive(port)?)))
+            });
+            for (port, frame) in frames {
+                let frame = Frame::parse(&frame);
                 let leg = self.leg_of(port, &frame);
                 self.answer(leg, &frame);
-                pick(&leg.name, &frame)
-            })
+                if let Some(found) = pick(&leg.name, &frame) {
+                    return Some(found);
+                }
+            }
+            None
         });
-        found.unwrap_or_else(|| panic!("{what} did not come; the board's log:\n{}", self.board.log()))
+        found.unwrap_or_else(|| {
+            panic!(
+                "{what} did not come; the board's log:\n{}",
+                self.board.log()
+            )
+        })
     }
 
     fn leg_of(&self, port: usize, frame: &Frame) -> &'a Interface {
@@ -109,7 +126,10 @@ impl<'a> Neighbours<'a> {
             let station = (mac_of(to), to, segment.dst_port);
             let asker = (frame.source, from, segment.src_port);
             let acknowledge = Some(segment.seq_number + 1);
-            self.send(leg, &frames::tcp(leg.vlan, station, asker, TcpControl::Syn, acknowledge));
+            self.send(
+                leg,
+                &frames::tcp(leg.vlan, station, asker, TcpControl::Syn, acknowledge),
+            );
         }
     }
 }
