@@ -303,7 +303,11 @@ mod tests {
             .arg(&dir)
             .run()
             .unwrap_err();
-        assert_eq!(killed.to_string(), "step: sh was killed by signal 9");
+        assert!(
+            killed
+                .to_string()
+                .starts_with("step: sh was killed by signal 9")
+        );
         assert!(!dir.join("inside").exists());
         fs::remove_dir_all(dir).unwrap();
     }

@@ -117,6 +117,10 @@ impl Tree {
         if let Some(proxy) = &mirror.proxy {
             mmdebstrap = mmdebstrap.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
         }
+        if cache.sandbox().privilege() == Privilege::Root {
+            // Beside the result, not in a small /tmp. The users of a namespace may not get to it, though.
+            mmdebstrap = mmdebstrap.env("TMPDIR", work);
+        }
         mmdebstrap
             // The kernel's own package would otherwise make an initrd that no image uses.
             .env("INITRD", "No")

@@ -31,5 +31,7 @@ find /var/log -type f -delete
 mkdir -p /etc/systemd /var/lib/private /var/cache/private
 chmod 700 /var/lib/private /var/cache/private
 touch /etc/machine-id /etc/hostname
+# Tells systemd that /etc and /var match /usr: it would otherwise bring them up to date on every boot.
+touch /etc/.updated /var/.updated
 find / -xdev \( -path /cache -o -path /proc -o -path /dev -o -path /run -o -path /tmp \) -prune -o \
     -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
