@@ -100,6 +100,7 @@ impl Fabric {
             wire: wire.map(Arc::new),
             paths,
             waiting: VecDeque::new(),
+            stalled: false,
             recorder,
         };
         let mut state = self.shared.lock();
@@ -227,7 +228,10 @@ struct Cable {
     name: String,
     wire: Option<Arc<Wire>>,
     paths: Option<(PathBuf, PathBuf)>,
-    waiting: VecDeque<Vec<u8>>,
+    /// Frames for a slow receiver, with the time until which they are worth sending.
+    waiting: VecDeque<(Instant, Vec<u8>)>,
+    /// The receiver has let frames wait too long: it gets nothing more than what it takes at once.
+    stalled: bool,
     recorder: Option<Recorder>,
 }
 
@@ -249,10 +253,15 @@ impl Sink for Cables {
             Outcome::Later
         };
         let sent = match outcome {
-            Outcome::Sent => true,
+            Outcome::Sent => {
+                cable.stalled = false;
+                true
+            }
             Outcome::Gone => false,
-            Outcome::Later if cable.waiting.len() < MAX_WAITING => {
-                cable.waiting.push_back(frame.to_vec());
+            Outcome::Later if !cable.stalled && cable.waiting.len() < MAX_WAITING => {
+                cable
+                    .waiting
+                    .push_back((Instant::now() + MAX_WAIT, frame.to_vec()));
                 true
             }
             Outcome::Later => false,
@@ -344,7 +353,7 @@ fn run(shared: &Shared, woken: &UnixDatagram) {
 
         let mut guard = shared.lock();
         let State { switch, cables, .. } = &mut *guard;
-        cables.retry(switch);
+        cables.retry(Instant::now(), switch);
         for (port, wire) in ready {
             for _ in 0..BATCH {
                 let Some(length) = wire.receive(&mut buffer) else {
@@ -396,12 +405,16 @@ impl State {
 
 impl Cables {
     /// Sends what waits for slow receivers, as far as they take it.
-    fn retry(&mut self, switch: &mut Switch) {
+    fn retry(&mut self, now: Instant, switch: &mut Switch) {
         for (index, cable) in self.list.iter_mut().enumerate() {
             let Some(wire) = &cable.wire else { continue };
-            while let Some(frame) = cable.waiting.front() {
+            while let Some((until, frame)) = cable.waiting.front() {
                 match wire.send(frame) {
-                    Outcome::Later => break,
+                    Outcome::Later if now < *until => break,
+                    Outcome::Later => {
+                        cable.stalled = true;
+                        switch.receiver_lost(PortId::at(index));
+                    }
                     Outcome::Sent => {}
                     Outcome::Gone => switch.receiver_lost(PortId::at(index)),
                 }
@@ -485,6 +498,8 @@ fn remove_socket(path: &Path) {
 
 /// Frames that wait for one slow receiver; a burst of a TCP window fits.
 const MAX_WAITING: usize = 512;
+/// A frame that a receiver did not take for so long is lost: it may not read at all, as a machine that boots.
+const MAX_WAIT: Duration = Duration::from_millis(100);
 /// Frames taken from one cable before the others have their turn.
 const BATCH: usize = 64;
 /// How soon a receiver that was slow is tried again.

@@ -247,11 +247,6 @@ fn settings(options: &Options, scenario: Scenario) -> scenario::Settings {
             .map(|server| server.name.clone())
             .collect()
     };
-    let light = options
-        .bodies
-        .servers
-        .values()
-        .any(|body| matches!(body, ServerBody::Light { .. }));
     scenario::Settings {
         scenario,
         requests: options.requests,
@@ -261,11 +256,19 @@ fn settings(options: &Options, scenario: Scenario) -> scenario::Settings {
             .first()
             .map(|appliance| appliance.board.clone())
             .unwrap_or_default(),
-        servers: if light { "light" } else { "qemu" },
+        servers: if is_light(options) { "light" } else { "qemu" },
         web: of_role(Role::Nginx),
         app: of_role(Role::App),
         haproxy: of_role(Role::Haproxy),
     }
+}
+
+fn is_light(options: &Options) -> bool {
+    options
+        .bodies
+        .servers
+        .values()
+        .any(|body| matches!(body, ServerBody::Light { .. }))
 }
 
 /// Asks the site again and again until it answers 200. Gives up when nothing moves any more: no console
@@ -295,7 +298,7 @@ fn wait_until_serving(
         };
         watch.progress(rack, &last);
         let waited = watch.still_for();
-        if waited > NO_PROGRESS {
+        if waited > watch.patience(rack, options) {
             return Err(RehearseError::NotReady {
                 waited,
                 last,
@@ -364,6 +367,22 @@ impl Watch {
         }
     }
 
+    /// How long nothing may move: emulated servers are quiet for long while they boot, and the busier the
+    /// machine is the longer.
+    fn patience(&self, rack: &Rack, options: &Options) -> Duration {
+        let servers = rack
+            .machines()
+            .iter()
+            .filter(|machine| machine.kind == Kind::Server)
+            .count();
+        let booting = self.up.len() < servers;
+        if booting && !is_light(options) {
+            BOOT_PATIENCE
+        } else {
+            SERVE_PATIENCE
+        }
+    }
+
     fn still_for(&self) -> Duration {
         self.moved.map_or(Duration::ZERO, |moved| moved.elapsed())
     }
@@ -400,8 +419,10 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(15);
 /// While the site comes up, a new attempt is better than a long one.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(250);
-/// Emulated servers are slow and quiet while they boot; eight at once need minutes.
-const NO_PROGRESS: Duration = Duration::from_secs(240);
+/// Eight emulated servers at once need four minutes on two idle cores, and say nothing most of the time.
+const BOOT_PATIENCE: Duration = Duration::from_secs(900);
+/// Servers that are up find each other within a minute.
+const SERVE_PATIENCE: Duration = Duration::from_secs(180);
 const KEPT_RUNS: usize = 10;
 
 #[cfg(test)]

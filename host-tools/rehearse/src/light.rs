@@ -110,7 +110,10 @@ pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> Co
         "--capability=CAP_NET_ADMIN".into(),
         "--boot".into(),
     ];
-    CommandLine { program: "nsenter".into(), arguments: arguments.to_vec() }
+    CommandLine {
+        program: "nsenter".into(),
+        arguments: arguments.to_vec(),
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);

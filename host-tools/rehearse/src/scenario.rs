@@ -288,7 +288,10 @@ fn with_fault(
         watch(rack, &load, stop, events)?;
     }
 
-    let probes = Probes { pings: rack.uplink().stop_probes(), knocks: rack.uplink().stop_knocks() };
+    let probes = Probes {
+        pings: rack.uplink().stop_probes(),
+        knocks: rack.uplink().stop_knocks(),
+    };
     let requests = load.log().requests().clone();
     let after = rack.active();
     let takeover = rack.taken_over(&before, fault).map(|advert| advert.at);

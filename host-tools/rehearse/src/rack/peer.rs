@@ -23,9 +23,14 @@ impl Rack {
             return Err(RehearseError::NeedsRoot);
         }
         require_program("nsenter", "util-linux")?;
-        let found = self.plan.appliances.iter().find(|appliance| appliance.name == name);
-        let appliance =
-            found.ok_or_else(|| unsuitable(&format!("the site has no appliance `{name}`")))?.clone();
+        let found = self
+            .plan
+            .appliances
+            .iter()
+            .find(|appliance| appliance.name == name);
+        let appliance = found
+            .ok_or_else(|| unsuitable(&format!("the site has no appliance `{name}`")))?
+            .clone();
         let failed = |what: &str| RehearseError::system(format!("cannot make {what} for {name}"));
         let namespace = light::namespace(&self.sockets.path().join(format!("{name}.net")))
             .map_err(failed("a network namespace"))?;
@@ -33,13 +38,22 @@ impl Rack {
         let mut cables = Vec::new();
         for leg in &appliance.legs {
             if leg.vlan.is_some() {
-                return Err(unsuitable("a program in an appliance's place cannot have tagged networks"));
+                return Err(unsuitable(
+                    "a program in an appliance's place cannot have tagged networks",
+                ));
             }
             let label = ["wan", "lan"][usize::from(leg.port).min(1)];
-            let tap = format!("rv{:x}{}{label}", std::process::id() & 0xffff, self.machines.len());
+            let tap = format!(
+                "rv{:x}{}{label}",
+                std::process::id() & 0xffff,
+                self.machines.len()
+            );
             let device = light::tap(&tap, leg.mac).map_err(failed("a TAP interface"))?;
             light::give(&tap, &namespace).map_err(failed("a TAP interface"))?;
-            let prefix = self.plan.network(&leg.network).map_or(24, |network| network.subnet.prefix_len());
+            let prefix = self
+                .plan
+                .network(&leg.network)
+                .map_or(24, |network| network.subnet.prefix_len());
             let address = format!("{}/{prefix}", leg.address);
             let no_ipv6 = format!("net.ipv6.conf.{label}.disable_ipv6=1");
             for step in [
@@ -61,7 +75,10 @@ impl Rack {
         self.spawn(Parts {
             name,
             kind: Kind::Appliance,
-            line: CommandLine { program: "nsenter".into(), arguments },
+            line: CommandLine {
+                program: "nsenter".into(),
+                arguments,
+            },
             output: console.clone(),
             console,
             monitor: None,
@@ -80,5 +97,8 @@ fn inside(namespace: &Process, command: &[&str]) -> std::io::Result<()> {
         return Ok(());
     }
     let words = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-    Err(std::io::Error::other(format!("{}: {words}", command.join(" "))))
+    Err(std::io::Error::other(format!(
+        "{}: {words}",
+        command.join(" ")
+    )))
 }
