@@ -4,6 +4,7 @@ use std::{cell::RefCell, io::IsTerminal as _, net::SocketAddr, path::Path, proce
 
 use build::{Options as BuildOptions, Places, ServerImage};
 use indicatif::ProgressBar;
+use rehearse::uplink::MAX_CONNECTIONS;
 use rehearse::{Bodies, Event, Options, RehearseError, Report, ServerBody, Stop};
 use site::Plan;
 
@@ -183,8 +184,13 @@ impl<'a> Screen<'a> {
                 self.active.borrow()
             )),
             Event::Running { connections } => {
+                let full = if connections >= MAX_CONNECTIONS {
+                    " (all there can be: others wait)"
+                } else {
+                    ""
+                };
                 self.now(&format!(
-                    "{} is active; {connections} connections; Ctrl-C ends it",
+                    "{} is active; {connections} connections{full}; Ctrl-C ends it",
                     self.active.borrow()
                 ));
             }
@@ -269,9 +275,13 @@ fn print(report: &Report) {
             name(&fault.active_after)
         );
         println!(
-            "take-over after {}, blackout {}, first new request answered after {}",
-            ms(fault.takeover_ms),
+            "take-over after {}; blackout of the virtual address {}, of the service behind it {}; \
+             first new request answered after {}",
+            fault
+                .takeover_ms
+                .map_or_else(|| "-".to_owned(), |time| format!("{time:.0} ms")),
             ms(fault.blackout_ms),
+            ms(fault.service_blackout_ms),
             ms(fault.first_answer_ms)
         );
         let kept = &report.kept_connections;
