@@ -157,14 +157,25 @@ impl Emulated {
         frame.unwrap_or_else(|| panic!("no frame on port {port}; the log:\n{}", self.log()))
     }
 
-    /// Throws away what comes until nothing does.
-    pub fn settle(&self, port: usize) {
-        loop {
-            std::thread::sleep(Duration::from_millis(200));
-            if std::iter::from_fn(|| self.receive(port)).count() == 0 {
-                return;
+    /// Throws away all echoes that are under way: they come before that of a frame sent now.
+    ///
+    /// # Panics
+    /// If nothing is echoed any more.
+    pub fn flush(&self, port: usize) {
+        // A full queue may still lose the frame, so each try sends another one.
+        for mark in 0..=u8::MAX {
+            self.send(port, &[mark; 60]);
+            for _ in 0..100 {
+                if std::iter::from_fn(|| self.receive(port)).any(|frame| frame == [mark; 60]) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
+        panic!(
+            "nothing comes back on port {port}; the log:\n{}",
+            self.log()
+        );
     }
 
     /// How many cables the board has.
