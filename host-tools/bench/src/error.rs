@@ -56,6 +56,8 @@ pub enum BenchError {
     },
     /// Namespaces and TAP interfaces need root.
     #[error("keepalived as the peer needs network namespaces, and those need root")]
-    #[diagnostic(help("run `sudo ./ravelin bench failover`, or leave the peer out with `--without-peer`"))]
+    #[diagnostic(help(
+        "run `sudo ./ravelin bench failover`, or leave the peer out with `--without-peer`"
+    ))]
     NeedsRoot,
 }

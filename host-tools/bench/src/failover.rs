@@ -58,31 +58,59 @@ pub struct Row {
 /// Who holds the virtual address.
 enum Contender {
     /// The node, on a board.
-    Node { board: String, bodies: BTreeMap<String, Appliance> },
+    Node {
+        board: String,
+        bodies: BTreeMap<String, Appliance>,
+    },
     /// Debian's keepalived.
-    Keepalived { configurations: BTreeMap<String, PathBuf> },
+    Keepalived {
+        configurations: BTreeMap<String, PathBuf>,
+    },
 }
 
 /// Measures every board and, if asked for, keepalived.
 ///
 /// # Errors
 /// If something does not build or start, or a pair does not elect or take over.
-pub fn measure(source: &Path, settings: &Settings, status: &impl Fn(&str)) -> Result<Report, BenchError> {
-    let scratch = tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
-    let names: Vec<String> = ["linux".to_owned()].into_iter().chain(boards(source)).collect();
+pub fn measure(
+    source: &Path,
+    settings: &Settings,
+    status: &impl Fn(&str),
+) -> Result<Report, BenchError> {
+    let scratch =
+        tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
+    let names: Vec<String> = ["linux".to_owned()]
+        .into_iter()
+        .chain(boards(source))
+        .collect();
     let mut rows = Vec::new();
     for board in &names {
         status(&format!("building the firmware of {board}"));
         let plan = plan(source, settings, board)?;
         let contender = node(source, settings, &plan, board, scratch.path())?;
-        rows.push(contest(&plan, &contender, settings, scratch.path(), status)?);
+        rows.push(contest(
+            &plan,
+            &contender,
+            settings,
+            scratch.path(),
+            status,
+        )?);
     }
     if settings.with_peer {
         let plan = plan(source, settings, "linux")?;
         let contender = keepalived(&plan, scratch.path())?;
-        rows.push(contest(&plan, &contender, settings, scratch.path(), status)?);
+        rows.push(contest(
+            &plan,
+            &contender,
+            settings,
+            scratch.path(),
+            status,
+        )?);
     }
-    Ok(Report { interval_ms: u32::from(settings.centiseconds) * 10, rows })
+    Ok(Report {
+        interval_ms: u32::from(settings.centiseconds) * 10,
+        rows,
+    })
 }
 
 fn plan(source: &Path, settings: &Settings, board: &str) -> Result<Plan, BenchError> {
@@ -92,9 +120,13 @@ fn plan(source: &Path, settings: &Settings, board: &str) -> Result<Plan, BenchEr
         .collect::<Result<Vec<_>, _>>()?;
     let known = Boards::new(ports.into_iter().chain([("linux".to_owned(), 2)]));
     let text = include_str!("failover.toml")
-        .replace("INTERVAL", &format!("{}ms", u32::from(settings.centiseconds) * 10))
+        .replace(
+            "INTERVAL",
+            &format!("{}ms", u32::from(settings.centiseconds) * 10),
+        )
         .replace("BOARD", board);
-    site::parse("failover.toml", &text, &known).map_err(|errors| BenchError::Site(errors.to_string()))
+    site::parse("failover.toml", &text, &known)
+        .map_err(|errors| BenchError::Site(errors.to_string()))
 }
 
 fn node(
@@ -110,7 +142,10 @@ fn node(
         let blob = configuration(plan, &appliance.name, policy::MAX_BLOB)?;
         fs::write(&config, blob).map_err(|cause| file(&config, cause))?;
         let body = if board == "linux" {
-            Appliance::Process { program: settings.program.clone(), config }
+            Appliance::Process {
+                program: settings.program.clone(),
+                config,
+            }
         } else {
             let firmware = program(source, board, board)?;
             Appliance::Emulated {
@@ -123,14 +158,18 @@ fn node(
         };
         bodies.insert(appliance.name.clone(), body);
     }
-    Ok(Contender::Node { board: board.into(), bodies })
+    Ok(Contender::Node {
+        board: board.into(),
+        bodies,
+    })
 }
 
 fn keepalived(plan: &Plan, scratch: &Path) -> Result<Contender, BenchError> {
     let mut configurations = BTreeMap::new();
     for appliance in &plan.appliances {
         let path = scratch.join(format!("keepalived-{}.conf", appliance.name));
-        fs::write(&path, keepalived_conf(plan, appliance.priority)).map_err(|cause| file(&path, cause))?;
+        fs::write(&path, keepalived_conf(plan, appliance.priority))
+            .map_err(|cause| file(&path, cause))?;
         configurations.insert(appliance.name.clone(), path);
     }
     Ok(Contender::Keepalived { configurations })
@@ -166,7 +205,10 @@ fn contest(
     };
     let mut blackouts_ms = Vec::new();
     for repetition in 1..=settings.repetitions {
-        status(&format!("{who}: power loss {repetition} of {}", settings.repetitions));
+        status(&format!(
+            "{who}: power loss {repetition} of {}",
+            settings.repetitions
+        ));
         let directory = scratch.join(format!("{who}-{repetition}"));
         fs::create_dir(&directory).map_err(|cause| file(&directory, cause))?;
         blackouts_ms.push(power_loss(plan, contender, settings, &directory)?.as_secs_f64() * 1e3);
@@ -190,24 +232,36 @@ fn power_loss(
     settings: &Settings,
     directory: &Path,
 ) -> Result<Duration, BenchError> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|cause| file(Path::new("127.0.0.1"), cause))?;
+    let listener =
+        TcpListener::bind("127.0.0.1:0").map_err(|cause| file(Path::new("127.0.0.1"), cause))?;
     let mut rack = Rack::new(plan, listener, directory)?;
     for appliance in &plan.appliances {
         match contender {
-            Contender::Node { bodies, .. } => rack.start_appliance(&appliance.name, &bodies[&appliance.name])?,
+            Contender::Node { bodies, .. } => {
+                rack.start_appliance(&appliance.name, &bodies[&appliance.name])?
+            }
             Contender::Keepalived { configurations } => {
-                let line = keepalived_line(&configurations[&appliance.name], directory, &appliance.name);
+                let line =
+                    keepalived_line(&configurations[&appliance.name], directory, &appliance.name);
                 rack.start_peer(&appliance.name, &line)?
             }
         };
     }
-    let preferred = plan.appliances.iter().max_by_key(|appliance| appliance.priority);
-    let preferred = preferred.map(|appliance| appliance.name.clone()).unwrap_or_default();
+    let preferred = plan
+        .appliances
+        .iter()
+        .max_by_key(|appliance| appliance.priority);
+    let preferred = preferred
+        .map(|appliance| appliance.name.clone())
+        .unwrap_or_default();
     let interval = Duration::from_millis(u64::from(settings.centiseconds) * 10);
     let patience = PATIENCE + interval * 10;
-    wait(&mut rack, patience, &format!("{preferred} does not become active"), |rack| {
-        rack.active().as_deref() == Some(&preferred)
-    })?;
+    wait(
+        &mut rack,
+        patience,
+        &format!("{preferred} does not become active"),
+        |rack| rack.active().as_deref() == Some(&preferred),
+    )?;
     // The other one must have heard it, and neighbours' answers must be known.
     sleep(SETTLE + interval * 2);
     rack.uplink().probe_every(PROBE_INTERVAL);
@@ -226,7 +280,12 @@ fn power_loss(
 }
 
 fn keepalived_line(configuration: &Path, directory: &Path, name: &str) -> CommandLine {
-    let pid = |kind: &str| directory.join(format!("{name}-{kind}.pid")).display().to_string();
+    let pid = |kind: &str| {
+        directory
+            .join(format!("{name}-{kind}.pid"))
+            .display()
+            .to_string()
+    };
     let arguments = [
         "--dont-fork".into(),
         "--log-console".into(),
@@ -238,7 +297,10 @@ fn keepalived_line(configuration: &Path, directory: &Path, name: &str) -> Comman
         "--vrrp_pid".into(),
         pid("vrrp"),
     ];
-    CommandLine { program: "keepalived".into(), arguments: arguments.to_vec() }
+    CommandLine {
+        program: "keepalived".into(),
+        arguments: arguments.to_vec(),
+    }
 }
 
 fn wait(
@@ -251,9 +313,18 @@ fn wait(
     while !condition(rack) {
         rack.check_alive()?;
         if begun.elapsed() > patience {
-            let consoles = rack.machines().iter().map(|machine| fs::read_to_string(&machine.console));
-            let said = consoles.filter_map(Result::ok).collect::<Vec<_>>().join("\n");
-            return Err(BenchError::NoResult { what: what.into(), said });
+            let consoles = rack
+                .machines()
+                .iter()
+                .map(|machine| fs::read_to_string(&machine.console));
+            let said = consoles
+                .filter_map(Result::ok)
+                .collect::<Vec<_>>()
+                .join("\n");
+            return Err(BenchError::NoResult {
+                what: what.into(),
+                said,
+            });
         }
         sleep(Duration::from_millis(5));
     }
@@ -261,7 +332,10 @@ fn wait(
 }
 
 fn file(path: &Path, cause: std::io::Error) -> BenchError {
-    BenchError::File { path: path.into(), cause }
+    BenchError::File {
+        path: path.into(),
+        cause,
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -45,7 +45,10 @@ pub fn measure(source: &std::path::Path, plan: &Plan, jobs: usize) -> Result<Rep
     let scratch = tempfile::Builder::new()
         .prefix("ravelin-bench-")
         .tempdir_in(source.join("target"))
-        .map_err(|cause| BenchError::File { path: source.join("target"), cause })?;
+        .map_err(|cause| BenchError::File {
+            path: source.join("target"),
+            cause,
+        })?;
     let places = Places {
         source: source.into(),
         cache: scratch.path().join("cache"),
@@ -70,8 +73,13 @@ pub fn measure(source: &std::path::Path, plan: &Plan, jobs: usize) -> Result<Rep
 
 fn build(places: &Places, plan: &Plan, jobs: usize) -> Result<(f64, Vec<ServerImage>), BenchError> {
     let begun = Instant::now();
-    let pki = build::pki::open(&places.state, plan).map_err(|error| BenchError::Keys(error.to_string()))?;
-    let options = Options { only: None, refresh: false, jobs };
+    let pki = build::pki::open(&places.state, plan)
+        .map_err(|error| BenchError::Keys(error.to_string()))?;
+    let options = Options {
+        only: None,
+        refresh: false,
+        jobs,
+    };
     let images = build::images(places, plan, &pki, &options, &|_| {})?;
     Ok((begun.elapsed().as_secs_f64(), images))
 }

@@ -59,28 +59,47 @@ pub fn measure(source: &Path, plan: &Plan) -> Result<Report, BenchError> {
         .into_iter()
         .map(|board| {
             let size = program(source, &board, &board)?.size;
-            Ok(Image { board, flash: size.flash, ram: size.ram })
+            Ok(Image {
+                board,
+                flash: size.flash,
+                ram: size.ram,
+            })
         })
         .collect::<Result<_, BenchError>>()?;
-    Ok(Report { core: "Cortex-M7 (thumbv7em)", paths: paths(source, plan)?, images })
+    Ok(Report {
+        core: "Cortex-M7 (thumbv7em)",
+        paths: paths(source, plan)?,
+        images,
+    })
 }
 
 fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
     let bench = program(source, BOARD, "packet-bench")?;
-    let appliance = plan.appliances.first().ok_or_else(|| BenchError::Site("it has no appliance".into()))?;
+    let appliance = plan
+        .appliances
+        .first()
+        .ok_or_else(|| BenchError::Site("it has no appliance".into()))?;
     let config = render::appliance::config(plan, &appliance.name)
         .map_err(|error| BenchError::Site(error.to_string()))?;
     let mut buffer = vec![0; policy::MAX_BLOB];
-    let blob = policy::encode(&config, &mut buffer).map_err(|error| BenchError::Site(error.to_string()))?;
-    let directory = tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
+    let blob = policy::encode(&config, &mut buffer)
+        .map_err(|error| BenchError::Site(error.to_string()))?;
+    let directory =
+        tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
     let placed = directory.path().join("config.bin");
     fs::write(&placed, blob).map_err(|cause| file(&placed, cause))?;
 
-    let loader =
-        format!("loader,file={},addr={:#x},force-raw=on", placed.display(), bench.board.config_address);
+    let loader = format!(
+        "loader,file={},addr={:#x},force-raw=on",
+        placed.display(),
+        bench.board.config_address
+    );
     let mut qemu = Command::new(&bench.board.qemu.program)
         .args(&bench.board.qemu.machine)
-        .args(["-icount", "shift=0", "-display", "none", "-monitor", "none", "-serial", "stdio", "-net", "none"])
+        .args([
+            "-icount", "shift=0", "-display", "none", "-monitor", "none", "-serial", "stdio",
+            "-net", "none",
+        ])
         .arg("-kernel")
         .arg(&bench.elf)
         .args(["-device", &loader])
@@ -88,7 +107,10 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|cause| BenchError::Start { program: bench.board.qemu.program.clone(), cause })?;
+        .map_err(|cause| BenchError::Start {
+            program: bench.board.qemu.program.clone(),
+            cause,
+        })?;
     let serial = qemu.stdout.take();
     let watchdog = stop_after(PATIENCE, qemu.id());
     let result = read(serial, Decoder::open(&bench.elf)?);
@@ -100,14 +122,21 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
 }
 
 /// Reads the program's log until it says that it is done.
-fn read(serial: Option<impl std::io::Read>, mut decoder: Decoder) -> Result<Vec<PathCost>, BenchError> {
+fn read(
+    serial: Option<impl std::io::Read>,
+    mut decoder: Decoder,
+) -> Result<Vec<PathCost>, BenchError> {
     let mut paths = Vec::new();
     let mut said = String::new();
     let mut buffer = [0; 4096];
     let mut serial = serial.into_iter();
-    let Some(mut serial) = serial.next() else { return Err(no_result(said)) };
+    let Some(mut serial) = serial.next() else {
+        return Err(no_result(said));
+    };
     loop {
-        let Ok(count @ 1..) = serial.read(&mut buffer) else { return Err(no_result(said)) };
+        let Ok(count @ 1..) = serial.read(&mut buffer) else {
+            return Err(no_result(said));
+        };
         for line in decoder.push(&buffer[..count]) {
             said.push_str(&line.text);
             said.push('\n');
@@ -115,7 +144,10 @@ fn read(serial: Option<impl std::io::Read>, mut decoder: Decoder) -> Result<Vec<
                 ["packet", "done"] => return Ok(paths),
                 ["packet", path, instructions] => {
                     let instructions = instructions.parse().map_err(|_| no_result(said.clone()))?;
-                    paths.push(PathCost { path: path.into(), instructions });
+                    paths.push(PathCost {
+                        path: path.into(),
+                        instructions,
+                    });
                 }
                 _ => {}
             }
@@ -135,11 +167,17 @@ fn stop_after(patience: Duration, pid: u32) -> std::sync::mpsc::Sender<()> {
 }
 
 fn no_result(said: String) -> BenchError {
-    BenchError::NoResult { what: "the packet bench".into(), said }
+    BenchError::NoResult {
+        what: "the packet bench".into(),
+        said,
+    }
 }
 
 fn file(path: &Path, cause: std::io::Error) -> BenchError {
-    BenchError::File { path: path.into(), cause }
+    BenchError::File {
+        path: path.into(),
+        cause,
+    }
 }
 
 /// The program takes some seconds of a busy machine.

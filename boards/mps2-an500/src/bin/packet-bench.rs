@@ -43,7 +43,10 @@ fn main() -> ! {
     systick.clear_current();
     systick.enable_counter();
 
-    let config = unwrap!(policy::decode(board.config()).ok(), "no configuration was placed");
+    let config = unwrap!(
+        policy::decode(board.config()).ok(),
+        "no configuration was placed"
+    );
     let service = unwrap!(config.services.iter().find(|service| service.port == 443)).clone();
     let bench = Bench::new(&config, service);
     // SAFETY: `main` runs once, and this is the only mention of NODE.
@@ -64,8 +67,17 @@ fn main() -> ! {
             packet
         });
         let expected = if forwards { PACKETS } else { 0 };
-        defmt::assert_eq!(sink.frames, expected, "{=str}: not the path that it is called", path);
-        info!("packet {=str} {=u32}", path, (ticks - idle) * INSTRUCTIONS_PER_TICK / PACKETS);
+        defmt::assert_eq!(
+            sink.frames,
+            expected,
+            "{=str}: not the path that it is called",
+            path
+        );
+        info!(
+            "packet {=str} {=u32}",
+            path,
+            (ticks - idle) * INSTRUCTIONS_PER_TICK / PACKETS
+        );
     };
     let reply = bench.from_server(Flags::ACK);
     report("established-dnat", &mut |_| request, true);
@@ -155,13 +167,23 @@ impl Transmit for Mailbox {
 impl Bench {
     fn new(config: &Config, service: Service) -> Self {
         let leg = |address: Ipv4Addr| {
-            let interface = config.interfaces.iter().find(|leg| leg.subnet().contains(address));
+            let interface = config
+                .interfaces
+                .iter()
+                .find(|leg| leg.subnet().contains(address));
             let interface = unwrap!(interface, "no leg towards an address of the service");
             let vrid = interface.router.as_ref().map_or(0, |router| router.vrid);
-            Leg { vlan: interface.vlan, virtual_mac: [0, 0, 0x5e, 0, 1, vrid] }
+            Leg {
+                vlan: interface.vlan,
+                virtual_mac: [0, 0, 0x5e, 0, 1, vrid],
+            }
         };
         let server = unwrap!(service.servers.first(), "a service without servers").address;
-        Self { wan: leg(service.address), edge: leg(server), service }
+        Self {
+            wan: leg(service.address),
+            edge: leg(server),
+            service,
+        }
     }
 
     /// Turns the node until it is Active and forwards a connection to the service's first server.
@@ -222,7 +244,14 @@ fn segment(source: ([u8; 4], u16), destination: ([u8; 4], u16), flags: Flags) ->
     // Sequence numbers of a connection whose handshake began at 0 on both sides.
     let sequence = u32::from(!flags.contains(Flags::SYN));
     let acknowledgment = u32::from(flags.contains(Flags::ACK));
-    Segment { source, destination, sequence, acknowledgment, flags, window: 65_000 }
+    Segment {
+        source,
+        destination,
+        sequence,
+        acknowledgment,
+        flags,
+        window: 65_000,
+    }
 }
 
 fn packet(leg: &Leg, segment: Segment) -> Packet {
@@ -249,8 +278,13 @@ fn answer(frame: &mut [u8]) -> Option<Packet> {
     to.copy_from_slice(from);
     from.copy_from_slice(&[2, 0, 0, 0, 0, 9]);
     let mut bytes = [0; 96];
-    bytes.get_mut(HEADROOM..HEADROOM + frame.len())?.copy_from_slice(frame);
-    Some(Packet { bytes, len: frame.len() })
+    bytes
+        .get_mut(HEADROOM..HEADROOM + frame.len())?
+        .copy_from_slice(frame);
+    Some(Packet {
+        bytes,
+        len: frame.len(),
+    })
 }
 
 /// RFC 826: the target of a request becomes the sender of the reply. Announcements get no answer.
