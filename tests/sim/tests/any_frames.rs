@@ -61,13 +61,89 @@ proptest! {
     }
 }
 
+/// The same frames that an Active passes on get nowhere at a Backup.
+#[test]
+fn plausible_packets_pass_an_active_node_only() {
+    for (port, frame) in plausible() {
+        for active in [true, false] {
+            let mut node = node(active);
+            let before = node.counters().forwarded;
+            take(&mut node, port, frame.clone());
+            let passed = node.counters().forwarded - before;
+            assert_eq!(passed, u64::from(active), "{frame:02x?}");
+        }
+    }
+}
+
+/// Frames that the example's rules let through, with the port they come in from.
+fn plausible() -> Vec<(u8, Vec<u8>)> {
+    let segment = |source, destination, flags| {
+        let (sequence, acknowledgment, window) = (1, 2, 3);
+        tcp::write(&Segment {
+            source,
+            destination,
+            sequence,
+            acknowledgment,
+            flags,
+            window,
+        })
+    };
+    let (user, public) = (([198, 51, 100, 7], 40_000), ([203, 0, 113, 10], 443));
+    let (lb1, web1) = ([10, 20, 1, 11], [10, 20, 2, 11]);
+    let router = |vrid| [0, 0, 0x5e, 0, 1, vrid];
+    let station = |number| [2, 0xee, 0, 0, 0, number];
+    let ip = ethernet::IPV4;
+    vec![
+        (
+            0,
+            wrap(
+                router(10),
+                station(1),
+                None,
+                ip,
+                &segment(user, public, Flags::SYN),
+            ),
+        ),
+        (
+            0,
+            wrap(
+                router(10),
+                station(1),
+                None,
+                ip,
+                &segment(user, public, Flags::ACK),
+            ),
+        ),
+        (
+            1,
+            wrap(
+                router(21),
+                station(11),
+                Some(21),
+                ip,
+                &segment((lb1, 443), user, Flags::ACK),
+            ),
+        ),
+        (
+            1,
+            wrap(
+                router(21),
+                station(11),
+                Some(21),
+                ip,
+                &segment((lb1, 9), (web1, 8080), Flags::SYN),
+            ),
+        ),
+    ]
+}
+
 /// Hands a frame to the node and checks what comes of it. No time passes.
 fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
     let quiet = node.state() != Some(State::Active);
     let length = bytes.len();
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(&bytes);
-    buffer.resize(HEADROOM + length.max(60), 0xaa);
+    buffer.resize(HEADROOM + length.max(64), 0xaa); // a tag may go before it is padded to 60
     let mut sent = Sent::default();
     let forwarded = node.counters().forwarded;
     let frame = Frame::new(&mut buffer, HEADROOM, length).expect("it fits");
@@ -201,6 +277,14 @@ fn wrap(to: Mac, from: Mac, vlan: Option<u16>, ethertype: u16, payload: &[u8]) -
 
 /// An IPv4 or ARP packet from some station of the example to another, in a frame to the node.
 fn packet() -> impl Strategy<Value = Vec<u8>> {
+    let plausible = plausible()
+        .into_iter()
+        .map(|(_, frame)| frame)
+        .collect::<Vec<_>>();
+    prop_oneof![1 => prop::sample::select(plausible), 2 => any_packet()]
+}
+
+fn any_packet() -> impl Strategy<Value = Vec<u8>> {
     let vlan = prop::sample::select(vec![None, Some(21), Some(22), Some(23), Some(24), Some(25)]);
     let macs = prop::sample::select(vec![
         [0, 0, 0x5e, 0, 1, 10],
