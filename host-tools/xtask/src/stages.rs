@@ -94,20 +94,31 @@ fn cargo(context: &Context) -> Command {
 }
 
 fn format(context: &Context) -> Outcome {
+    if !has(context, "fmt") {
+        return Outcome::Skipped("rustfmt is not installed".to_owned());
+    }
     succeed(cargo(context).args(["fmt", "--all", "--check"])).into()
 }
 
 fn clippy(context: &Context) -> Outcome {
-    succeed(cargo(context).args([
-        "clippy",
+    if !has(context, "clippy") {
+        return Outcome::Skipped("clippy is not installed".to_owned());
+    }
+    let options = [
         "--quiet",
         "--locked",
         "--all-targets",
         "--",
         "-D",
         "warnings",
-    ]))
-    .into()
+    ];
+    succeed(cargo(context).arg("clippy").args(options)).into()
+}
+
+/// Whether cargo has this sub-command.
+fn has(context: &Context, command: &str) -> bool {
+    let output = cargo(context).args([command, "--version"]).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn test(context: &Context) -> Outcome {
@@ -160,22 +171,11 @@ fn rack(context: &Context) -> Outcome {
 }
 
 fn deny(context: &Context) -> Outcome {
-    let there = Command::new("cargo-deny")
-        .arg("--version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !there {
+    if !has(context, "deny") {
         return Outcome::Skipped("cargo-deny is not installed".to_owned());
     }
-    succeed(cargo(context).args([
-        "deny",
-        "--all-features",
-        "check",
-        "bans",
-        "licenses",
-        "sources",
-    ]))
-    .into()
+    let checks = ["--all-features", "check", "bans", "licenses", "sources"];
+    succeed(cargo(context).arg("deny").args(checks)).into()
 }
 
 fn fuzzing(context: &Context) -> Outcome {
