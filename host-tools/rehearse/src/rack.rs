@@ -1,9 +1,10 @@
 //! The rack: switch, uplink and machines, put together from the plan.
 
 mod peer;
+mod running;
+mod vlans;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +24,10 @@ use crate::process::{Process, describe};
 use crate::qmp::Qmp;
 use crate::switch::{Fault, Mode, PortId};
 use crate::uplink::{Settings, Uplink};
+
+use running::Cable;
+pub use running::{Kind, Machine};
+use vlans::Vlans;
 
 /// How a server runs.
 #[derive(Clone)]
@@ -61,31 +66,6 @@ pub struct Rack {
     sockets: TempDir,
 }
 
-/// One running machine.
-pub struct Machine {
-    /// Its name in the plan.
-    pub name: String,
-    /// What is at the end of its cables.
-    pub kind: Kind,
-    /// Where its console goes.
-    pub console: PathBuf,
-    process: Option<Process>,
-    monitor: Option<PathBuf>,
-    cables: Vec<Cable>,
-    log: Option<BoardLog>,
-    namespace: Option<Process>,
-    started: Instant,
-}
-
-/// Appliance or server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// One of the pair.
-    Appliance,
-    /// A server.
-    Server,
-}
-
 /// What a machine is made of.
 struct Parts<'a> {
     name: &'a str,
@@ -98,12 +78,6 @@ struct Parts<'a> {
     cables: Vec<Cable>,
     log: Option<BoardLog>,
     namespace: Option<Process>,
-}
-
-#[derive(Clone, Debug)]
-struct Cable {
-    port: PortId,
-    mode: Mode,
 }
 
 impl Rack {
@@ -320,6 +294,7 @@ impl Rack {
             return Err(RehearseError::NeedsRoot);
         }
         require_program("systemd-nspawn", "systemd-container")?;
+        require_program("ip", "iproute2")?;
         require_file(&format!("the root tree of {name}"), root, BUILD)?;
         let etc = self.sockets.path().join(format!("{name}.etc"));
         light::write_host_files(&etc, files).map_err(RehearseError::system(format!(
@@ -588,87 +563,6 @@ impl Rack {
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // The last words of an appliance are worth having.
-        if let Some(log) = &mut self.log {
-            self.process = None;
-            log.catch_up();
-        }
-    }
-}
-
-impl Machine {
-    /// Whether it still runs, as far as anybody stopped it.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
-    }
-
-    /// How long ago it was started.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// What its console says about the end of its boot: `None` while it boots, then the names of failed units.
-    #[must_use]
-    pub fn boot_report(&self) -> Option<Vec<String>> {
-        let console = fs::read(&self.console).ok()?;
-        boot_report(&String::from_utf8_lossy(&console), &self.name)
-    }
-
-    /// How much its console has said: grows while it boots.
-    #[must_use]
-    pub fn console_length(&self) -> u64 {
-        fs::metadata(&self.console).map_or(0, |metadata| metadata.len())
-    }
-}
-
-/// Finds `ravelin: NAME is running` or `ravelin: NAME is degraded: UNITS` (image/base, report-up).
-fn boot_report(console: &str, name: &str) -> Option<Vec<String>> {
-    let marker = format!("ravelin: {name} is ");
-    let line = console
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once(&marker).map(|(_, rest)| rest))?;
-    let (state, units) = line.split_once(':').unwrap_or((line, ""));
-    let mut failed: Vec<String> = units.split_whitespace().map(String::from).collect();
-    if failed.is_empty() && state.trim() != "running" {
-        failed.push(state.trim().into());
-    }
-    Some(failed)
-}
-
-/// The VLAN inside the switch of every network. One without tag on its cable gets an id that no other has.
-struct Vlans(BTreeMap<String, u16>);
-
-impl Vlans {
-    fn of(plan: &Plan) -> Self {
-        let taken: BTreeSet<u16> = plan
-            .networks
-            .iter()
-            .filter_map(|network| network.vlan)
-            .collect();
-        let mut free = (1..4095).rev().filter(|vlan| !taken.contains(vlan));
-        let networks = plan.networks.iter();
-        Self(
-            networks
-                .map(|network| {
-                    (
-                        network.name.clone(),
-                        network.vlan.or_else(|| free.next()).unwrap_or(1),
-                    )
-                })
-                .collect(),
-        )
-    }
-
-    fn of_network(&self, name: &str) -> u16 {
-        self.0.get(name).copied().unwrap_or(1)
-    }
-}
-
 fn wan(plan: &Plan) -> Result<&Network, RehearseError> {
     let wan = plan
         .networks
@@ -688,31 +582,3 @@ const UPLINK_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x01];
 /// Servers give way to appliances, which keep real time.
 const SERVER_NICE: u8 = 10;
 const BUILD: &str = "build it: `ravelin build`";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_boot_is_read_from_the_console() {
-        let table = [
-            ("nothing yet", "Linux version 6\n", None),
-            ("up", "x\r\nravelin: lb1 is running\r\n", Some(vec![])),
-            (
-                "failed units",
-                "ravelin: lb1 is degraded: a.service b.service \n",
-                Some(vec!["a.service", "b.service"]),
-            ),
-            (
-                "no units named",
-                "ravelin: lb1 is maintenance\n",
-                Some(vec!["maintenance"]),
-            ),
-            ("another server", "ravelin: lb11 is running\n", None),
-        ];
-        for (name, console, expected) in table {
-            let expected = expected.map(|units| units.into_iter().map(String::from).collect());
-            assert_eq!(boot_report(console, "lb1"), expected, "{name}");
-        }
-    }
-}
