@@ -197,12 +197,14 @@ pub(crate) fn run(
     }
     let tail = tail(log, start);
     let full = tail.contains("No space left on device");
-    let help = match (full, tail.contains("404  Not Found")) {
-        (true, _) => FULL_DISK.to_owned(),
-        (_, true) => {
-            "the mirror has newer packages than our lists: build again with --refresh".to_owned()
-        }
-        _ => format!("all that it printed is in {}", log.display()),
+    let help = if full {
+        FULL_DISK.to_owned()
+    } else if tail.contains("404  Not Found") {
+        "the mirror has newer packages than our lists: build again with --refresh".to_owned()
+    } else if status.code() == Some(NOT_FOUND) {
+        "`ravelin doctor` lists the programs that are missing and how to install them".to_owned()
+    } else {
+        format!("all that it printed is in {}", log.display())
     };
     Err(BuildError::Helper {
         step: step.to_owned(),
@@ -213,10 +215,11 @@ pub(crate) fn run(
     })
 }
 
-/// A command that dies with us.
+/// A command that dies with us, and whose files do not depend on our umask.
 pub(crate) fn tied(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    let mut command = Command::new("sh");
+    let script = r#"umask 022; exec setpriv --pdeathsig KILL -- "$@""#;
+    command.args(["-c", script, "sh"]).arg(program);
     command
 }
 
@@ -246,6 +249,8 @@ fn tail(log: &Path, start: u64) -> String {
 }
 
 const TAIL_LINES: usize = 12;
+/// Status of a shell whose command does not exist.
+const NOT_FOUND: i32 = 127;
 
 /// Makes `$1` the root directory, with the cache `$2` in it, and runs the rest.
 ///
@@ -291,6 +296,11 @@ mod tests {
             panic!("{full}")
         };
         assert!(help.starts_with("the disk is full"), "{help}");
+        let missing = run(tied("ravelin-no-such-program"), "step", "x", &log).unwrap_err();
+        let BuildError::Helper { help, .. } = missing else {
+            panic!("{missing}")
+        };
+        assert!(help.starts_with("`ravelin doctor` lists"), "{help}");
         fs::remove_dir_all(dir).unwrap();
     }
 
