@@ -226,7 +226,7 @@ fn disk() -> Finding {
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
     let free = nix::sys::statvfs::statvfs(existing)
-        .map(|fs| fs.blocks_available() as u64 * fs.fragment_size() as u64 / 1_000_000_000);
+        .map(|fs| fs.blocks_available() * fs.fragment_size() / 1_000_000_000);
     let good = free.is_ok_and(|free| free >= DISK_GB);
     Finding {
         what: format!("disk space of {}", existing.display()),

@@ -230,7 +230,7 @@ mod tests {
     fn a_test_command_that_does_not_run_is_a_failure() {
         let outcome = tests(Command::new("sh").args(["-c", "exit 101"]));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
-        let outcome = tests(Command::new("/nonexistent"));
+        let outcome = tests(&mut Command::new("/nonexistent"));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     }
 }
