@@ -299,6 +299,10 @@ fn machine_names(file: &SiteFile, problems: &mut Vec<Problem>) {
 }
 
 fn servers(file: &SiteFile, problems: &mut Vec<Problem>) {
+    // With several, which one is meant is not known yet.
+    let wans = (file.networks.entries.iter())
+        .filter(|(_, network)| *network.port.get_ref() == Port::Wan)
+        .count();
     for (name, server) in &file.servers.entries {
         let role = server.role.get_ref();
         if derive::role(role).is_none() {
@@ -326,10 +330,9 @@ fn servers(file: &SiteFile, problems: &mut Vec<Problem>) {
                 .at(server.network.span(), "there is no such network")
                 .suggest(network, known),
             );
-        } else if file
-            .networks
-            .get(network)
-            .is_some_and(|network| *network.port.get_ref() == Port::Wan)
+        } else if wans == 1
+            && (file.networks.get(network))
+                .is_some_and(|network| *network.port.get_ref() == Port::Wan)
         {
             problems.push(
                 Problem::new(
