@@ -180,7 +180,7 @@ impl<'a> Screen<'a> {
                 self.line(&format!("{scenario}: {machine} is hit"))
             }
             Event::Requests { ok, lost } => self.now(&format!(
-                "{} is active; {ok} requests answered, {lost} lost",
+                "serving: {} is active, {ok} requests answered, {lost} lost",
                 self.active.borrow()
             )),
             Event::Running { connections } => {
@@ -190,7 +190,7 @@ impl<'a> Screen<'a> {
                     ""
                 };
                 self.now(&format!(
-                    "{} is active; {connections} connections{full}; Ctrl-C ends it",
+                    "serving: {} is active, {connections} connections{full}; Ctrl-C ends it",
                     self.active.borrow()
                 ));
             }

@@ -88,7 +88,8 @@ fn cargo(context: &Context) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(&context.root);
     if context.soak {
-        command.env("RAVELIN_SOAK", "1");
+        // More cases of every property.
+        command.env("PROPTEST_CASES", "20000");
     }
     command
 }
