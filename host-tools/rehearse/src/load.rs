@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 use crate::client::{Answer, Client, RequestError};
 
@@ -76,6 +77,17 @@ impl Log {
     }
 }
 
+/// Who uses the site.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Users {
+    /// They make one request after the other, each on a connection of its own.
+    pub workers: u32,
+    /// They hold one connection each and use it regularly.
+    pub keepers: u32,
+    /// New users come so often, whether the earlier ones were answered or not, and make one request.
+    pub newcomers: Option<Duration>,
+}
+
 /// A running load. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Load {
@@ -84,19 +96,21 @@ pub struct Load {
 }
 
 impl Load {
-    /// `workers` make one request after the other, each on a connection of its own, at most `limit` in all;
-    /// `keepers` hold one connection each and use it regularly.
-    pub fn start(client: &Client, workers: u32, keepers: u32, limit: u64) -> std::io::Result<Self> {
+    /// Starts the users of a steady load: `users.workers` make one request after the other, at most `limit` in all.
+    pub fn start(client: &Client, users: Users, limit: u64) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
         let log = Arc::new(Log::default());
-        for _ in 0..workers {
+        for _ in 0..users.workers {
             runtime.spawn(work(client.clone(), Arc::clone(&log), limit));
         }
-        for _ in 0..keepers {
+        for _ in 0..users.keepers {
             runtime.spawn(keep(client.clone(), Arc::clone(&log)));
+        }
+        if let Some(every) = users.newcomers {
+            runtime.spawn(arrive(client.clone(), Arc::clone(&log), every));
         }
         Ok(Self {
             log,
@@ -136,6 +150,24 @@ async fn work(client: Client, log: Arc<Log>, limit: u64) {
     }
 }
 
+async fn arrive(client: Client, log: Arc<Log>, every: Duration) {
+    let room = Arc::new(Semaphore::new(MAX_NEWCOMERS));
+    while !log.stopped() {
+        if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
+            let (client, log) = (client.clone(), Arc::clone(&log));
+            tokio::spawn(async move {
+                let begun = Instant::now();
+                let outcome = client.get().await;
+                if !log.stopped() {
+                    log.add(begun, outcome);
+                }
+                drop(permit);
+            });
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
 async fn keep(client: Client, log: Arc<Log>) {
     let Ok(mut connection) = client.connect().await else {
         return;
@@ -153,5 +185,7 @@ async fn keep(client: Client, log: Arc<Log>) {
     }
 }
 
+/// Newcomers that may wait for their answers at the same time.
+const MAX_NEWCOMERS: usize = 32;
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 const BETWEEN_KEPT: Duration = Duration::from_millis(250);

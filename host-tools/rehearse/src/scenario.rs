@@ -10,7 +10,7 @@ use site::plan::Port;
 
 use crate::client::Client;
 use crate::error::RehearseError;
-use crate::load::{Kept, Load, Record};
+use crate::load::{Kept, Load, Record, Users};
 use crate::probe::{Probe, blackout};
 use crate::rack::{Kind, Rack};
 use crate::{Event, Stop};
@@ -218,7 +218,7 @@ fn steady(
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
-    let load = start(client, 0, settings.requests)?;
+    let load = start(client, STEADY_USERS, settings.requests)?;
     while (load.log().requests().len() as u64) < settings.requests {
         watch(rack, &load, stop, events)?;
     }
@@ -250,7 +250,7 @@ fn with_fault(
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
     let before = wait_for_active(rack, stop)?;
-    let load = start(client, KEEPERS, u64::MAX)?;
+    let load = start(client, USERS, u64::MAX)?;
     rack.uplink().probe_every(PING_INTERVAL);
     rack.uplink().knock_every(KNOCK_INTERVAL);
     let steady_until = Instant::now() + BASELINE;
@@ -438,9 +438,8 @@ fn recovered(requests: &[Record], fault: Instant) -> bool {
     after.clone().count() == RECOVERED && after.all(Record::ok)
 }
 
-fn start(client: &Client, keepers: u32, limit: u64) -> Result<Load, RehearseError> {
-    Load::start(client, WORKERS, keepers, limit)
-        .map_err(RehearseError::system("cannot start the users"))
+fn start(client: &Client, users: Users, limit: u64) -> Result<Load, RehearseError> {
+    Load::start(client, users, limit).map_err(RehearseError::system("cannot start the users"))
 }
 
 fn wait_for_active(rack: &mut Rack, stop: &Stop) -> Result<String, RehearseError> {
@@ -487,10 +486,18 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
-/// Users that ask at the same time; few, because everything is emulated on this one machine.
-const WORKERS: u32 = 4;
-/// Users that keep a connection open.
-const KEEPERS: u32 = 4;
+/// Few ask at the same time, because everything is emulated on this one machine.
+const STEADY_USERS: Users = Users {
+    workers: 4,
+    keepers: 0,
+    newcomers: None,
+};
+/// Newcomers do not wait for others, so one of them soon meets the site that works again.
+const USERS: Users = Users {
+    workers: 4,
+    keepers: 4,
+    newcomers: Some(Duration::from_millis(500)),
+};
 const PING_INTERVAL: Duration = Duration::from_millis(2);
 /// Each knock is a flow in the appliances and wakes a server: fewer of them.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
