@@ -139,9 +139,9 @@ impl Lab {
         name: &str,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
-        let namespace = File::open(format!("/run/netns/{}", self.ns(name))).unwrap();
+        let namespace = File::open(format!("/run/netns/{}", self.ns(name))).expect("a namespace");
         thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root");
             work()
         })
     }
@@ -173,7 +173,7 @@ fn config() -> Config {
         length: 0,
     };
     let interface = |port: u8, name: &str| Interface {
-        name: name.try_into().unwrap(),
+        name: name.try_into().expect("a short name"),
         port,
         vlan: None,
         mac: [2, 0, 0, 0, 9, port],
@@ -190,13 +190,13 @@ fn config() -> Config {
         track_weight: 0,
     };
     Config {
-        name: "router".try_into().unwrap(),
+        name: "router".try_into().expect("a short name"),
         interfaces: [interface(0, "left"), interface(1, "right")]
             .into_iter()
             .collect(),
         default_route: None,
         rules: std::iter::once(Rule {
-            name: "bulk".try_into().unwrap(),
+            name: "bulk".try_into().expect("a short name"),
             from: Some(0),
             to: Some(1),
             source: any,

@@ -34,8 +34,9 @@ fn main() -> ! {
         }
     };
     let seed = board.seed();
-    // SAFETY: `main` runs once, and this is the only mention of NODE.
-    let node = unsafe { (*&raw mut NODE).write(Node::new(config, seed, board.now())) };
+    let node = &raw mut NODE;
+    // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
+    let node = unsafe { &mut *node }.write(Node::new(config, seed, board.now()));
     match board.port() {
         Ok(port) => node::superloop::run(&mut board, &mut [port], node, |event| info!("{}", event)),
         Err(reason) => {

@@ -40,8 +40,10 @@ impl Zynq {
         // SAFETY: only masks interrupts.
         unsafe { asm!("cpsid if", options(nomem, nostack)) };
         log::start();
+        registers::write(GLOBAL_TIMER + timer::GLOBAL_CONTROL, 0);
+        registers::write(GLOBAL_TIMER + timer::GLOBAL_LOW, 0);
+        registers::write(GLOBAL_TIMER + timer::GLOBAL_HIGH, 0);
         registers::write(GLOBAL_TIMER + timer::GLOBAL_CONTROL, timer::ENABLE);
-        CLOCK.0.at(count()); // from here on
         enable_wake_ups();
         static mut MEMORY: [Memory; 2] = [const { Memory::new() }; 2];
         // SAFETY: `take` is called once, as its caller promises, and nothing else mentions MEMORY.
@@ -156,7 +158,7 @@ fn count() -> u32 {
 const GEM0: usize = 0xe000_b000;
 const GEM1: usize = 0xe000_c000;
 
-/// Address of both PHYs on their management buses, in QEMU and on ZC702 and ZedBoard-like boards' GEM0.
+/// Address of both PHYs on their management buses, as QEMU has them.
 const PHY: u32 = 7;
 
 /// Private timer, GEM0, GEM1 (UG585 tables 7-3 and 7-4).

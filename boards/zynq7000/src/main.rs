@@ -35,8 +35,9 @@ fn main() -> ! {
         }
     };
     let seed = board.seed();
-    // SAFETY: `main` runs once, and this is the only mention of NODE.
-    let node = unsafe { (*&raw mut NODE).write(Node::new(config, seed, board.now())) };
+    let node = &raw mut NODE;
+    // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
+    let node = unsafe { &mut *node }.write(Node::new(config, seed, board.now()));
     match board.ports() {
         Ok(mut ports) => {
             node::superloop::run(&mut board, &mut ports, node, |event| info!("{}", event))

@@ -14,6 +14,7 @@ pub const GIC_DISTRIBUTOR: usize = 0xf8f0_1000;
 /// Global and private timers (DDI 0407 chapter 4).
 pub mod timer {
     pub const GLOBAL_LOW: usize = 0x00;
+    pub const GLOBAL_HIGH: usize = 0x04;
     pub const GLOBAL_CONTROL: usize = 0x08;
     pub const LOAD: usize = 0x00;
     pub const CONTROL: usize = 0x08;
