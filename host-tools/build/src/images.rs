@@ -90,13 +90,14 @@ pub fn images(
     }
     let base = &Tree::base(cache, &spec, &chosen_index(cache)?);
     let programs = &Programs::new(cache, &places.source, roles.values())?;
-    let mirror = Mirror::of_this_machine(&spec.release);
     let mut jobs = vec![job(Step::Programs, || programs.build(cache))];
     let mut planned = Vec::new();
     for (step, tree) in [(Step::Base, base), (Step::Tools, tools)] {
         if !tree.exists(cache) {
             planned.push(step.clone());
-            jobs.push(job(step, || tree.build(cache, &mirror)));
+            jobs.push(job(step, || {
+                tree.build(cache, &Mirror::of_this_machine(&spec.release))
+            }));
         }
     }
     if !planned.is_empty() {

@@ -51,31 +51,35 @@ impl Programs {
     }
 
     /// Compiles them. Cargo does nothing for those that are up to date.
+    ///
+    /// One at a time: together they would share the features of what they depend on, and a program's bytes
+    /// would depend on which others are built.
     pub fn build(&self, cache: &Cache) -> Result<(), BuildError> {
         let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut cargo = sandbox::tied(&program);
-        cargo
-            .current_dir(&self.source)
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .env("RUSTFLAGS", self.flags());
-        cargo.args([
-            "build",
-            "--locked",
-            "--profile",
-            PROFILE,
-            "--target",
-            TARGET,
-        ]);
-        cargo.arg("--target-dir").arg(&self.target);
         for package in &self.packages {
-            cargo.args(["--package", package]);
+            let mut cargo = sandbox::tied(&program);
+            cargo
+                .current_dir(&self.source)
+                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .env("RUSTFLAGS", self.flags())
+                .args([
+                    "build",
+                    "--locked",
+                    "--profile",
+                    PROFILE,
+                    "--target",
+                    TARGET,
+                ])
+                .args(["--package", package, "--target-dir"])
+                .arg(&self.target);
+            sandbox::run(
+                cargo,
+                "programs",
+                "cargo",
+                &cache.root().join("log/programs.log"),
+            )?;
         }
-        sandbox::run(
-            cargo,
-            "programs",
-            "cargo",
-            &cache.root().join("log/programs.log"),
-        )
+        Ok(())
     }
 
     /// Where the binary of one of them is.
