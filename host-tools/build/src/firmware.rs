@@ -75,7 +75,7 @@ pub enum FirmwareError {
     /// Neither rustup nor Debian offers a compiler for the board.
     #[error("no Rust compiler for {target}: {reason}")]
     #[diagnostic(help(
-        "with rustup: rustup target add {target}; on Debian: apt-get install rustc-web cargo-web rust-web-src lld"
+        "with rustup: rustup target add {target}; on Debian 12: apt-get install rustc-web cargo-web rust-web-src lld; on later ones: apt-get install rustc cargo rust-src lld"
     ))]
     NoCompiler {
         /// The board's Rust target.
