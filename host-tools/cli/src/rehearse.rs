@@ -38,6 +38,7 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     if options.servers == Servers::Light && !nix::unistd::geteuid().is_root() {
         return Err(Failure::machine(RehearseError::NeedsRoot));
     }
+    rehearse::check_port(options.port).map_err(Failure::machine)?;
     let places = Places::new(&root, &file.path);
 
     let progress = Progress::new();

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cable;
+mod cgroup;
 pub mod client;
 mod error;
 mod knock;
@@ -386,6 +387,11 @@ impl Watch {
     fn still_for(&self) -> Duration {
         self.moved.map_or(Duration::ZERO, |moved| moved.elapsed())
     }
+}
+
+/// Fails if `port` cannot be had now: better known before a long build than after it.
+pub fn check_port(port: u16) -> Result<(), RehearseError> {
+    listen(port).map(drop)
 }
 
 fn listen(port: u16) -> Result<TcpListener, RehearseError> {

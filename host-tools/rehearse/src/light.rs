@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use build::HostFile;
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
+use crate::cgroup::Cgroup;
 use crate::machine::CommandLine;
 use crate::process::Process;
 
@@ -85,8 +86,16 @@ pub fn write_host_files(dir: &Path, files: &[HostFile]) -> io::Result<()> {
 ///
 /// The container is inside a PID namespace of its own: its processes end with it, however it ends.
 #[must_use]
-pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> CommandLine {
-    let arguments = [
+pub fn container(
+    name: &str,
+    root: &Path,
+    etc: &Path,
+    namespace: &Process,
+    cgroup: &Cgroup,
+) -> CommandLine {
+    let mut arguments = cgroup.enter();
+    arguments.extend([
+        "nsenter".into(),
         format!("--net={}", namespace_path(namespace).display()),
         "unshare".into(),
         "--pid".into(),
@@ -109,10 +118,10 @@ pub fn container(name: &str, root: &Path, etc: &Path, namespace: &Process) -> Co
         "--network-namespace-path=/proc/self/ns/net".into(),
         "--capability=CAP_NET_ADMIN".into(),
         "--boot".into(),
-    ];
+    ]);
     CommandLine {
-        program: "nsenter".into(),
-        arguments: arguments.to_vec(),
+        program: "sh".into(),
+        arguments,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Users: workers that make requests until they are stopped, and a log of what they met.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,10 @@ pub struct Log {
     requests: Mutex<Vec<Record>>,
     kept: Mutex<Kept>,
     begun: AtomicU64,
+    /// Users that wait for something.
+    waiting: AtomicUsize,
+    /// Nobody begins anything any more.
+    closing: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -66,6 +70,10 @@ impl Log {
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) || self.stopped()
     }
 
     fn add(&self, begun: Instant, outcome: Result<Answer, RequestError>) {
@@ -118,6 +126,17 @@ impl Load {
         })
     }
 
+    /// Lets nobody begin anything new, and those who wait have their answers or give up.
+    pub fn close(&self) {
+        self.log.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all have what they waited for.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.log.waiting.load(Ordering::Relaxed) == 0
+    }
+
     /// What it met so far.
     #[must_use]
     pub fn log(&self) -> &Log {
@@ -134,8 +153,25 @@ impl Drop for Load {
     }
 }
 
+/// Counts a user as waiting while it lives.
+struct Waiting<'a>(&'a Log);
+
+impl<'a> Waiting<'a> {
+    fn new(log: &'a Log) -> Self {
+        log.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(log)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 async fn work(client: Client, log: Arc<Log>, limit: u64) {
-    while !log.stopped() && log.begun.fetch_add(1, Ordering::Relaxed) < limit {
+    while !log.closing() && log.begun.fetch_add(1, Ordering::Relaxed) < limit {
+        let waiting = Waiting::new(&log);
         let begun = Instant::now();
         let outcome = client.get().await;
         if log.stopped() {
@@ -143,6 +179,7 @@ async fn work(client: Client, log: Arc<Log>, limit: u64) {
         }
         let failed = outcome.is_err();
         log.add(begun, outcome);
+        drop(waiting);
         if failed {
             // A refused connection fails at once: do not spin.
             tokio::time::sleep(AFTER_FAILURE).await;
@@ -152,10 +189,11 @@ async fn work(client: Client, log: Arc<Log>, limit: u64) {
 
 async fn arrive(client: Client, log: Arc<Log>, every: Duration) {
     let room = Arc::new(Semaphore::new(MAX_NEWCOMERS));
-    while !log.stopped() {
+    while !log.closing() {
         if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
             let (client, log) = (client.clone(), Arc::clone(&log));
             tokio::spawn(async move {
+                let _waiting = Waiting::new(&log);
                 let begun = Instant::now();
                 let outcome = client.get().await;
                 if !log.stopped() {
@@ -176,8 +214,9 @@ async fn keep(client: Client, log: Arc<Log>) {
         return;
     }
     log.kept_mut().opened += 1;
-    while !log.stopped() {
+    while !log.closing() {
         tokio::time::sleep(BETWEEN_KEPT).await;
+        let _waiting = Waiting::new(&log);
         if connection.get().await.is_err() && !log.stopped() {
             log.kept_mut().broken += 1;
             return;

@@ -15,6 +15,7 @@ use site::plan::{Network, Port, Server};
 use tempfile::TempDir;
 
 use crate::cable::{End, Fabric};
+use crate::cgroup::Cgroup;
 use crate::error::{RehearseError, require_file, require_program};
 use crate::light;
 use crate::log::BoardLog;
@@ -59,6 +60,7 @@ pub struct Bodies {
 pub struct Rack {
     // In the order in which they end.
     machines: Vec<Machine>,
+    cgroups: Vec<Cgroup>,
     uplink: Uplink,
     fabric: Fabric,
     plan: Plan,
@@ -128,6 +130,7 @@ impl Rack {
         let directory = directory.to_path_buf();
         Ok(Self {
             machines: Vec::new(),
+            cgroups: Vec::new(),
             uplink,
             fabric,
             plan: plan.clone(),
@@ -313,7 +316,9 @@ impl Rack {
             .map_err(failed("a network namespace"))?;
         let port = self.connect(name, mode.clone(), End::Tap(device))?;
         let console = self.console(name);
-        let line = light::container(name, root, &etc, &namespace);
+        let cgroup = Cgroup::new(&format!("ravelin-{}-{name}", std::process::id()));
+        let line = light::container(name, root, &etc, &namespace, &cgroup);
+        self.cgroups.push(cgroup);
         let (output, cables) = (console.clone(), vec![Cable { port, mode }]);
         let (kind, namespace) = (Kind::Server, Some(namespace));
         self.spawn(Parts {

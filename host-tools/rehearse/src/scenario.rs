@@ -287,6 +287,12 @@ fn with_fault(
     while Instant::now() < settled {
         watch(rack, &load, stop, events)?;
     }
+    // Requests that were under way when the fault came count too.
+    load.close();
+    let patience = Instant::now() + PATIENCE;
+    while !load.is_over() && Instant::now() < patience {
+        watch(rack, &load, stop, events)?;
+    }
 
     let probes = Probes {
         pings: rack.uplink().stop_probes(),
@@ -505,6 +511,8 @@ const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 const BASELINE: Duration = Duration::from_secs(3);
 /// Time after the recovery in which the site must not fall over again.
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// More than any user's.
+const PATIENCE: Duration = Duration::from_secs(20);
 const RECOVERED: usize = 10;
 /// A site that has not recovered by then has not.
 const GIVE_UP: Duration = Duration::from_secs(90);
