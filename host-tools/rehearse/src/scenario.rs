@@ -203,12 +203,43 @@ pub fn run(
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
+    settle(settings, rack, client, stop)?;
     match settings.scenario {
         Scenario::Steady => steady(settings, rack, client, stop, events),
         Scenario::KillActive | Scenario::CutWan | Scenario::CutLan | Scenario::StopHaproxy => {
             with_fault(settings, rack, client, stop, events)
         }
     }
+}
+
+/// The first answer comes before the last server is taken into use: waits until every web and app server has
+/// answered. One that never does is the verdict's matter.
+fn settle(
+    settings: &Settings,
+    rack: &mut Rack,
+    client: &Client,
+    stop: &Stop,
+) -> Result<(), RehearseError> {
+    let load = start(client, ONE_USER, u64::MAX)?;
+    let deadline = Instant::now() + SETTLE;
+    while Instant::now() < deadline {
+        let answers: Vec<_> = load
+            .log()
+            .requests()
+            .iter()
+            .filter_map(|record| record.outcome.clone().ok())
+            .collect();
+        let seen = |name: &String| {
+            answers.iter().any(|answer| {
+                answer.web.as_ref() == Some(name) || answer.app.as_ref() == Some(name)
+            })
+        };
+        if settings.web.iter().chain(&settings.app).all(seen) {
+            break;
+        }
+        pause(rack, stop)?;
+    }
+    Ok(())
 }
 
 fn steady(
@@ -492,6 +523,11 @@ fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
+const ONE_USER: Users = Users {
+    workers: 1,
+    keepers: 0,
+    newcomers: None,
+};
 /// Few ask at the same time, because everything is emulated on this one machine.
 const STEADY_USERS: Users = Users {
     workers: 4,
@@ -511,6 +547,8 @@ const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
 const BASELINE: Duration = Duration::from_secs(3);
 /// Time after the recovery in which the site must not fall over again.
 const AFTERMATH: Duration = Duration::from_secs(3);
+/// Health checks of the servers take their time, on a busy machine even more.
+const SETTLE: Duration = Duration::from_secs(120);
 /// More than any user's.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECOVERED: usize = 10;
