@@ -68,6 +68,15 @@ enum Contender {
     },
 }
 
+impl Contender {
+    fn name(&self) -> &str {
+        match self {
+            Self::Node { board, .. } => board,
+            Self::Keepalived { .. } => "keepalived",
+        }
+    }
+}
+
 /// Measures every board and, if asked for, keepalived.
 ///
 /// # Errors
@@ -199,10 +208,7 @@ fn contest(
     scratch: &Path,
     status: &impl Fn(&str),
 ) -> Result<Row, BenchError> {
-    let who = match contender {
-        Contender::Node { board, .. } => board.clone(),
-        Contender::Keepalived { .. } => "keepalived".to_owned(),
-    };
+    let who = contender.name().to_owned();
     let mut blackouts_ms = Vec::new();
     for repetition in 1..=settings.repetitions {
         status(&format!(
@@ -273,9 +279,22 @@ fn power_loss(
     })?;
     sleep(BASELINE + interval);
     let probes = rack.uplink().stop_probes();
-    blackout(&probes, fault).ok_or_else(|| BenchError::NoResult {
-        what: "the virtual address after the take-over".into(),
-        said: "no ping was answered any more".into(),
+    blackout(&probes, fault).ok_or_else(|| {
+        let answered = |before: bool| {
+            let these = probes
+                .iter()
+                .filter(|probe| (probe.sent <= fault) == before);
+            let answered = these.clone().filter(|probe| probe.answered.is_some());
+            format!("{} of {}", answered.count(), these.count())
+        };
+        BenchError::NoResult {
+            what: format!("pinging {} in {}", contender.name(), directory.display()),
+            said: format!(
+                "{} answered before the power loss, {} after it",
+                answered(true),
+                answered(false)
+            ),
+        }
     })
 }
 

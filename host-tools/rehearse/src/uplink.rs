@@ -518,6 +518,7 @@ impl Cable {
             EthernetProtocol::Arp => ArpPacket::new_checked(ethernet.payload()).is_ok_and(|arp| {
                 arp.operation() == ArpOperation::Reply
                     || arp.target_protocol_addr() == self.own.octets()
+                    || is_announcement(&arp)
             }),
             EthernetProtocol::Ipv4 => {
                 Ipv4Packet::new_checked(ethernet.payload()).is_ok_and(|packet| {
@@ -542,6 +543,7 @@ impl Device for Cable {
                 self.answered.push(n);
             } else if self.is_ours(&frame[..length]) {
                 frame.truncate(length);
+                hear_announcement(&mut frame);
                 return Some((Received(frame), Transmitter(&self.socket)));
             }
         }
@@ -556,6 +558,26 @@ impl Device for Cable {
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = 1514;
         capabilities
+    }
+}
+
+/// Gratuitous ARP as a request (RFC 5227 §3): whoever has the address says so to everybody.
+fn is_announcement<T: AsRef<[u8]>>(arp: &ArpPacket<T>) -> bool {
+    arp.operation() == ArpOperation::Request
+        && arp.source_protocol_addr() == arp.target_protocol_addr()
+}
+
+/// A router takes the sender of an announcement into its table and does not answer. smoltcp does that with
+/// replies, while it would answer a request, because it stands in for every client's address.
+fn hear_announcement(frame: &mut [u8]) {
+    let mut ethernet = EthernetFrame::new_unchecked(frame);
+    if ethernet.ethertype() != EthernetProtocol::Arp {
+        return;
+    }
+    if let Ok(mut arp) = ArpPacket::new_checked(ethernet.payload_mut())
+        && is_announcement(&arp)
+    {
+        arp.set_operation(ArpOperation::Reply);
     }
 }
 
