@@ -141,3 +141,75 @@ pub(crate) fn require_file(what: &str, path: &Path, help: &str) -> Result<(), Re
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use miette::Diagnostic;
+
+    use super::*;
+
+    /// What an operator reads is part of the interface.
+    #[test]
+    fn errors_say_what_is_wrong_and_how_to_mend_it() {
+        let table = [
+            (
+                require_program("no-such-program", "no-such-package")
+                    .expect_err("it does not exist"),
+                "`no-such-program` is not installed",
+                Some(
+                    "install it: `apt-get install no-such-package`; `ravelin doctor` shows everything that is missing",
+                ),
+            ),
+            (
+                require_file(
+                    "the image of lb1",
+                    Path::new("/no/disk.raw"),
+                    "build it: `ravelin build`",
+                )
+                .expect_err("it does not exist"),
+                "the image of lb1 is missing: /no/disk.raw",
+                Some("build it: `ravelin build`"),
+            ),
+            (
+                RehearseError::PortInUse { port: 8443 },
+                "port 8443 of this machine is in use",
+                Some(
+                    "choose another with `--port NUMBER`, or see who has it: `ss -ltnp 'sport = :8443'`",
+                ),
+            ),
+            (
+                RehearseError::UnknownServer {
+                    name: "lb9".into(),
+                    known: "lb1, lb2".into(),
+                },
+                "there is no server `lb9` in the site",
+                Some("its servers are lb1, lb2"),
+            ),
+            (
+                RehearseError::Died {
+                    machine: "db1".into(),
+                    how: "was ended by signal 9".into(),
+                    tail: "out of memory".into(),
+                    console: "/r/1/console-db1.log".into(),
+                },
+                "db1 was ended by signal 9\nout of memory",
+                Some("its whole console is in /r/1/console-db1.log"),
+            ),
+            (RehearseError::Interrupted, "interrupted", None),
+        ];
+        for (error, text, help) in table {
+            assert_eq!(error.to_string(), text);
+            assert_eq!(
+                error.help().map(|help| help.to_string()).as_deref(),
+                help,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_exists_is_not_missing() {
+        require_program("sh", "dash").expect("there is a shell");
+        require_file("the root", Path::new("/"), "").expect("there is a root");
+    }
+}

@@ -60,7 +60,7 @@ pub fn appliance(
     match appliance {
         Appliance::Process { program, config } => {
             let mut arguments = strings(["run", "--config-blob"]);
-            arguments.push(text(config));
+            arguments.push(config.display().to_string());
             let names: &[&str] = if cables.len() == 1 {
                 &["trunk"]
             } else {
@@ -69,8 +69,8 @@ pub fn appliance(
             for (name, cable) in names.iter().zip(cables) {
                 let port = format!(
                     "{name}=unix:{},{}",
-                    text(&cable.machine),
-                    text(&cable.switch)
+                    cable.machine.display(),
+                    cable.switch.display()
                 );
                 arguments.extend(["--port".into(), port]);
             }
@@ -87,7 +87,7 @@ pub fn appliance(
             nic_model,
         } => {
             let mut arguments = machine.clone();
-            arguments.extend(["-kernel".into(), text(elf)]);
+            arguments.extend(["-kernel".into(), elf.display().to_string()]);
             let loader = format!(
                 "loader,file={},addr={config_address:#x},force-raw=on",
                 text(config)
@@ -199,3 +199,82 @@ fn strings<const N: usize>(list: [&str; N]) -> Vec<String> {
 
 /// UEFI firmware for virtual machines, from Debian's `ovmf`.
 pub const OVMF: &str = "/usr/share/ovmf/OVMF.fd";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulated_appliance_has_its_configuration_and_both_cables() {
+        let body = Appliance::Emulated {
+            machine: strings(["-M", "xilinx-zynq-a9"]).to_vec(),
+            elf: "/f/zynq7000.elf".into(),
+            config: "/f/gw1,old.config".into(),
+            config_address: 0x07ff_0000,
+            nic_model: Some("cadence_gem".into()),
+        };
+        let line = appliance(
+            &body,
+            &[cable("wan"), cable("lan")],
+            Path::new("/c/raw"),
+            Path::new("/s/qmp"),
+        );
+        assert_eq!(line.program, Path::new("qemu-system-arm"));
+        assert_eq!(
+            line.arguments.join(" "),
+            "-M xilinx-zynq-a9 -kernel /f/zynq7000.elf \
+             -device loader,file=/f/gw1,,old.config,addr=0x7ff0000,force-raw=on \
+             -netdev dgram,id=n0,local.type=unix,local.path=/s/wan.m,remote.type=unix,remote.path=/s/wan.s \
+             -net nic,netdev=n0,macaddr=02:00:00:00:00:01,model=cadence_gem \
+             -netdev dgram,id=n1,local.type=unix,local.path=/s/lan.m,remote.type=unix,remote.path=/s/lan.s \
+             -net nic,netdev=n1,macaddr=02:00:00:00:00:01,model=cadence_gem \
+             -serial file:/c/raw -display none -monitor none -qmp unix:/s/qmp,server=on,wait=off"
+        );
+    }
+
+    #[test]
+    fn a_process_names_its_ports_by_side() {
+        let body = Appliance::Process {
+            program: "/b/ravelin".into(),
+            config: "/f/gw1,old.config".into(),
+        };
+        let arguments = |cables: &[Socket]| {
+            appliance(&body, cables, Path::new(""), Path::new(""))
+                .arguments
+                .join(" ")
+        };
+        assert_eq!(
+            arguments(&[cable("wan"), cable("lan")]),
+            "run --config-blob /f/gw1,old.config --port wan=unix:/s/wan.m,/s/wan.s --port lan=unix:/s/lan.m,/s/lan.s"
+        );
+        assert_eq!(
+            arguments(&[cable("trunk")]),
+            "run --config-blob /f/gw1,old.config --port trunk=unix:/s/trunk.m,/s/trunk.s"
+        );
+    }
+
+    #[test]
+    fn a_server_never_writes_to_its_image() {
+        let line = server(
+            Role::Db,
+            Path::new("/i/disk.raw"),
+            &cable("db1"),
+            Path::new("/c/db1"),
+            Path::new("/s/q"),
+        );
+        let text = line.arguments.join(" ");
+        assert!(
+            text.contains("format=raw,snapshot=on,file=/i/disk.raw"),
+            "{text}"
+        );
+        assert!(text.contains("-m 384"), "{text}");
+    }
+
+    fn cable(name: &str) -> Socket {
+        Socket {
+            machine: format!("/s/{name}.m").into(),
+            switch: format!("/s/{name}.s").into(),
+            mac: [2, 0, 0, 0, 0, 1],
+        }
+    }
+}

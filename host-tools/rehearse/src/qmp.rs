@@ -35,11 +35,6 @@ impl Qmp {
             .map(drop)
     }
 
-    /// Presses the reset button.
-    pub fn reset(&mut self) -> io::Result<()> {
-        self.execute("system_reset", &json!({})).map(drop)
-    }
-
     fn execute(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         let line = format!("{request}\r\n");
