@@ -287,12 +287,21 @@ fn wait_until_serving(
         .build()
         .map_err(RehearseError::system("cannot start the user"))?;
     loop {
-        if options.stop.is_set() {
-            return Err(RehearseError::Interrupted);
-        }
-        rack.check_alive()?;
-        watch.report(rack, events);
-        let last = match runtime.block_on(client.clone().with_patience(FIRST_PATIENCE).get()) {
+        let attempt = client.clone().with_patience(FIRST_PATIENCE);
+        let mut attempt = runtime.spawn(async move { attempt.get().await });
+        let answer = loop {
+            if options.stop.is_set() {
+                return Err(RehearseError::Interrupted);
+            }
+            rack.check_alive()?;
+            watch.report(rack, events);
+            match runtime.block_on(async { tokio::time::timeout(TURN, &mut attempt).await }) {
+                Ok(Ok(answer)) => break answer,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic.into_panic()),
+                Err(_) => {}
+            }
+        };
+        let last = match answer {
             Ok(answer) if answer.status == 200 => return Ok(()),
             Ok(answer) => format!("status {}", answer.status),
             Err(error) => error.to_string(),

@@ -102,15 +102,30 @@ pub fn tail(log: &Path) -> String {
         Ok(bytes)
     };
     let bytes = read().unwrap_or_default();
-    let text: String = String::from_utf8_lossy(&bytes)
-        .chars()
-        .filter(|c| *c == '\n' || *c == '\t' || !c.is_control())
-        .collect();
+    let text = plain(&String::from_utf8_lossy(&bytes));
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| !line.trim().is_empty())
         .collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+/// Text without colours, cursor movements and other control characters.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\x1b' if characters.next_if_eq(&'[').is_some() => {
+                // Parameters, up to and with the final letter (ECMA-48 §5.4).
+                let _ = characters.by_ref().find(|c| ('@'..='~').contains(c));
+            }
+            '\n' | '\t' => plain.push(character),
+            _ if character.is_control() => {}
+            _ => plain.push(character),
+        }
+    }
+    plain
 }
 
 /// "exit status: 1" or "signal: 9 (SIGKILL)" in an operator's words.
@@ -170,6 +185,26 @@ mod tests {
         let status = wait_for(|| process.exited());
         assert_eq!(describe(status), "exited with code 3");
         assert_eq!(process.tail(), "first\nout of cheese");
+    }
+
+    #[test]
+    fn consoles_are_told_in_plain_text() {
+        let table = [
+            (
+                "[\x1b[0;32m  OK  \x1b[0m] Started \x1b[0;1;39mnginx\x1b[0m.\r\n",
+                "[  OK  ] Started nginx.\n",
+            ),
+            (
+                "\x1b[2J\x1b[01;01H\x1b[=3hBdsDxe: loading",
+                "BdsDxe: loading",
+            ),
+            ("a\tb\x07", "a\tb"),
+            ("cut short \x1b[0;", "cut short "),
+            ("\x1b", ""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(plain(text), expected);
+        }
     }
 
     fn wait_for<T>(mut ready: impl FnMut() -> Option<T>) -> T {
