@@ -162,7 +162,7 @@ fn node(
                 elf: firmware.elf,
                 config,
                 config_address: firmware.board.config_address,
-                nic_model: Some(firmware.board.qemu.nic).filter(|nic| !nic.is_empty()),
+                nic_model: Some(firmware.board.qemu.nic),
             }
         };
         bodies.insert(appliance.name.clone(), body);

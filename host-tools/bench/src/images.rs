@@ -1,5 +1,4 @@
-//! Time to build all images of a site: from nothing but downloaded packages, after a change of one server, and with
-//! nothing changed.
+//! Time to build all images of a site: from an empty cache, and with nothing changed.
 
 use std::time::Instant;
 
@@ -37,7 +36,7 @@ pub struct Size {
     pub kernel: u64,
 }
 
-/// Builds all images twice in a cache of its own below `scratch`, which must be empty.
+/// Builds all images twice, in a cache of its own below the repository's `target`.
 ///
 /// # Errors
 /// If they do not build.

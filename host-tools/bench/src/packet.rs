@@ -5,12 +5,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use build::defmt_log::Decoder;
-use build::{boards, program};
+use build::defmt_log::{Decoder, Line};
+use build::{boards, configuration, program};
+use rehearse::process::Process;
 use serde::Serialize;
 use site::Plan;
 
@@ -79,11 +79,7 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
         .appliances
         .first()
         .ok_or_else(|| BenchError::Site("it has no appliance".into()))?;
-    let config = render::appliance::config(plan, &appliance.name)
-        .map_err(|error| BenchError::Site(error.to_string()))?;
-    let mut buffer = vec![0; policy::MAX_BLOB];
-    let blob = policy::encode(&config, &mut buffer)
-        .map_err(|error| BenchError::Site(error.to_string()))?;
+    let blob = configuration(plan, &appliance.name, bench.board.config_size)?;
     let directory =
         tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
     let placed = directory.path().join("config.bin");
@@ -94,83 +90,62 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
         placed.display(),
         bench.board.config_address
     );
-    let mut qemu = Command::new(&bench.board.qemu.program)
-        .args(&bench.board.qemu.machine)
-        .args([
-            "-icount", "shift=0", "-display", "none", "-monitor", "none", "-serial", "stdio",
-            "-net", "none",
-        ])
-        .arg("-kernel")
-        .arg(&bench.elf)
-        .args(["-device", &loader])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|cause| BenchError::Start {
-            program: bench.board.qemu.program.clone(),
+    let serial = directory.path().join("serial");
+    let mut arguments = bench.board.qemu.machine.clone();
+    arguments.extend(
+        [
+            "-icount", "shift=0", "-display", "none", "-monitor", "none", "-net", "none",
+        ]
+        .map(String::from),
+    );
+    arguments.extend(["-serial".into(), format!("file:{}", serial.display())]);
+    arguments.extend(["-kernel".into(), bench.elf.display().to_string()]);
+    arguments.extend(["-device".into(), loader]);
+    let mut decoder = Decoder::open(&bench.elf)?;
+    let emulator = &bench.board.qemu.program;
+    let log = directory.path().join("qemu.log");
+    let mut qemu = Process::spawn(Path::new(emulator), &arguments, 0, &log).map_err(|cause| {
+        BenchError::Start {
+            program: emulator.clone(),
             cause,
-        })?;
-    let serial = qemu.stdout.take();
-    let watchdog = stop_after(PATIENCE, qemu.id());
-    let result = read(serial, Decoder::open(&bench.elf)?);
-    // It may have ended by itself; there is nothing to do about a kill that fails.
-    let _ = qemu.kill();
-    let _ = qemu.wait();
-    drop(watchdog);
-    result
-}
-
-/// Reads the program's log until it says that it is done.
-fn read(
-    serial: Option<impl std::io::Read>,
-    mut decoder: Decoder,
-) -> Result<Vec<PathCost>, BenchError> {
-    let mut paths = Vec::new();
-    let mut said = String::new();
-    let mut buffer = [0; 4096];
-    let mut serial = serial.into_iter();
-    let Some(mut serial) = serial.next() else {
-        return Err(no_result(said));
-    };
+        }
+    })?;
+    let begun = Instant::now();
+    let (mut lines, mut read) = (Vec::new(), 0);
     loop {
-        let Ok(count @ 1..) = serial.read(&mut buffer) else {
-            return Err(no_result(said));
-        };
-        for line in decoder.push(&buffer[..count]) {
-            said.push_str(&line.text);
-            said.push('\n');
-            match line.text.split(' ').collect::<Vec<_>>()[..] {
-                ["packet", "done"] => return Ok(paths),
-                ["packet", path, instructions] => {
-                    let instructions = instructions.parse().map_err(|_| no_result(said.clone()))?;
-                    paths.push(PathCost {
-                        path: path.into(),
-                        instructions,
-                    });
-                }
-                _ => {}
-            }
+        let ended = qemu.exited().is_some();
+        // Until QEMU has opened it there is no file, and so no output.
+        let output = fs::read(&serial).unwrap_or_default();
+        lines.extend(decoder.push(output.get(read..).unwrap_or_default()));
+        read = output.len();
+        if let Some(paths) = results(&lines) {
+            return Ok(paths);
         }
+        if ended || begun.elapsed() > PATIENCE {
+            let lines = lines.iter().map(|line| line.text.clone());
+            return Err(BenchError::NoResult {
+                what: "the packet bench".into(),
+                said: lines.chain([qemu.tail()]).collect::<Vec<_>>().join("\n"),
+            });
+        }
+        sleep(Duration::from_millis(100));
     }
 }
 
-/// Kills a process that hangs; the returned guard calls it off.
-fn stop_after(patience: Duration, pid: u32) -> std::sync::mpsc::Sender<()> {
-    let (guard, called_off) = std::sync::mpsc::channel::<()>();
-    thread::spawn(move || {
-        if called_off.recv_timeout(patience) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            let _ = Command::new("kill").arg(pid.to_string()).status();
+/// The costs in the program's log, once it says that it is done.
+fn results(lines: &[Line]) -> Option<Vec<PathCost>> {
+    let mut paths = Vec::new();
+    for line in lines {
+        match line.text.split(' ').collect::<Vec<_>>()[..] {
+            ["packet", "done"] => return Some(paths),
+            ["packet", path, instructions] => paths.push(PathCost {
+                path: path.into(),
+                instructions: instructions.parse().ok()?,
+            }),
+            _ => {}
         }
-    });
-    guard
-}
-
-fn no_result(said: String) -> BenchError {
-    BenchError::NoResult {
-        what: "the packet bench".into(),
-        said,
     }
+    None
 }
 
 fn file(path: &Path, cause: std::io::Error) -> BenchError {
