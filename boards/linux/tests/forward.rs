@@ -185,9 +185,11 @@ fn config() -> Config {
             advertisement_interval: 10,
             preempt: true,
             addresses: [Ipv4Addr::new(10, port + 1, 0, 1)].into_iter().collect(),
+            ..VirtualRouter::default()
         }),
         track: Default::default(),
         track_weight: 0,
+        ..Interface::default()
     };
     Config {
         name: "router".try_into().expect("a short name"),
@@ -209,6 +211,7 @@ fn config() -> Config {
         })
         .collect(),
         services: Default::default(),
+        ..Config::default()
     }
 }
 

@@ -4,7 +4,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use policy::{Config, MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
@@ -100,12 +100,12 @@ impl<const FLOWS: usize> Filter<FLOWS> {
     pub fn new(config: &Config, seed: u64) -> Self {
         let services = config.services.iter().map(|service| {
             let servers = service.servers.iter().map(|server| Server {
-                address: server.address.to_bits(),
+                address: bits(server.address),
                 port: server.port,
                 healthy: false,
             });
             Service {
-                address: service.address.to_bits(),
+                address: bits(service.address),
                 port: service.port,
                 servers: servers.collect(),
             }
@@ -513,6 +513,14 @@ fn flow(original: &Tuple, target: Target, kind: Kind, client: Hop, server: Hop) 
         address_delta,
         transport_delta: address_delta.word(original.destination_port, target.port),
         expiry: Ticks::default(),
+    }
+}
+
+/// The address as a number; IPv6 is not balanced yet.
+fn bits(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(_) => 0,
     }
 }
 

@@ -449,9 +449,11 @@ pub fn config() -> Config {
             advertisement_interval: 10,
             preempt: true,
             addresses: [virtual_address.parse().unwrap()].into_iter().collect(),
+            ..VirtualRouter::default()
         }),
         track: heapless::Vec::new(),
         track_weight: 0,
+        ..Interface::default()
     });
     let servers = [("lb1", "10.20.1.11"), ("lb2", "10.20.1.12")].map(|(name, address)| {
         (
@@ -467,8 +469,9 @@ pub fn config() -> Config {
             servers: (servers.iter().cloned())
                 .map(|(name, address)| policy::Server {
                     name,
-                    address,
+                    address: address.into(),
                     port: server_port,
+                    ..policy::Server::default()
                 })
                 .collect(),
             check: Check {
@@ -477,7 +480,9 @@ pub fn config() -> Config {
                 timeout_ms: 300,
                 rise: 2,
                 fall: 2,
+                ..Check::default()
             },
+            ..policy::Service::default()
         });
     let rules = [
         rule(
@@ -530,6 +535,7 @@ pub fn config() -> Config {
         default_route: Some("203.0.113.1".parse().unwrap()),
         rules: rules.into_iter().collect(),
         services: services.into_iter().collect(),
+        ..Config::default()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The checker of all real servers of an appliance.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use heapless::Vec;
 use policy::{Check, Config, MAX_SERVERS, MAX_SERVICES};
@@ -68,7 +68,10 @@ impl Checker {
             let mut indices = Vec::new();
             for server in &service.servers {
                 // Both tables are as large as the configuration can be: nothing is left out.
-                if let Some(index) = checker.target(server.address, service.check, now) {
+                let IpAddr::V4(address) = server.address else {
+                    continue;
+                };
+                if let Some(index) = checker.target(address, &service.check, now) {
                     let _ = indices.push(index);
                 }
             }
@@ -119,9 +122,9 @@ impl Checker {
     }
 
     /// The index of the target for `server`, made if it is new.
-    fn target(&mut self, server: Ipv4Addr, check: Check, now: Instant) -> Option<u8> {
+    fn target(&mut self, server: Ipv4Addr, check: &Check, now: Instant) -> Option<u8> {
         let mut known = self.targets.iter();
-        let index = match known.position(|other| (other.server, other.check) == (server, check)) {
+        let index = match known.position(|other| (other.server, &other.check) == (server, check)) {
             Some(index) => index,
             None => {
                 let spread = u64::from(check.interval_ms).min(FIRST_CHECKS.as_millis() as u64);
@@ -130,7 +133,7 @@ impl Checker {
                 self.targets
                     .push(Target {
                         server,
-                        check,
+                        check: check.clone(),
                         health,
                         due,
                         probe: None,

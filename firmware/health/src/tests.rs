@@ -2,7 +2,7 @@
 
 use std::vec::Vec as List;
 
-use policy::{Check, Config, Name, Server, Service};
+use policy::{Check, CheckKind, Config, Name, Server, Service};
 use proptest::prelude::*;
 use time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ const CHECK: Check = Check {
     timeout_ms: 300,
     rise: 2,
     fall: 3,
+    kind: CheckKind::Tcp,
+    jitter: 6,
 };
 const LB1: Ipv4Addr = Ipv4Addr::new(10, 20, 1, 11);
 const LB2: Ipv4Addr = Ipv4Addr::new(10, 20, 1, 12);
@@ -402,15 +404,17 @@ fn reply(probe: Probe, flags: u8) -> Segment {
 fn config(services: &[(Check, &[Ipv4Addr])]) -> Config {
     let server = |address: &Ipv4Addr| Server {
         name: Name::new(),
-        address: *address,
+        address: (*address).into(),
         port: 443,
+        ..Server::default()
     };
     let service = |(check, servers): &(Check, &[Ipv4Addr])| Service {
         name: Name::new(),
-        address: Ipv4Addr::new(203, 0, 113, 10),
+        address: Ipv4Addr::new(203, 0, 113, 10).into(),
         port: 443,
         servers: servers.iter().map(server).collect(),
-        check: *check,
+        check: check.clone(),
+        ..Service::default()
     };
     Config {
         name: Name::new(),
@@ -418,5 +422,6 @@ fn config(services: &[(Check, &[Ipv4Addr])]) -> Config {
         default_route: None,
         rules: heapless::Vec::new(),
         services: services.iter().map(service).collect(),
+        ..Config::default()
     }
 }

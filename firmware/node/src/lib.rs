@@ -10,13 +10,16 @@ use wire::Frame;
 mod answer;
 mod appliance;
 mod arp;
+mod checks;
 mod counters;
 mod emit;
 mod event;
 mod leg;
+mod local;
 mod neighbour;
 pub mod superloop;
 mod tracker;
+mod transit;
 
 pub use counters::Counters;
 pub use event::Event;

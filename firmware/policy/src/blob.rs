@@ -3,7 +3,7 @@
 //! | offset | size | content (little-endian) |
 //! |---|---|---|
 //! | 0 | 4 | `RVLN` |
-//! | 4 | 2 | format version, 1 |
+//! | 4 | 2 | format version, 2 |
 //! | 6 | 2 | zero |
 //! | 8 | 4 | length of the payload |
 //! | 12 | 4 | CRC-32 (ISO-HDLC) of the payload |
@@ -16,10 +16,10 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use crate::{Config, ConfigError};
 
 /// The version of the format that this code writes and reads.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// A buffer of this size holds every valid [`Config`].
-pub const MAX_BLOB: usize = 16 * 1024;
+pub const MAX_BLOB: usize = 32 * 1024;
 
 /// Why a [`Config`] cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

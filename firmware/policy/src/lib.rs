@@ -5,22 +5,36 @@
 #![forbid(unsafe_code)]
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
 mod blob;
+mod nat;
 mod prefix;
+mod protection;
+#[cfg(feature = "alloc")]
+pub mod rule;
+mod service;
 #[cfg(test)]
 mod tests;
 mod validate;
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
 
 #[cfg(test)]
 extern crate std;
 
 pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, decode, encode};
-pub use prefix::Prefix;
+pub use nat::{MAX_NAT, Nat};
+pub use prefix::{IpPrefix, Prefix, Prefix6};
+pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};
+pub use service::{
+    Balance, Check, CheckKind, Forwarding, MAX_SERVERS, MAX_SERVICES, Persistence, Server, Service,
+    Text, Transport,
+};
 pub use validate::ConfigError;
 
 /// Most logical interfaces of one appliance (networks it has a leg in).
@@ -31,27 +45,31 @@ pub const MAX_VIRTUAL_ADDRESSES: usize = 4;
 pub const MAX_TRACKED: usize = 4;
 /// Most filter rules.
 pub const MAX_RULES: usize = 128;
-/// Most balanced services.
-pub const MAX_SERVICES: usize = 8;
-/// Most real servers behind one service.
-pub const MAX_SERVERS: usize = 8;
 
 /// A name as the operator wrote it (networks, appliances, rules, servers).
 pub type Name = String<31>;
 
 /// Everything one appliance does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// The appliance's own name, as in the site file.
     pub name: Name,
     /// One entry for each network the appliance has a leg in; other parts refer to it by index.
     pub interfaces: Vec<Interface, MAX_INTERFACES>,
-    /// Next hop for destinations outside all interfaces' subnets.
+    /// Next hop for IPv4 destinations outside all interfaces' subnets.
     pub default_route: Option<Ipv4Addr>,
+    /// The same for IPv6; a global or a link-local address of a neighbour on the first interface.
+    pub default_route6: Option<Ipv6Addr>,
     /// First match decides; what no rule accepts is dropped.
     pub rules: Vec<Rule, MAX_RULES>,
     /// Balanced services on virtual addresses.
     pub services: Vec<Service, MAX_SERVICES>,
+    /// Address translation besides the services'; the first entry that matches applies.
+    pub nat: Vec<Nat, MAX_NAT>,
+    /// What rules refer to by index for their rates and numbers of flows.
+    pub limits: Vec<Limit, MAX_LIMITS>,
+    /// Defence against floods and odd packets.
+    pub protection: Protection,
 }
 
 /// One leg of the appliance: a physical port, or one VLAN on it.
@@ -69,6 +87,10 @@ pub struct Interface {
     pub address: Ipv4Addr,
     /// Length of the subnet's prefix in bits.
     pub prefix: u8,
+    /// The appliance's own IPv6 address and its subnet, if the network has IPv6.
+    pub address6: Option<Interface6>,
+    /// Longest IP packet that the network carries, 1280 to 1500.
+    pub mtu: u16,
     /// The virtual router on this leg, if it has one.
     pub router: Option<VirtualRouter>,
     /// Neighbours probed by ARP; the leg counts as unreachable while none of them answers.
@@ -85,8 +107,39 @@ impl Interface {
     }
 }
 
+impl Default for Interface {
+    /// An interface without a name, for tests to fill in.
+    fn default() -> Self {
+        Self {
+            name: Name::new(),
+            port: 0,
+            vlan: None,
+            mac: [2, 0, 0, 0, 0, 1],
+            address: Ipv4Addr::new(192, 0, 2, 1),
+            prefix: 24,
+            address6: None,
+            mtu: MTU,
+            router: None,
+            track: Vec::new(),
+            track_weight: 0,
+        }
+    }
+}
+
+/// The IPv6 side of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface6 {
+    /// The appliance's own global or unique local address.
+    pub address: Ipv6Addr,
+    /// Length of the subnet's prefix in bits.
+    pub prefix: u8,
+}
+
+/// Longest IP packet on Ethernet (RFC 894).
+pub const MTU: u16 = 1500;
+
 /// One VRRPv3 virtual router (RFC 9568 §5.2, §6.1). All routers of an appliance move together.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VirtualRouter {
     /// Virtual router identifier, 1 to 255.
     pub vrid: u8,
@@ -98,6 +151,8 @@ pub struct VirtualRouter {
     pub preempt: bool,
     /// Addresses that the Active answers for.
     pub addresses: Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES>,
+    /// IPv6 addresses that the Active answers for.
+    pub addresses6: Vec<Ipv6Addr, MAX_VIRTUAL_ADDRESSES>,
 }
 
 impl VirtualRouter {
@@ -105,6 +160,12 @@ impl VirtualRouter {
     #[must_use]
     pub const fn mac(&self) -> [u8; 6] {
         [0x00, 0x00, 0x5e, 0x00, 0x01, self.vrid]
+    }
+
+    /// The virtual router MAC address for IPv6 (RFC 9568 §7.3).
+    #[must_use]
+    pub const fn mac6(&self) -> [u8; 6] {
+        [0x00, 0x00, 0x5e, 0x00, 0x02, self.vrid]
     }
 }
 
@@ -181,46 +242,4 @@ impl fmt::Display for Action {
             Self::Drop => "drop",
         })
     }
-}
-
-/// A TCP service on a virtual address, carried to one real server by DNAT.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Service {
-    /// Name for counters and logs.
-    pub name: Name,
-    /// The virtual address that users connect to.
-    pub address: Ipv4Addr,
-    /// The TCP port that users connect to.
-    pub port: u16,
-    /// Active/passive in this order: the first healthy one gets all new flows.
-    pub servers: Vec<Server, MAX_SERVERS>,
-    /// How servers are checked.
-    pub check: Check,
-}
-
-/// One real server of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Server {
-    /// Name of the machine.
-    pub name: Name,
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Its TCP port.
-    pub port: u16,
-}
-
-/// TCP connect check of the real servers of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub struct Check {
-    /// Port that is connected to.
-    pub port: u16,
-    /// Time between two checks in milliseconds.
-    pub interval_ms: u16,
-    /// A check without an answer after so many milliseconds has failed.
-    pub timeout_ms: u16,
-    /// Successes in a row that make a server healthy.
-    pub rise: u8,
-    /// Failures in a row that make it unhealthy.
-    pub fall: u8,
 }

@@ -1,7 +1,7 @@
-//! IPv4 prefixes, as subnets and as parts of rules.
+//! Prefixes of both IP versions, as subnets and as parts of rules.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,106 @@ impl Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// An IPv6 prefix. `::/0` is any address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Prefix6 {
+    /// Network address; bits beyond `length` are zero.
+    pub address: Ipv6Addr,
+    /// 0 to 128.
+    pub length: u8,
+}
+
+impl Prefix6 {
+    /// Every address.
+    pub const ANY: Self = Self {
+        address: Ipv6Addr::UNSPECIFIED,
+        length: 0,
+    };
+
+    /// The prefix of `length` bits that `address` is in. More than 128 bits count as 128.
+    #[must_use]
+    pub const fn of(address: Ipv6Addr, length: u8) -> Self {
+        let length = if length > 128 { 128 } else { length };
+        Self {
+            address: Ipv6Addr::from_bits(address.to_bits() & mask6(length)),
+            length,
+        }
+    }
+
+    /// Whether `address` is in this prefix.
+    #[must_use]
+    pub const fn contains(self, address: Ipv6Addr) -> bool {
+        (address.to_bits() ^ self.address.to_bits()) & mask6(self.length) == 0
+    }
+
+    /// Whether some address is in both prefixes.
+    #[must_use]
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+
+    /// The highest address.
+    #[must_use]
+    pub const fn last(self) -> Ipv6Addr {
+        Ipv6Addr::from_bits(self.address.to_bits() | !mask6(self.length))
+    }
+}
+
+impl fmt::Display for Prefix6 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// A prefix of either version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpPrefix {
+    /// IPv4.
+    V4(Prefix),
+    /// IPv6.
+    V6(Prefix6),
+}
+
+impl IpPrefix {
+    /// The prefix that holds only `address`.
+    #[must_use]
+    pub const fn host(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::V4(Prefix::of(address, 32)),
+            IpAddr::V6(address) => Self::V6(Prefix6::of(address, 128)),
+        }
+    }
+
+    /// Whether `address` is of the same version and in this prefix.
+    #[must_use]
+    pub const fn contains(self, address: IpAddr) -> bool {
+        match (self, address) {
+            (Self::V4(prefix), IpAddr::V4(address)) => prefix.contains(address),
+            (Self::V6(prefix), IpAddr::V6(address)) => prefix.contains(address),
+            (Self::V4(_), IpAddr::V6(_)) | (Self::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl fmt::Display for IpPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(prefix) => prefix.fmt(f),
+            Self::V6(prefix) => prefix.fmt(f),
+        }
+    }
+}
+
+/// The netmask of a prefix length; 128 and more give all ones.
+const fn mask6(length: u8) -> u128 {
+    match 128_u32.checked_sub(length as u32) {
+        Some(128) => 0,
+        Some(host_bits) => u128::MAX << host_bits,
+        None => u128::MAX,
     }
 }
 

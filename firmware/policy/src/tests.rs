@@ -22,6 +22,7 @@ fn example() -> Config {
         .into_iter()
         .collect(),
         services: [https()].into_iter().collect(),
+        ..Config::default()
     }
 }
 
@@ -326,7 +327,7 @@ fn contradictions_are_refused() {
         (
             |c| c.default_route = Some([203, 0, 113, 10].into()),
             E::DefaultRoute {
-                address: [203, 0, 113, 10].into(),
+                address: Ipv4Addr::new(203, 0, 113, 10),
             },
         ),
         (
@@ -376,10 +377,10 @@ fn contradictions_are_refused() {
         ),
         (|c| c.services[0].port = 0, E::ServicePort { service: 0 }),
         (
-            |c| c.services[0].address = [198, 51, 100, 1].into(),
+            |c| c.services[0].address = Ipv4Addr::new(198, 51, 100, 1).into(),
             E::ServiceAddress {
                 service: 0,
-                address: elsewhere,
+                address: elsewhere.into(),
             },
         ),
         (
@@ -408,7 +409,7 @@ fn contradictions_are_refused() {
             },
         ),
         (
-            |c| c.services[0].servers[0].address = Ipv4Addr::BROADCAST,
+            |c| c.services[0].servers[0].address = Ipv4Addr::BROADCAST.into(),
             E::ServerAddress {
                 service: 0,
                 server: 0,
@@ -496,6 +497,7 @@ fn wan() -> Interface {
         router: Some(virtual_router(10, [203, 0, 113, 10])),
         track: [Ipv4Addr::new(203, 0, 113, 1)].into_iter().collect(),
         track_weight: 60,
+        ..Interface::default()
     }
 }
 
@@ -510,6 +512,7 @@ fn edge() -> Interface {
         router: Some(virtual_router(21, [10, 20, 1, 1])),
         track: Vec::new(),
         track_weight: 0,
+        ..Interface::default()
     }
 }
 
@@ -520,6 +523,7 @@ fn virtual_router(vrid: u8, address: [u8; 4]) -> VirtualRouter {
         advertisement_interval: 10,
         preempt: true,
         addresses: [Ipv4Addr::from(address)].into_iter().collect(),
+        ..VirtualRouter::default()
     }
 }
 
@@ -541,12 +545,13 @@ fn web() -> Rule {
 fn https() -> Service {
     let server = |text, host| Server {
         name: name(text),
-        address: [10, 20, 1, host].into(),
+        address: Ipv4Addr::new(10, 20, 1, host).into(),
         port: 443,
+        ..Server::default()
     };
     Service {
         name: name("https"),
-        address: [203, 0, 113, 10].into(),
+        address: Ipv4Addr::new(203, 0, 113, 10).into(),
         port: 443,
         servers: [server("lb1", 11), server("lb2", 12)].into_iter().collect(),
         check: Check {
@@ -555,7 +560,9 @@ fn https() -> Service {
             timeout_ms: 900,
             rise: 2,
             fall: 3,
+            ..Check::default()
         },
+        ..Service::default()
     }
 }
 
@@ -582,11 +589,13 @@ fn largest() -> Config {
                 addresses: (0..MAX_VIRTUAL_ADDRESSES as u8)
                     .map(|host| Ipv4Addr::new(10, 20, n, 100 + host))
                     .collect(),
+                ..VirtualRouter::default()
             }),
             track: (0..MAX_TRACKED as u8)
                 .map(|host| Ipv4Addr::new(10, 20, n, 10 + host))
                 .collect(),
             track_weight: 255,
+            ..Interface::default()
         })
         .collect();
     config.default_route = Some([10, 20, 0, 1].into());
@@ -604,14 +613,15 @@ fn largest() -> Config {
     config.rules = core::iter::repeat_n(rule, MAX_RULES).collect();
     let server = Server {
         name: long.clone(),
-        address: [10, 20, 0, 10].into(),
+        address: Ipv4Addr::new(10, 20, 0, 10).into(),
         port: u16::MAX,
+        ..Server::default()
     };
     let max = u16::MAX;
     config.services = (0..MAX_SERVICES as u16)
         .map(|n| Service {
             name: long.clone(),
-            address: [10, 20, 0, 100].into(),
+            address: Ipv4Addr::new(10, 20, 0, 100).into(),
             port: max - n,
             servers: core::iter::repeat_n(server.clone(), MAX_SERVERS).collect(),
             check: Check {
@@ -620,7 +630,9 @@ fn largest() -> Config {
                 timeout_ms: max,
                 rise: 255,
                 fall: 255,
+                ..Check::default()
             },
+            ..Service::default()
         })
         .collect();
     config

@@ -1,6 +1,6 @@
 //! What must hold between the parts of a [`Config`], so that the code that runs it need not ask again.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::{Config, Interface, Prefix, Protocol, Rule, Service, VirtualRouter};
 
@@ -65,7 +65,7 @@ pub enum ConfigError {
     #[error("service {service}: port is zero")]
     ServicePort { service: usize },
     #[error("service {service}: {address} is not a virtual address of this appliance")]
-    ServiceAddress { service: usize, address: Ipv4Addr },
+    ServiceAddress { service: usize, address: IpAddr },
     #[error("services {first} and {second} have the same address and port")]
     SharedService { first: usize, second: usize },
     #[error("service {service}: it has no servers")]
@@ -176,13 +176,16 @@ impl Config {
             address,
             port,
             ref servers,
-            check,
+            ref check,
             ..
         } = service;
         if port == 0 {
             return Err(ConfigError::ServicePort { service: index });
         }
-        if !self.virtual_addresses().any(|other| other == address) {
+        if !self
+            .virtual_addresses()
+            .any(|other| IpAddr::V4(other) == address)
+        {
             return Err(ConfigError::ServiceAddress {
                 service: index,
                 address,
@@ -207,8 +210,14 @@ impl Config {
                     server: n,
                 });
             }
-            let ours = self.addresses().any(|(_, other)| other == server.address);
-            if ours || !is_unicast(server.address) {
+            let ours = self
+                .addresses()
+                .any(|(_, other)| IpAddr::V4(other) == server.address);
+            let unicast = match server.address {
+                IpAddr::V4(address) => is_unicast(address),
+                IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
+            };
+            if ours || !unicast {
                 return Err(ConfigError::ServerAddress {
                     service: index,
                     server: n,

@@ -593,6 +593,7 @@ fn config(priorities: &[u8]) -> Config {
         default_route: None,
         rules: heapless::Vec::new(),
         services: heapless::Vec::new(),
+        ..Config::default()
     }
 }
 
@@ -610,9 +611,11 @@ fn interface(n: u8, priority: Option<u8>) -> Interface {
             advertisement_interval: 10,
             preempt: true,
             addresses: [Ipv4Addr::new(10, 0, n, 1)].into_iter().collect(),
+            ..VirtualRouter::default()
         }),
         track: heapless::Vec::new(),
         track_weight: 60,
+        ..Interface::default()
     }
 }
 

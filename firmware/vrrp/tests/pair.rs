@@ -355,9 +355,11 @@ fn config(n: usize, setup: Setup) -> Config {
             advertisement_interval: setup.intervals[n],
             preempt: setup.preempt,
             addresses: [Ipv4Addr::new(10, 0, leg, 1)].into_iter().collect(),
+            ..VirtualRouter::default()
         }),
         track: [Ipv4Addr::new(10, 0, leg, 9)].into_iter().collect(),
         track_weight: 50,
+        ..Interface::default()
     };
     let config = Config {
         name: Name::new(),
@@ -365,6 +367,7 @@ fn config(n: usize, setup: Setup) -> Config {
         default_route: None,
         rules: heapless::Vec::new(),
         services: heapless::Vec::new(),
+        ..Config::default()
     };
     assert_eq!(config.validate(), Ok(()));
     config

@@ -41,6 +41,7 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
             "services",
             services.collect::<Result<Vec<_>, RenderError>>()?,
         )?,
+        ..policy::Config::default()
     };
     // The device would refuse it; better that we say so now.
     config.validate().map_err(|cause| RenderError::Refused {
@@ -72,12 +73,15 @@ fn interface(
         mac: leg.mac,
         address: leg.address,
         prefix: network.subnet.prefix_len(),
+        address6: None,
+        mtu: policy::MTU,
         router: Some(policy::VirtualRouter {
             vrid: network.vrid,
             priority: appliance.priority,
             advertisement_interval: plan.vrrp.advertisement_interval,
             preempt: plan.vrrp.preempt,
             addresses: bounded("virtual addresses", [network.virtual_address])?,
+            addresses6: Bounded::new(),
         }),
         track_weight: if decisive && !track.is_empty() {
             track_weight(plan, appliance)
@@ -122,14 +126,15 @@ fn service(plan: &Plan, service: &site::plan::Service) -> Result<policy::Service
     .map(|server| {
         Ok(policy::Server {
             name: short(&server.name)?,
-            address: server.address,
+            address: server.address.into(),
             port: service.server_port,
+            ..policy::Server::default()
         })
     })
     .collect::<Result<Vec<_>, RenderError>>()?;
     Ok(policy::Service {
         name: short(&service.name)?,
-        address: service.address,
+        address: service.address.into(),
         port: service.port,
         servers: bounded("servers behind one service", servers)?,
         check: policy::Check {
@@ -138,7 +143,9 @@ fn service(plan: &Plan, service: &site::plan::Service) -> Result<policy::Service
             timeout_ms: CHECK_TIMEOUT_MS,
             rise: CHECK_RISE,
             fall: CHECK_FALL,
+            ..policy::Check::default()
         },
+        ..policy::Service::default()
     })
 }
 

@@ -435,9 +435,11 @@ fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
             advertisement_interval: centiseconds,
             preempt: true,
             addresses: [address].into_iter().collect(),
+            ..VirtualRouter::default()
         }),
         track: Default::default(),
         track_weight: 0,
+        ..Interface::default()
     };
     Config {
         name: Name::try_from(side.name()).expect("a short name"),
@@ -450,6 +452,7 @@ fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
         default_route: None,
         rules: Default::default(),
         services: Default::default(),
+        ..Config::default()
     }
 }
 

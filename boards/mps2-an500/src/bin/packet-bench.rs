@@ -8,7 +8,7 @@
 #![no_main]
 
 use core::mem::MaybeUninit;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
@@ -218,25 +218,33 @@ impl Bench {
     }
 
     fn from_client(&self, port: u16, flags: Flags) -> Packet {
-        let to = (self.service.address.octets(), self.service.port);
+        let to = (octets(self.service.address), self.service.port);
         packet(&self.wan, segment((CLIENT, port), to, flags))
     }
 
     /// To a port of the virtual address that no rule opens.
     fn refused(&self) -> Packet {
-        let to = (self.service.address.octets(), 22);
+        let to = (octets(self.service.address), 22);
         packet(&self.wan, segment((CLIENT, CLIENT_PORT), to, Flags::SYN))
     }
 
     fn from_server(&self, flags: Flags) -> Packet {
         let server = unwrap!(self.service.servers.first());
-        let from = (server.address.octets(), server.port);
+        let from = (octets(server.address), server.port);
         packet(&self.edge, segment(from, (CLIENT, CLIENT_PORT), flags))
     }
 
     /// Where the source port of [`Bench::from_client`] stands in the packet's buffer.
     fn port_offset(&self) -> usize {
         HEADROOM + ethernet::header_len(self.wan.vlan) + ipv4::HEADER_LEN
+    }
+}
+
+/// The service of the bench is an IPv4 one.
+fn octets(address: IpAddr) -> [u8; 4] {
+    match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(_) => defmt::panic!("an IPv4 service is needed"),
     }
 }
 
