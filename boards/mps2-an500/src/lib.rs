@@ -16,9 +16,9 @@ use time::Instant;
 use registers::{TIMER0, TIMER1, timer};
 
 /// Address of the configuration; the same as in board.toml.
-pub const CONFIG_ADDRESS: usize = 0x003f_0000;
+pub const CONFIG_ADDRESS: usize = 0x0038_0000;
 /// Size of the configuration's memory; the same as in board.toml.
-pub const CONFIG_SIZE: usize = 0x1_0000;
+pub const CONFIG_SIZE: usize = 0x8_0000;
 
 /// The timers run at the 25 MHz system clock.
 const TICKS_PER_MICRO: u32 = 25;

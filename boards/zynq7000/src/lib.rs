@@ -17,9 +17,9 @@ use registers::{GIC_CPU, GIC_DISTRIBUTOR, GLOBAL_TIMER, PRIVATE_TIMER, gic, time
 pub use start::reset;
 
 /// Address of the configuration; the same as in board.toml.
-pub const CONFIG_ADDRESS: usize = 0x07ff_0000;
+pub const CONFIG_ADDRESS: usize = 0x07f0_0000;
 /// Size of the configuration's memory; the same as in board.toml.
-pub const CONFIG_SIZE: usize = 0x1_0000;
+pub const CONFIG_SIZE: usize = 0x10_0000;
 
 /// PERIPHCLK, half of the CPU's clock, is 100 MHz in QEMU. On silicon it depends on the boot loader
 /// (333 MHz on most boards).
