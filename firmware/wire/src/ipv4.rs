@@ -3,7 +3,7 @@
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::checksum;
+use crate::checksum::{self, Delta};
 
 /// Length of a header without options.
 pub const HEADER_LEN: usize = size_of::<Header>();
@@ -121,6 +121,27 @@ impl Header {
     #[must_use]
     pub fn header_len(&self) -> usize {
         usize::from(self.version_ihl & 0x0f) * 4
+    }
+
+    /// The same header with another type of service.
+    #[must_use]
+    pub fn with_tos(mut self, tos: u8) -> Self {
+        let delta = Delta::NONE.word(u16::from(self.tos), u16::from(tos));
+        self.checksum = delta.apply(self.checksum.get()).into();
+        self.tos = tos;
+        self
+    }
+
+    /// Where this fragment's bytes belong in the original, in bytes.
+    #[must_use]
+    pub fn fragment_offset(&self) -> u16 {
+        (self.flags_fragment.get() & FRAGMENT_OFFSET) * 8
+    }
+
+    /// Whether routers must not fragment the packet.
+    #[must_use]
+    pub fn dont_fragment(&self) -> bool {
+        self.flags_fragment.get() & DONT_FRAGMENT != 0
     }
 
     /// Whether this is a part of a fragmented packet, the first one included.

@@ -301,8 +301,11 @@ mod tests {
     const A: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     const B: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
-    /// A packet with these extension headers and 20 bytes of TCP; each entry's first byte is filled in.
-    fn packet(chain: &[(u8, &[u8])]) -> Vec<u8> {
+    /// Extension headers: what each is, and its bytes, of which the first is filled in.
+    type Extensions<'a> = &'a [(u8, &'a [u8])];
+
+    /// A packet with these extension headers and 20 bytes of TCP.
+    fn packet(chain: Extensions<'_>) -> Vec<u8> {
         let mut rest = Vec::new();
         for (index, (_, bytes)) in chain.iter().enumerate() {
             let next = chain.get(index + 1).map_or(TCP, |(kind, _)| *kind);
@@ -361,7 +364,7 @@ mod tests {
         // Payload length 4 in words of four bytes, less two: 24 bytes.
         let authentication = &[&[0, 4][..], &[0; 22]].concat()[..];
         let atomic = &fragment_header_bytes(0, 0, false, 7)[..];
-        let table: [(&str, &[(u8, &[u8])], usize); 8] = [
+        let table: [(&str, Extensions<'_>, usize); 8] = [
             ("none", &[], 40),
             ("hop-by-hop", &[(HOP_BY_HOP, options)], 48),
             ("long options", &[(DESTINATION_OPTIONS, long)], 88),
@@ -404,7 +407,7 @@ mod tests {
         let big = &[&[0, 31][..], &[0; 254]].concat()[..];
         let first = &fragment_header_bytes(0, 0, true, 7)[..];
         let routing = |kind, left| [0, 0, kind, left, 0, 0, 0, 0];
-        let table: [(&str, &[(u8, &[u8])], WalkError); 9] = [
+        let table: [(&str, Extensions<'_>, WalkError); 9] = [
             (
                 "hop-by-hop second",
                 &[(DESTINATION_OPTIONS, options), (HOP_BY_HOP, options)],
