@@ -32,11 +32,18 @@ reasons! {
     UnknownVlan = "unknown vlan",
     /// Addressed to another station.
     OtherStation = "for another station",
-    /// Neither IPv4 nor ARP.
+    /// Neither IPv4, IPv6 nor ARP.
     EtherType = "unsupported ethertype",
     /// An ARP packet that is malformed, or whose sender is not in the leg's subnet.
     Arp = "bad arp",
-    /// Somebody else claims an address of ours by ARP.
+    /// A neighbour solicitation or advertisement that is malformed, was routed, or whose sender is not on the
+    /// leg (RFC 4861 §7.1).
+    Nd = "bad neighbour discovery",
+    /// A router advertisement: the appliance is the only router of its legs (RFC 6105).
+    RouterAdvert = "router advertisement",
+    /// An ICMP redirect, which no router follows or passes on (RFC 1812 §5.2.7.2).
+    Redirect = "redirect",
+    /// Somebody else claims an address of ours by ARP or neighbour discovery.
     AddressConflict = "address conflict",
     /// Lengths or version of the IPv4 header are wrong.
     Ipv4Header = "bad ipv4 header",
@@ -46,6 +53,14 @@ reasons! {
     TooLong = "longer than 1500 bytes",
     /// IPv4 options, source routes among them (RFC 7126 §4).
     Ipv4Options = "ipv4 options",
+    /// Lengths or version of the IPv6 header are wrong.
+    Ipv6Header = "bad ipv6 header",
+    /// IPv6 on a leg that has no IPv6 address.
+    NoIpv6 = "leg without ipv6",
+    /// Extension headers that are too many, cut short or in a wrong place.
+    ExtensionHeaders = "bad ipv6 extension headers",
+    /// A routing header of type 0 (RFC 5095), or one with segments left.
+    RoutingHeader = "ipv6 routing header",
     /// A fragment.
     Fragment = "fragment",
     /// The transport header is cut short or contradicts itself.
@@ -82,10 +97,12 @@ reasons! {
     FlowClash = "flow clash",
     /// No room for another flow.
     FlowTableFull = "flow table full",
-    /// The next hop did not answer ARP.
+    /// Longer than the next link carries, and not to be fragmented.
+    TooBig = "longer than the next link",
+    /// The next hop did not answer ARP or neighbour discovery.
     NeighbourSilent = "neighbour silent",
-    /// Waiting for ARP, and one packet is held already.
-    NeighbourBusy = "waiting for arp",
+    /// Waiting for the next hop's MAC address, and one packet is held already.
+    NeighbourBusy = "waiting for neighbour",
     /// No room for another neighbour.
     NeighbourTableFull = "neighbour table full",
     /// The board left no room for a VLAN tag in front of the frame.
