@@ -1,6 +1,6 @@
 //! Packets of known flows.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use crate::flow::Flow;
 use crate::rewrite::{Quoted, Rewrite, Translation};
@@ -79,7 +79,7 @@ impl Flow {
             Direction::Original => Forward {
                 hop: Hop {
                     leg: self.server_leg,
-                    address: Ipv4Addr::from_bits(self.server_hop),
+                    address: IpAddr::V4(Ipv4Addr::from_bits(self.server_hop)),
                 },
                 rewrite: if self.service == Self::NO_SERVICE {
                     Rewrite::Route
@@ -95,7 +95,7 @@ impl Flow {
             Direction::Reply => Forward {
                 hop: Hop {
                     leg: self.client_leg,
-                    address: Ipv4Addr::from_bits(self.client_hop),
+                    address: IpAddr::V4(Ipv4Addr::from_bits(self.client_hop)),
                 },
                 rewrite: if self.service == Self::NO_SERVICE {
                     Rewrite::Route

@@ -1,6 +1,6 @@
 //! Where addresses live: legs' subnets, the default route, the appliance's own addresses.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use policy::{Config, MAX_INTERFACES, MAX_VIRTUAL_ADDRESSES};
 
@@ -12,7 +12,7 @@ pub struct Hop {
     /// Index of the interface.
     pub leg: u8,
     /// The destination itself, or the default router.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
 }
 
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Routes {
             let leg = routes.leg_of(router.to_bits())?;
             Some(Hop {
                 leg,
-                address: router,
+                address: IpAddr::V4(router),
             })
         });
         routes
@@ -80,7 +80,7 @@ impl Routes {
         match self.leg_of(destination) {
             Some(leg) => Some(Hop {
                 leg,
-                address: Ipv4Addr::from_bits(destination),
+                address: IpAddr::V4(Ipv4Addr::from_bits(destination)),
             }),
             None => self.default,
         }

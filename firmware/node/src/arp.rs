@@ -55,7 +55,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             }
             let hop = Hop {
                 leg,
-                address: sender,
+                address: sender.into(),
             };
             self.neighbours
                 .learn(now, hop, mac, &self.legs, &mut log.counters, out);

@@ -1,6 +1,6 @@
 //! Frames that the appliance itself originates.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use filter::Hop;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
@@ -14,11 +14,13 @@ use crate::leg::{Leg, Legs, Router};
 
 /// Asks for the MAC address of a neighbour: everybody, or only the station that had it last.
 pub fn arp_request(legs: &Legs, hop: Hop, unicast: Option<Mac>, out: &mut impl Transmit) {
-    let Some(leg) = legs.get(hop.leg) else { return };
+    let (Some(leg), IpAddr::V4(address)) = (legs.get(hop.leg), hop.address) else {
+        return;
+    };
     arp(
         leg,
         unicast.unwrap_or(BROADCAST),
-        request(leg.mac, leg.address, hop.address),
+        request(leg.mac, leg.address, address),
         out,
     );
 }

@@ -3,7 +3,7 @@
 //! Entries lie in sets of four, chosen by address, so that a look-up compares at most four. While an
 //! answer is outstanding the first packet to each neighbour is kept, since that is a connection's SYN.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use filter::{Drop, Hop};
 use time::{Duration, Instant};
@@ -70,7 +70,7 @@ const UNUSED: Duration = Duration::from_secs(300);
 const FREE: Entry = Entry {
     hop: Hop {
         leg: 0,
-        address: Ipv4Addr::UNSPECIFIED,
+        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     },
     state: State::Free,
     mac: [0; 6],
@@ -268,6 +268,10 @@ impl Held {
 }
 
 fn set(hop: Hop) -> usize {
-    let mixed = (hop.address.to_bits() ^ u32::from(hop.leg) << 24).wrapping_mul(0x9e37_79b1);
+    let address = match hop.address {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => address.to_bits() as u32,
+    };
+    let mixed = (address ^ u32::from(hop.leg) << 24).wrapping_mul(0x9e37_79b1);
     (mixed >> 28) as usize % SETS
 }

@@ -36,7 +36,10 @@ impl Tracker {
             .iter()
             .flat_map(|(index, leg)| leg.track.iter().map(move |address| (index, *address)))
             .map(|(leg, address)| Tracked {
-                hop: Hop { leg, address },
+                hop: Hop {
+                    leg,
+                    address: address.into(),
+                },
                 heard: now,
             })
             .collect();
@@ -84,7 +87,10 @@ impl Tracker {
 
     /// Notes an ARP reply; whether it makes the leg reachable again.
     pub fn heard(&mut self, now: Instant, leg: u8, address: Ipv4Addr) -> bool {
-        let hop = Hop { leg, address };
+        let hop = Hop {
+            leg,
+            address: address.into(),
+        };
         let Some(tracked) = self.tracked.iter_mut().find(|t| t.hop == hop) else {
             return false;
         };
