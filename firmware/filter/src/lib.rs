@@ -4,16 +4,26 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+extern crate std;
+
 use core::net::IpAddr;
 
 use policy::{Config, MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 
+pub mod balance;
 mod drop;
 mod first;
 mod flow;
+pub mod hash;
 mod known;
+pub mod limit;
+pub mod maglev;
+pub mod nat6;
 mod packet;
+pub mod persist;
+pub mod ports;
 mod rewrite;
 mod route;
 mod rule;
