@@ -14,7 +14,6 @@ mod blob;
 mod nat;
 mod prefix;
 mod protection;
-#[cfg(feature = "alloc")]
 pub mod rule;
 mod service;
 #[cfg(test)]

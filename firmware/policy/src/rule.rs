@@ -1,8 +1,12 @@
-//! The language of filter rules. The host compiles a list of them to tables; the device never sees this form.
+//! The language of filter rules. The host compiles a list of them to tables; the device never sees whole
+//! rules, which therefore need the feature `alloc`.
 
+#[cfg(feature = "alloc")]
 use alloc::vec::Vec;
+#[cfg(feature = "alloc")]
 use core::ops::RangeInclusive;
 
+#[cfg(feature = "alloc")]
 use crate::{IpPrefix, Name};
 
 /// Most filter rules of one appliance.
@@ -11,6 +15,7 @@ pub const MAX_RULES: usize = 4096;
 /// One filter rule. The first rule that matches decides; what no rule accepts is dropped.
 ///
 /// Rules see a packet between both translations: its destination after DNAT, its source before SNAT.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Name for counters and logs.
@@ -59,6 +64,7 @@ impl Legs {
 }
 
 /// Protocol part of a rule. Empty lists of ports and types mean any.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Any IP packet.
@@ -76,6 +82,7 @@ pub enum Protocol {
 }
 
 /// Ports of both sides.
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
     /// Source ports.
@@ -84,6 +91,7 @@ pub struct Ports {
     pub destination: Vec<RangeInclusive<u16>>,
 }
 
+#[cfg(feature = "alloc")]
 impl Ports {
     /// Any source port, one destination port.
     #[must_use]
@@ -110,6 +118,7 @@ pub enum State {
 
 /// Verdict of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Action {
     /// Let the flow through.
     Accept,
