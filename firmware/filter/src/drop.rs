@@ -109,6 +109,26 @@ reasons! {
     Headroom = "no headroom for vlan tag",
     /// A VRRP advertisement that is malformed, or not for a virtual router of the leg.
     Vrrp = "bad vrrp",
+    /// A fragment that is empty, too long, or whose length is no multiple of 8.
+    FragmentLength = "bad fragment length",
+    /// A first fragment without the whole transport header.
+    FragmentTiny = "tiny first fragment",
+    /// A fragment of a datagram whose first fragment has not passed, or out of order beyond measure.
+    FragmentOrder = "fragment before the first",
+    /// A fragment of a datagram in which fragments overlap (RFC 5722).
+    FragmentOverlap = "overlapping fragments",
+    /// All servers of the service have as many flows as they may have.
+    ServersFull = "servers full",
+    /// New flows come faster than the rule allows.
+    RateLimit = "rate limit",
+    /// More flows than the rule allows.
+    FlowLimit = "flow limit",
+    /// No port is left for a translated source.
+    NoPort = "no port left",
+    /// An IPv6 address that prefix translation cannot carry over (RFC 6296 §3.5).
+    Untranslatable = "untranslatable address",
+    /// A segment to a connection that the appliance has not yet spliced to a server.
+    NotSpliced = "not spliced yet",
 }
 
 impl Drop {

@@ -13,9 +13,11 @@ use policy::{Config, MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 
 pub mod balance;
+pub mod cookie;
 mod drop;
 mod first;
 mod flow;
+pub mod fragment;
 pub mod hash;
 mod known;
 pub mod limit;
