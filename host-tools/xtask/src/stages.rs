@@ -8,7 +8,8 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 4] = [
+const OWN_STAGE: [&str; 5] = [
+    "ravelin-differential",
     "ravelin-interop",
     "ravelin-qemu",
     "ravelin-test-image",
@@ -58,6 +59,11 @@ pub const ALL: &[Stage] = &[
         run: interop,
     },
     Stage {
+        name: "differential",
+        what: "the same packets through the node and the kernel's netfilter (needs root)",
+        run: differential,
+    },
+    Stage {
         name: "qemu",
         what: "both firmware images under QEMU",
         run: |c| suite(c, "ravelin-qemu"),
@@ -90,6 +96,7 @@ fn cargo(context: &Context) -> Command {
     if context.soak {
         // More cases of every property.
         command.env("PROPTEST_CASES", "20000");
+        command.env("RAVELIN_SOAK", "1");
     }
     command
 }
@@ -162,6 +169,15 @@ fn interop(context: &Context) -> Outcome {
         );
     }
     suite(context, "ravelin-interop")
+}
+
+fn differential(context: &Context) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped(
+            "the kernel's router needs a network namespace: run with sudo".to_owned(),
+        );
+    }
+    suite(context, "ravelin-differential")
 }
 
 fn rack(context: &Context) -> Outcome {

@@ -1,0 +1,280 @@
+//! The policy in the words of nftables, written independently of what servers get.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
+use policy::{IpPrefix, Nat, Prefix, Transport};
+
+use crate::site::{LEGS, NAMES, Site};
+
+/// What our node does of its own accord and netfilter only when told: the policy's other half.
+const EARLY: &str = "
+        ip frag-off & 0x3fff != 0 drop comment \"fragments\"
+        ip hdrlength != 5 drop comment \"options, RFC 7126\"
+        ip saddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop comment \"RFC 6890\"
+        ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop
+        ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded } drop
+        ip saddr { NETWORKS } drop comment \"old broadcast addresses, RFC 1812 section 5.3.5.3\"
+        ip daddr { NETWORKS } drop
+        tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
+        tcp sport 0 drop
+        tcp dport 0 drop
+        udp sport 0 drop
+        udp dport 0 drop
+";
+
+/// A complete ruleset.
+#[must_use]
+pub fn render(site: &Site) -> String {
+    let mut text = String::from("flush ruleset\ntable inet ravelin {\n");
+    let networks = LEGS.map(|leg| Prefix::of(leg.own.0, leg.own.1).address.to_string());
+    let early = EARLY.replace("NETWORKS", &networks.join(", "));
+    let _ = writeln!(
+        text,
+        "    chain early {{\n        type filter hook prerouting priority -450; policy accept;{early}    }}"
+    );
+    text += "    chain forward {\n        type filter hook forward priority 0; policy drop;\n";
+    text += "        ct state established accept\n";
+    text += "        ct state related ip protocol icmp accept\n";
+    text += "        ct state related meta l4proto ipv6-icmp accept\n";
+    for rule in &site.rules {
+        for line in lines(rule) {
+            let _ = writeln!(text, "        {line} comment \"{}\"", rule.name);
+        }
+    }
+    text += "    }\n    chain input {\n        type filter hook input priority 0; policy drop;\n";
+    for (index, leg) in LEGS.iter().enumerate() {
+        let mut own = vec![leg.own.0.to_string()];
+        own.extend(leg.virtuals.iter().map(ToString::to_string));
+        let mut own6 = vec![leg.own6.0.to_string()];
+        own6.extend(leg.virtuals6.iter().map(ToString::to_string));
+        let name = NAMES[index];
+        let _ = writeln!(
+            text,
+            "        iifname {name} ip daddr {{ {} }} icmp type echo-request accept\n        \
+             iifname {name} ip6 daddr {{ {} }} icmpv6 type echo-request accept",
+            own.join(", "),
+            own6.join(", ")
+        );
+    }
+    for service in &site.config.services {
+        // A segment to a service that belongs to no connection is told so.
+        if service.transport == Transport::Tcp {
+            let _ = writeln!(
+                text,
+                "        ct state invalid tcp flags & (syn|rst|ack) == ack {} {} tcp dport {} \
+                 reject with tcp reset",
+                family(service.address),
+                service.address,
+                service.port
+            );
+        }
+    }
+    text += "    }\n}\n";
+    for (table, is_v4) in [("ip", true), ("ip6", false)] {
+        text += &translations(site, table, is_v4);
+    }
+    text
+}
+
+fn translations(site: &Site, table: &str, is_v4: bool) -> String {
+    let mut text = format!("table {table} ravelin-nat {{\n    chain pre {{\n");
+    text += "        type nat hook prerouting priority -100; policy accept;\n";
+    for service in &site.config.services {
+        if let (true, Some(server)) = (service.address.is_ipv4() == is_v4, service.servers.first())
+        {
+            let _ = writeln!(
+                text,
+                "        {} {} {} dport {} dnat to {}",
+                family(service.address),
+                service.address,
+                transport(service.transport),
+                service.port,
+                socket(server.address, server.port)
+            );
+        }
+    }
+    for nat in &site.config.nat {
+        let Nat::Destination {
+            transport: over,
+            address,
+            first,
+            last,
+            server,
+            server_port,
+        } = nat
+        else {
+            continue;
+        };
+        if address.is_ipv4() != is_v4 {
+            continue;
+        }
+        for port in *first..=*last {
+            let to = socket(*server, server_port + (port - first));
+            let _ = writeln!(
+                text,
+                "        {} {address} {} dport {port} dnat to {to}",
+                family(*address),
+                transport(*over)
+            );
+        }
+    }
+    text +=
+        "    }\n    chain post {\n        type nat hook postrouting priority 100; policy accept;\n";
+    for nat in &site.config.nat {
+        if let (
+            true,
+            Nat::Source {
+                source,
+                to,
+                address,
+                first,
+                last,
+            },
+        ) = (is_v4, nat)
+        {
+            let leg = NAMES[usize::from(*to)];
+            let _ = writeln!(
+                text,
+                "        ip saddr {source} oifname {leg} meta l4proto {{ tcp, udp }} snat to {address}:{first}-{last}\n        \
+                 ip saddr {source} oifname {leg} snat to {address}"
+            );
+        }
+    }
+    text += "    }\n}\n";
+    text
+}
+
+/// A rule as one or two lines: nftables wants to know the version when it compares addresses.
+fn lines(rule: &Rule) -> Vec<String> {
+    let any = rule.sources.is_empty() && rule.destinations.is_empty();
+    let versions: &[Option<bool>] = if any {
+        &[None]
+    } else {
+        &[Some(true), Some(false)]
+    };
+    versions
+        .iter()
+        .filter_map(|version| {
+            let mut words = Vec::new();
+            words.extend(legs("iifname", rule.from));
+            words.extend(legs("oifname", rule.to));
+            if let Some(v4) = version {
+                words.extend(addresses("saddr", *v4, &rule.sources)?);
+                words.extend(addresses("daddr", *v4, &rule.destinations)?);
+            }
+            words.extend(protocol(&rule.protocol));
+            match rule.state {
+                State::New => words.push("ct state new".into()),
+                State::Invalid => words.push("ct state invalid".into()),
+                State::Any => words.push("ct state { new, invalid }".into()),
+            }
+            let reject = match rule.protocol {
+                Protocol::Tcp(_) => "reject with tcp reset",
+                _ => "reject with icmpx admin-prohibited",
+            };
+            words.push(
+                match rule.action {
+                    Action::Accept => "accept",
+                    Action::Drop => "drop",
+                    Action::Reject => reject,
+                }
+                .into(),
+            );
+            Some(words.join(" "))
+        })
+        .collect()
+}
+
+fn legs(word: &str, legs: Legs) -> Option<String> {
+    if legs == Legs::ANY {
+        return None;
+    }
+    let names = (0..3).filter(|leg| legs.contains(*leg));
+    let names: Vec<&str> = names.map(|leg| NAMES[usize::from(leg)]).collect();
+    Some(format!("{word} {{ {} }}", names.join(", ")))
+}
+
+/// `None` if the list has addresses of the other version alone.
+fn addresses(word: &str, v4: bool, list: &[IpPrefix]) -> Option<Option<String>> {
+    if list.is_empty() {
+        return Some(Some(format!(
+            "meta nfproto {}",
+            if v4 { "ipv4" } else { "ipv6" }
+        )));
+    }
+    let same = list
+        .iter()
+        .filter(|prefix| matches!(prefix, IpPrefix::V4(_)) == v4);
+    let texts: Vec<String> = same.map(ToString::to_string).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    let version = if v4 { "ip" } else { "ip6" };
+    // Overlapping prefixes are no set for nftables.
+    let sorted = texts.join(", ");
+    Some(Some(format!("{version} {word} {{ {sorted} }}")))
+}
+
+fn protocol(protocol: &Protocol) -> Vec<String> {
+    let ports = |name: &str, ports: &Ports| {
+        let mut words = vec![format!("meta l4proto {name}")];
+        words.extend(ranges(&format!("{name} sport"), &ports.source));
+        words.extend(ranges(&format!("{name} dport"), &ports.destination));
+        words
+    };
+    let types = |name: &str, list: &[u8]| {
+        let mut words = vec![format!(
+            "meta l4proto {}",
+            if name == "icmp" { 1 } else { 58 }
+        )];
+        if !list.is_empty() {
+            let numbers: Vec<String> = list.iter().map(ToString::to_string).collect();
+            words.push(format!("{name} type {{ {} }}", numbers.join(", ")));
+        }
+        words
+    };
+    match protocol {
+        Protocol::Any => Vec::new(),
+        Protocol::Tcp(list) => ports("tcp", list),
+        Protocol::Udp(list) => ports("udp", list),
+        Protocol::Icmp(list) => types("icmp", list),
+        Protocol::Icmp6(list) => types("icmpv6", list),
+        Protocol::Number(number) => vec![format!("meta l4proto {number}")],
+    }
+}
+
+fn ranges(word: &str, list: &[RangeInclusive<u16>]) -> Option<String> {
+    if list.is_empty() {
+        return None;
+    }
+    let texts = list.iter().map(|range| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    });
+    let texts: Vec<String> = texts.collect();
+    Some(format!("{word} {{ {} }}", texts.join(", ")))
+}
+
+fn family(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "ip daddr",
+        IpAddr::V6(_) => "ip6 daddr",
+    }
+}
+
+const fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}
+
+fn socket(address: IpAddr, port: u16) -> String {
+    match address {
+        IpAddr::V4(address) => format!("{address}:{port}"),
+        IpAddr::V6(address) => format!("[{address}]:{port}"),
+    }
+}

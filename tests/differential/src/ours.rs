@@ -1,0 +1,235 @@
+//! Our world: the node in this process, with neighbours and servers that answer at once and a clock of its own.
+
+use std::net::Ipv4Addr;
+
+use node::{Drop, Node, State, Transmit};
+use policy::rule::{Action, Protocol, Rule};
+use policy::{IpPrefix, Prefix};
+use time::{Duration, Instant};
+use wire::{Frame, frame::HEADROOM};
+
+use crate::site::{LEGS, Site, neighbour_mac, station, virtual_mac};
+use crate::{Emission, source};
+
+/// A node and its surroundings.
+#[derive(Debug)]
+pub struct Ours {
+    node: Box<Node<FLOWS>>,
+    now: Instant,
+}
+
+const FLOWS: usize = 16_384;
+
+/// What a node sent.
+#[derive(Default)]
+struct Sent(Vec<(u8, Vec<u8>)>);
+
+impl Transmit for Sent {
+    fn transmit(&mut self, port: u8, frame: &[u8]) {
+        assert!(
+            (60..=1518).contains(&frame.len()),
+            "{} bytes do not fit the wire",
+            frame.len()
+        );
+        self.0.push((port, frame.to_vec()));
+    }
+}
+
+impl Ours {
+    /// A node that is Active, has healthy servers, and no longer picks up connections in the middle.
+    #[must_use]
+    pub fn new(site: &Site) -> Self {
+        let mut config = site.config.clone();
+        config.rules = site.rules.iter().flat_map(old).collect();
+        let node = Box::new(Node::new(Some(config), 1, Instant::ZERO));
+        let mut ours = Self {
+            node,
+            now: Instant::ZERO,
+        };
+        ours.pass(Duration::from_secs(70));
+        assert_eq!(ours.node.state(), Some(State::Active));
+        ours
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.node.deadline() <= end {
+            self.now = self
+                .node
+                .deadline()
+                .max(self.now + Duration::from_micros(1));
+            let mut sent = Sent::default();
+            self.node.poll(self.now, &mut sent);
+            // What is sent of its own accord is not compared.
+            self.answer(sent);
+        }
+        self.now = end;
+        while self.node.next_event().is_some() {}
+    }
+
+    /// Hands the node packets on a leg, and returns what it sends because of them, and why it dropped them.
+    pub fn exchange(&mut self, leg: u8, packets: &[&[u8]]) -> (Vec<Emission>, Vec<Drop>) {
+        self.pass(Duration::from_millis(1));
+        let before = self.node.counters().clone();
+        let mut emissions = Vec::new();
+        for packet in packets {
+            let to = virtual_mac(leg, forge::ethertype(packet) == 0x86dd);
+            let from = station(leg, source(packet));
+            let frame = forge::ethernet(to, from, forge::ethertype(packet), packet);
+            let sent = self.take(leg, &frame);
+            emissions.extend(self.answer(sent));
+        }
+        let after = self.node.counters();
+        let drops = after
+            .drops()
+            .filter(|(reason, count)| before.dropped(*reason) != *count);
+        (emissions, drops.map(|(reason, _)| reason).collect())
+    }
+
+    fn take(&mut self, port: u8, bytes: &[u8]) -> Sent {
+        let mut buffer = vec![0xaa; HEADROOM];
+        buffer.extend_from_slice(bytes);
+        buffer.resize(buffer.len() + 64, 0xaa);
+        let frame = Frame::new(&mut buffer, HEADROOM, bytes.len()).expect("it fits");
+        let mut sent = Sent::default();
+        self.node.ingress(self.now, port, frame, &mut sent);
+        sent
+    }
+
+    /// Neighbours answer what was sent to them; the rest, and what the answers bring about, is returned.
+    fn answer(&mut self, sent: Sent) -> Vec<Emission> {
+        let mut emissions = Vec::new();
+        let mut queue: Vec<_> = sent.0.into_iter().rev().collect();
+        while let Some((port, frame)) = queue.pop() {
+            match reply(port, &frame) {
+                Reply::None => emissions.push(Emission::new(port, &frame)),
+                Reply::Silence => {}
+                Reply::Frame(answer) => {
+                    queue.extend(self.take(port, &answer).0.into_iter().rev());
+                }
+            }
+        }
+        emissions
+    }
+}
+
+enum Reply {
+    /// Nobody's question: a packet on its way.
+    None,
+    /// A question or announcement that nobody answers.
+    Silence,
+    Frame(Vec<u8>),
+}
+
+/// What the neighbour says that a frame of the node's own is for.
+fn reply(leg: u8, frame: &[u8]) -> Reply {
+    let own = LEGS[usize::from(leg)];
+    let body = &frame[14..];
+    if frame[12..14] == [8, 6] {
+        let asked = Ipv4Addr::from([body[24], body[25], body[26], body[27]]);
+        let [a, b, c, number] = asked.octets();
+        let near = own.own.0.octets()[..3] == [a, b, c] && own.neighbours.contains(&number);
+        if body[7] != 1 || !near {
+            return Reply::Silence;
+        }
+        let mac = neighbour_mac(leg, number);
+        let answer = [
+            &[0, 1, 8, 0, 6, 4, 0, 2][..],
+            &mac,
+            &asked.octets(),
+            &body[8..18],
+        ];
+        let from: [u8; 6] = body[8..14].try_into().expect("six bytes");
+        return Reply::Frame(forge::ethernet(from, mac, 0x0806, &answer.concat()));
+    }
+    let is_own = frame[12..14] == [8, 0] && body[12..16] == own.own.0.octets();
+    match body[9] {
+        112 if is_own => Reply::Silence,
+        6 if is_own && body[33] & 4 != 0 => Reply::Silence,
+        6 if is_own => Reply::Frame(accepted(frame, body)),
+        _ => Reply::None,
+    }
+}
+
+/// A server's SYN-ACK to a health check.
+fn accepted(frame: &[u8], syn: &[u8]) -> Vec<u8> {
+    let address = |at: usize| Ipv4Addr::from([syn[at], syn[at + 1], syn[at + 2], syn[at + 3]]);
+    let word = |at: usize| u16::from_be_bytes([syn[at], syn[at + 1]]);
+    let sequence = u32::from_be_bytes([syn[24], syn[25], syn[26], syn[27]]);
+    let answer = forge::Ipv4::new(address(16), address(12)).around(&forge::Tcp {
+        source: word(22),
+        destination: word(20),
+        acknowledgment: sequence.wrapping_add(1),
+        flags: forge::flags::SYN | forge::flags::ACK,
+        ..forge::Tcp::default()
+    });
+    let mac = |at: usize| -> [u8; 6] { frame[at..at + 6].try_into().expect("six bytes") };
+    forge::ethernet(mac(6), mac(0), 0x0800, &answer)
+}
+
+/// The same in the form that the device searched one by one.
+fn old(rule: &Rule) -> Vec<policy::Rule> {
+    let prefixes = |list: &[IpPrefix]| -> Vec<Prefix> {
+        let v4 = list.iter().filter_map(|prefix| match prefix {
+            IpPrefix::V4(prefix) => Some(*prefix),
+            IpPrefix::V6(_) => None,
+        });
+        if list.is_empty() {
+            vec![Prefix::ANY]
+        } else {
+            v4.collect()
+        }
+    };
+    let legs = |legs: policy::rule::Legs| -> Vec<Option<u8>> {
+        if legs == policy::rule::Legs::ANY {
+            return vec![None];
+        }
+        (0..8).filter(|leg| legs.contains(*leg)).map(Some).collect()
+    };
+    let ports = |ports: &policy::rule::Ports| {
+        assert!(ports.source.is_empty(), "source ports come later");
+        if ports.destination.is_empty() {
+            vec![(0, u16::MAX)]
+        } else {
+            let ranges = ports.destination.iter();
+            ranges.map(|range| (*range.start(), *range.end())).collect()
+        }
+    };
+    let protocols: Vec<policy::Protocol> = match &rule.protocol {
+        Protocol::Any => vec![policy::Protocol::Any],
+        Protocol::Tcp(list) => ports(list)
+            .into_iter()
+            .map(|(first, last)| policy::Protocol::Tcp { first, last })
+            .collect(),
+        Protocol::Udp(list) => ports(list)
+            .into_iter()
+            .map(|(first, last)| policy::Protocol::Udp { first, last })
+            .collect(),
+        Protocol::Icmp(_) => vec![policy::Protocol::Ping],
+        Protocol::Icmp6(_) | Protocol::Number(_) => return Vec::new(),
+    };
+    let action = match rule.action {
+        Action::Accept => policy::Action::Accept,
+        Action::Drop | Action::Reject => policy::Action::Drop,
+    };
+    let mut list = Vec::new();
+    for from in legs(rule.from) {
+        for to in legs(rule.to) {
+            for source in prefixes(&rule.sources) {
+                for destination in prefixes(&rule.destinations) {
+                    list.extend(protocols.iter().map(|protocol| policy::Rule {
+                        name: rule.name.clone(),
+                        from,
+                        to,
+                        source,
+                        destination,
+                        protocol: *protocol,
+                        action,
+                    }));
+                }
+            }
+        }
+    }
+    list
+}
