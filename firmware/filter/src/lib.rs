@@ -29,6 +29,7 @@ pub mod ports;
 mod rewrite;
 mod route;
 mod rule;
+pub mod synproxy;
 mod track;
 
 pub use drop::Drop;
