@@ -6,5 +6,6 @@ mod error;
 pub mod failover;
 pub mod images;
 pub mod packet;
+pub mod peers;
 
 pub use error::BenchError;

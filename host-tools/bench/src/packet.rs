@@ -15,6 +15,7 @@ use serde::Serialize;
 use site::Plan;
 
 use crate::BenchError;
+use crate::peers::{self, Peers};
 
 /// The board whose program counts instructions.
 pub const BOARD: &str = "mps2-an500";
@@ -28,6 +29,8 @@ pub struct Report {
     pub paths: Vec<PathCost>,
     /// Every board's appliance.
     pub images: Vec<Image>,
+    /// This machine's processor: ours and others'.
+    pub peers: Peers,
 }
 
 /// One path through the node.
@@ -70,6 +73,7 @@ pub fn measure(source: &Path, plan: &Plan) -> Result<Report, BenchError> {
         core: "Cortex-M7 (thumbv7em)",
         paths: paths(source, plan)?,
         images,
+        peers: peers::measure(source)?,
     })
 }
 

@@ -100,6 +100,23 @@ fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
         &["board", "flash", "RAM"],
         &images.collect::<Vec<_>>(),
     );
+    let peers = report.peers.rows.iter().map(|row| {
+        let bytes = row.bytes.map(|bytes| bytes.to_string());
+        vec![
+            row.what.clone(),
+            row.who.to_owned(),
+            format!("{:.0}", row.ns),
+            bytes.unwrap_or_default(),
+        ]
+    });
+    table::print(
+        "On this machine's processor, in one run",
+        &["what", "who", "ns", "bytes of tables"],
+        &peers.collect::<Vec<_>>(),
+    );
+    for note in &report.peers.notes {
+        println!("{note}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
