@@ -2,10 +2,11 @@
 
 use std::{path::Path, process::ExitCode};
 
+use policy::rule::{Legs, Protocol, Rule};
 use serde_json::json;
 use site::{
     Plan,
-    plan::{Leg, Party, Port, Transport},
+    plan::{Flow, Leg, Nat, Port, PortRange},
 };
 
 use crate::{
@@ -20,11 +21,11 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
     let boards = source::boards(&source::root()?)?;
     let file = SiteFile::read(site)?;
     let plan = file.plan(&boards)?;
-    let mut configs = Vec::new();
+    let mut policies = Vec::new();
     for appliance in &plan.appliances {
-        let config = render::appliance::config(&plan, &appliance.name)
+        let policy = render::appliance::policy(&plan, &appliance.name)
             .map_err(|error| Failure::input(Message::new(error.to_string())))?;
-        configs.push(config);
+        policies.push(policy);
     }
     if options.json {
         let images: Vec<String> = plan
@@ -32,6 +33,7 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
             .iter()
             .map(|server| image(&server.name))
             .collect();
+        let configs: Vec<&policy::Config> = policies.iter().map(|(config, _)| config).collect();
         println!(
             "{:#}",
             json!({ "plan": plan, "cables": cables(&plan), "appliances": configs, "images": images })
@@ -43,9 +45,12 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
     addresses(&plan);
     let rows: Vec<Vec<String>> = cables(&plan).into_iter().map(Vec::from).collect();
     table::print("Cables", &["from", "to", "carries"], &rows);
+    services(&plan);
+    sets(&plan);
     flows(&plan);
-    if let Some(config) = configs.first() {
-        rules(config);
+    nat(&plan);
+    if let Some((config, list)) = policies.first() {
+        rules(config, list);
     }
     images(&plan);
     Ok(ExitCode::SUCCESS)
@@ -55,13 +60,11 @@ fn networks(plan: &Plan) {
     let row = |network: &site::plan::Network| {
         vec![
             network.name.clone(),
-            network.subnet.to_string(),
+            both(Some(network.subnet), network.subnet6),
             tag(network.vlan),
             network.vrid.to_string(),
-            network.virtual_address.to_string(),
-            network
-                .uplink
-                .map_or_else(String::new, |uplink| uplink.to_string()),
+            both(Some(network.virtual_address), network.virtual6),
+            both(network.uplink, network.uplink6),
         ]
     };
     let rows: Vec<_> = plan.networks.iter().map(row).collect();
@@ -87,7 +90,7 @@ fn addresses(plan: &Plan) {
                 appliance.name.clone(),
                 format!("{}, priority {}", appliance.board, appliance.priority),
                 leg.network.clone(),
-                leg.address.to_string(),
+                both(Some(leg.address), leg.address6),
                 mac(leg.mac),
             ]);
         }
@@ -98,7 +101,7 @@ fn addresses(plan: &Plan) {
             server.name.clone(),
             role,
             server.network.clone(),
-            server.address.to_string(),
+            both(Some(server.address), server.address6),
             mac(server.mac),
         ]);
     }
@@ -148,50 +151,228 @@ fn cables(plan: &Plan) -> Vec<[String; 3]> {
     cables
 }
 
-fn flows(plan: &Plan) {
-    let row = |flow: &site::plan::Flow| {
-        let port = match flow.protocol {
-            Transport::Tcp => format!("tcp {}", flow.port),
-            Transport::Udp => format!("udp {}", flow.port),
-            Transport::Ping => "ping".to_owned(),
+fn services(plan: &Plan) {
+    let row = |service: &site::plan::Service| {
+        let member = |member: &site::plan::Member| match member.weight {
+            0 => format!("{} drains", member.server),
+            1 => member.server.clone(),
+            weight => format!("{} x{weight}", member.server),
+        };
+        let servers: Vec<String> = service.servers.iter().map(member).collect();
+        let transport = match service.transport {
+            policy::Transport::Tcp => "tcp",
+            policy::Transport::Udp => "udp",
         };
         vec![
+            service.name.clone(),
+            format!(
+                "{} {transport} {}",
+                both(Some(service.address), service.address6),
+                service.port
+            ),
+            format!("{} port {}", servers.join(", "), service.server_port),
+            balance(service),
+            check(&service.check),
+        ]
+    };
+    let rows: Vec<_> = plan.services.iter().map(row).collect();
+    table::print(
+        "Services",
+        &["name", "users connect to", "servers", "balance", "check"],
+        &rows,
+    );
+}
+
+fn balance(service: &site::plan::Service) -> String {
+    let mut words = vec![
+        match service.balance {
+            policy::Balance::Failover => "failover",
+            policy::Balance::RoundRobin => "round-robin",
+            policy::Balance::LeastConnections => "least-connections",
+            policy::Balance::SourceHash => "source-hash",
+            policy::Balance::Maglev => "maglev",
+        }
+        .to_owned(),
+    ];
+    match service.forwarding {
+        policy::Forwarding::Nat => {}
+        policy::Forwarding::DirectReturn => words.push("direct return".to_owned()),
+    }
+    if let Some(persistence) = service.persistence {
+        let (prefix, prefix6) = (persistence.prefix, persistence.prefix6);
+        words.push(format!(
+            "/{prefix} /{prefix6} stay {} s",
+            persistence.seconds
+        ));
+    }
+    if let Some(sorry) = &service.sorry {
+        words.push(format!(
+            "below {}: {} port {}",
+            service.quorum, sorry.server, sorry.port
+        ));
+    }
+    words.join(", ")
+}
+
+fn check(check: &policy::Check) -> String {
+    let what = match &check.kind {
+        policy::CheckKind::Ping => "ping".to_owned(),
+        policy::CheckKind::Tcp => format!("tcp {}", check.port),
+        policy::CheckKind::Http { host, path, .. } => {
+            format!("http://{host}:{}{path}", check.port)
+        }
+        policy::CheckKind::Https { host, path, .. } => {
+            format!("https://{host}:{}{path}", check.port)
+        }
+        policy::CheckKind::Dns { name } => format!("dns {name} at {}", check.port),
+        policy::CheckKind::Mysql => format!("mysql {}", check.port),
+    };
+    format!(
+        "{what} every {} ms, rise {}, fall {}",
+        check.interval_ms, check.rise, check.fall
+    )
+}
+
+fn sets(plan: &Plan) {
+    let row = |set: &site::plan::Set| {
+        let prefixes: Vec<String> = set.prefixes.iter().map(ToString::to_string).collect();
+        vec![set.name.clone(), prefixes.join(", ")]
+    };
+    let rows: Vec<_> = plan.sets.iter().map(row).collect();
+    if !rows.is_empty() {
+        table::print("Sets", &["name", "addresses"], &rows);
+    }
+}
+
+fn flows(plan: &Plan) {
+    let row = |flow: &Flow| {
+        vec![
             flow.name.clone(),
-            party(&flow.from).to_owned(),
-            party(&flow.to).to_owned(),
-            port,
+            flow.from.to_string(),
+            flow.to.to_string(),
+            flow.traffic.to_string(),
+            action(flow),
             flow.why.clone(),
         ]
     };
     let rows: Vec<_> = plan.flows.iter().map(row).collect();
     table::print(
-        "Flows (all else is dropped)",
-        &["name", "from", "to", "port", "why"],
+        "Flows (the first that fits decides; all else is dropped)",
+        &["name", "from", "to", "carries", "action", "why"],
         &rows,
     );
 }
 
-fn rules(config: &policy::Config) {
-    let side = |index: Option<u8>| match index {
-        Some(index) => config
-            .interfaces
-            .get(usize::from(index))
-            .map_or("?", |interface| interface.name.as_str()),
-        None => "any",
+fn action(flow: &Flow) -> String {
+    let mut words = vec![flow.action.to_string()];
+    if flow.log {
+        words.push("log".to_owned());
+    }
+    words.extend([flow.rate, flow.max_flows].into_iter().flatten().map(limit));
+    words.join(", ")
+}
+
+fn limit(limit: policy::Limit) -> String {
+    let amount = match limit.kind {
+        policy::LimitKind::Rate { per_second, burst } => format!("{per_second}/s burst {burst}"),
+        policy::LimitKind::Flows { max } => format!("at most {max}"),
     };
-    let row = |rule: &policy::Rule| {
+    match limit.scope {
+        policy::Scope::Rule => amount,
+        policy::Scope::Source { prefix, prefix6 } => format!("{amount} per /{prefix} /{prefix6}"),
+    }
+}
+
+fn nat(plan: &Plan) {
+    let row = |nat: &Nat| match nat {
+        Nat::Masquerade {
+            name,
+            sources,
+            network,
+            ports,
+        } => {
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            [
+                name.clone(),
+                "masquerade".to_owned(),
+                sources.join(", "),
+                format!("virtual address of {network}, ports {ports}"),
+            ]
+        }
+        Nat::Forward {
+            name,
+            transport,
+            network,
+            ports,
+            server,
+            server_port,
+        } => {
+            let transport = match transport {
+                policy::Transport::Tcp => "tcp",
+                policy::Transport::Udp => "udp",
+            };
+            let last = server_port.saturating_add(ports.last - ports.first);
+            let inner = PortRange {
+                first: *server_port,
+                last,
+            };
+            [
+                name.clone(),
+                "forward".to_owned(),
+                format!("virtual address of {network}, {transport} {ports}"),
+                format!("{server} port {inner}"),
+            ]
+        }
+        Nat::Prefix6 {
+            name,
+            network,
+            inside,
+            outside,
+        } => [
+            name.clone(),
+            "prefix6".to_owned(),
+            inside.to_string(),
+            format!("{outside} on {network}"),
+        ],
+    };
+    let rows: Vec<Vec<String>> = plan.nat.iter().map(|nat| row(nat).into()).collect();
+    if !rows.is_empty() {
+        table::print(
+            "Address translation",
+            &["name", "kind", "from", "becomes"],
+            &rows,
+        );
+    }
+}
+
+fn rules(config: &policy::Config, rules: &[Rule]) {
+    let end = |legs: Legs, prefixes: &[policy::IpPrefix]| {
+        let names = (0..).zip(&config.interfaces);
+        let names: Vec<&str> = names
+            .filter(|(index, _)| legs.contains(*index))
+            .map(|(_, interface)| interface.name.as_str())
+            .collect();
+        let prefixes: Vec<String> = prefixes.iter().map(prefix).collect();
+        let addresses = if prefixes.is_empty() {
+            "any".to_owned()
+        } else {
+            prefixes.join(", ")
+        };
+        format!("{} {addresses}", names.join("+"))
+    };
+    let row = |rule: &Rule| {
         vec![
             rule.name.to_string(),
-            format!("{} {}", side(rule.from), prefix(rule.source)),
-            format!("{} {}", side(rule.to), prefix(rule.destination)),
-            protocol(rule.protocol),
+            end(rule.from, &rule.sources),
+            end(rule.to, &rule.destinations),
+            protocol(&rule.protocol),
             format!("{:?}", rule.action).to_lowercase(),
         ]
     };
-    let rows: Vec<_> = config.rules.iter().map(row).collect();
+    let rows: Vec<_> = rules.iter().map(row).collect();
     table::print(
         "Rules on each appliance",
-        &["flow", "from", "to", "protocol", "action"],
+        &["flow", "from", "to", "carries", "action"],
         &rows,
     );
 }
@@ -212,36 +393,48 @@ fn image(server: &str) -> String {
     format!(".ravelin/images/{server}/disk.raw")
 }
 
-fn party(party: &Party) -> &'static str {
-    match party {
-        Party::Internet => "internet",
-        Party::Role(role) => role.name(),
-        Party::Servers => "servers",
-        Party::Appliances => "appliances",
-    }
+/// What there is of both versions of IP.
+fn both<A: ToString, B: ToString>(v4: Option<A>, v6: Option<B>) -> String {
+    let there = [v4.map(|a| a.to_string()), v6.map(|b| b.to_string())];
+    let there: Vec<String> = there.into_iter().flatten().collect();
+    there.join(", ")
 }
 
-fn prefix(prefix: policy::Prefix) -> String {
-    match prefix.length {
-        0 => "any".to_owned(),
-        32 => prefix.address.to_string(),
-        length => format!("{}/{length}", prefix.address),
-    }
+fn prefix(prefix: &policy::IpPrefix) -> String {
+    let text = prefix.to_string();
+    let host = match prefix {
+        policy::IpPrefix::V4(_) => text.strip_suffix("/32"),
+        policy::IpPrefix::V6(_) => text.strip_suffix("/128"),
+    };
+    host.map_or_else(|| text.clone(), str::to_owned)
 }
 
-fn protocol(protocol: policy::Protocol) -> String {
-    let range = |first: u16, last: u16| {
-        if first == last {
-            first.to_string()
-        } else {
-            format!("{first}-{last}")
-        }
+fn protocol(protocol: &Protocol) -> String {
+    let ports = |word: &str, ports: &policy::rule::Ports| {
+        let list = |ranges: &[std::ops::RangeInclusive<u16>]| {
+            let ranges = ranges.iter().map(|range| PortRange {
+                first: *range.start(),
+                last: *range.end(),
+            });
+            ranges.collect::<Vec<_>>()
+        };
+        let ports = site::plan::Ports {
+            source: list(&ports.source),
+            destination: list(&ports.destination),
+        };
+        format!("{word}{ports}")
+    };
+    let types = |word: &str, types: &[u8]| {
+        let types: String = types.iter().map(|kind| format!(" {kind}")).collect();
+        format!("{word}{types}")
     };
     match protocol {
-        policy::Protocol::Any => "any".to_owned(),
-        policy::Protocol::Tcp { first, last } => format!("tcp {}", range(first, last)),
-        policy::Protocol::Udp { first, last } => format!("udp {}", range(first, last)),
-        policy::Protocol::Ping => "ping".to_owned(),
+        Protocol::Any => "any".to_owned(),
+        Protocol::Tcp(list) => ports("tcp", list),
+        Protocol::Udp(list) => ports("udp", list),
+        Protocol::Icmp(list) => types("icmp", list),
+        Protocol::Icmp6(list) => types("icmp6", list),
+        Protocol::Number(number) => format!("protocol {number}"),
     }
 }
 

@@ -1,25 +1,24 @@
 //! What one appliance does: the plan compiled to the configuration language of the firmware.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use heapless::Vec as Bounded;
+use policy::rule::Rule;
 use site::Plan;
-use site::plan::{Appliance, Flow, Leg, Network, Party, Port, Role, Transport};
+use site::plan::{Appliance, Leg, Nat, Network, Port};
 
-use crate::RenderError;
-
-/// How servers of a public service are checked. A refused connection counts at once, so a stopped
-/// daemon is noticed within three seconds; a busy machine has nearly a second to answer.
-const CHECK_INTERVAL_MS: u16 = 1000;
-const CHECK_TIMEOUT_MS: u16 = 900;
-const CHECK_RISE: u8 = 2;
-const CHECK_FALL: u8 = 3;
+use crate::{RenderError, rules};
 
 /// How far an appliance without tracked neighbours falls below the weakest of its healthy peers.
 const TRACK_MARGIN: u8 = 10;
 
 /// Compiles the configuration of the appliance called `name`.
 pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
+    policy(plan, name).map(|(config, _)| config)
+}
+
+/// Compiles the configuration of the appliance called `name`, and the rules that go with it.
+pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), RenderError> {
     let appliance = plan
         .appliances
         .iter()
@@ -28,27 +27,30 @@ pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
     let interfaces = (appliance.legs.iter())
         .map(|leg| interface(plan, appliance, leg))
         .collect::<Result<Vec<_>, RenderError>>()?;
-    let services = plan
-        .services
-        .iter()
-        .map(|service| self::service(plan, service));
+    let services = (plan.services.iter())
+        .map(|service| services(plan, service))
+        .collect::<Result<Vec<_>, RenderError>>()?;
+    let nat = (plan.nat.iter())
+        .map(|entry| nat(plan, appliance, entry))
+        .collect::<Result<Vec<_>, RenderError>>()?;
+    let (rules, limits) = rules::rules(plan, appliance)?;
     let config = policy::Config {
         name: short(name)?,
         interfaces: bounded("networks on one appliance", interfaces)?,
         default_route: plan.networks.iter().find_map(|network| network.uplink),
-        rules: bounded("filter rules", rules(plan, appliance)?)?,
-        services: bounded(
-            "services",
-            services.collect::<Result<Vec<_>, RenderError>>()?,
-        )?,
-        ..policy::Config::default()
+        default_route6: plan.networks.iter().find_map(|network| network.uplink6),
+        rules: bounded("filter rules", rules::linear(&rules))?,
+        services: bounded("services", services.concat())?,
+        nat: bounded("translations", nat.concat())?,
+        limits: bounded("limits of flows", limits)?,
+        protection: plan.protection,
     };
     // The device would refuse it; better that we say so now.
     config.validate().map_err(|cause| RenderError::Refused {
         name: name.to_owned(),
         cause,
     })?;
-    Ok(config)
+    Ok((config, rules))
 }
 
 fn interface(
@@ -64,7 +66,8 @@ fn interface(
                 && plan
                     .services
                     .iter()
-                    .any(|service| service.role == server.role)
+                    .flat_map(|service| &service.servers)
+                    .any(|member| member.server == server.name)
         });
     Ok(policy::Interface {
         name: short(&network.name)?,
@@ -73,15 +76,21 @@ fn interface(
         mac: leg.mac,
         address: leg.address,
         prefix: network.subnet.prefix_len(),
-        address6: None,
-        mtu: policy::MTU,
+        address6: leg
+            .address6
+            .zip(network.subnet6)
+            .map(|(address, subnet)| policy::Interface6 {
+                address,
+                prefix: subnet.prefix_len(),
+            }),
+        mtu: network.mtu,
         router: Some(policy::VirtualRouter {
             vrid: network.vrid,
             priority: appliance.priority,
             advertisement_interval: plan.vrrp.advertisement_interval,
             preempt: plan.vrrp.preempt,
             addresses: bounded("virtual addresses", [network.virtual_address])?,
-            addresses6: Bounded::new(),
+            addresses6: bounded("virtual addresses", network.virtual6)?,
         }),
         track_weight: if decisive && !track.is_empty() {
             track_weight(plan, appliance)
@@ -118,137 +127,172 @@ fn track_weight(plan: &Plan, appliance: &Appliance) -> u8 {
         .min(appliance.priority.saturating_sub(1))
 }
 
-fn service(plan: &Plan, service: &site::plan::Service) -> Result<policy::Service, RenderError> {
-    let servers = (plan
-        .servers
-        .iter()
-        .filter(|server| server.role == service.role))
-    .map(|server| {
-        Ok(policy::Server {
-            name: short(&server.name)?,
-            address: server.address.into(),
-            port: service.server_port,
-            ..policy::Server::default()
-        })
-    })
-    .collect::<Result<Vec<_>, RenderError>>()?;
-    Ok(policy::Service {
-        name: short(&service.name)?,
-        address: service.address.into(),
-        port: service.port,
-        servers: bounded("servers behind one service", servers)?,
-        check: policy::Check {
-            port: service.server_port,
-            interval_ms: CHECK_INTERVAL_MS,
-            timeout_ms: CHECK_TIMEOUT_MS,
-            rise: CHECK_RISE,
-            fall: CHECK_FALL,
-            ..policy::Check::default()
-        },
-        ..policy::Service::default()
-    })
-}
-
-/// Where packets of one end of a flow come in or go out, and which addresses they carry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct End {
-    interface: u8,
-    prefix: policy::Prefix,
-}
-
-fn rules(plan: &Plan, appliance: &Appliance) -> Result<Vec<policy::Rule>, RenderError> {
-    let mut rules = Vec::new();
-    for flow in &plan.flows {
-        let sources = ends(plan, appliance, &flow.from)?;
-        let destinations = ends(plan, appliance, &flow.to)?;
-        for source in &sources {
-            for destination in &destinations {
-                // Neighbours talk directly: their packets never reach an appliance.
-                if source.interface != destination.interface {
-                    rules.push(rule(flow, *source, *destination)?);
-                }
-            }
+/// A service on each version of IP that it has: what a device calls a service has one address.
+fn services(
+    plan: &Plan,
+    service: &site::plan::Service,
+) -> Result<Vec<policy::Service>, RenderError> {
+    let v4 = |server: &site::plan::Server| Some(IpAddr::V4(server.address));
+    let v6 = |server: &site::plan::Server| server.address6.map(IpAddr::V6);
+    let mut services = vec![versioned(plan, service, service.address.into(), &v4)?];
+    if let Some(address) = service.address6 {
+        let on_v6 = versioned(plan, service, address.into(), &v6)?;
+        if !on_v6.servers.is_empty() {
+            services.push(policy::Service {
+                name: short(&format!("{}6", service.name))?,
+                ..on_v6
+            });
         }
     }
-    Ok(rules)
+    Ok(services)
 }
 
-fn rule(flow: &Flow, source: End, destination: End) -> Result<policy::Rule, RenderError> {
-    Ok(policy::Rule {
-        name: short(&flow.name)?,
-        from: Some(source.interface),
-        to: Some(destination.interface),
-        source: source.prefix,
-        destination: destination.prefix,
-        protocol: match flow.protocol {
-            Transport::Tcp => policy::Protocol::Tcp {
-                first: flow.port,
-                last: flow.port,
+fn versioned(
+    plan: &Plan,
+    service: &site::plan::Service,
+    address: IpAddr,
+    address_of: &dyn Fn(&site::plan::Server) -> Option<IpAddr>,
+) -> Result<policy::Service, RenderError> {
+    let find = |name: &str| {
+        plan.server(name).ok_or_else(|| RenderError::NoSuchServer {
+            of: service.name.clone(),
+            server: name.to_owned(),
+        })
+    };
+    let mut servers = Vec::new();
+    for member in &service.servers {
+        if let Some(address) = address_of(find(&member.server)?) {
+            servers.push(policy::Server {
+                name: short(&member.server)?,
+                address,
+                port: service.server_port,
+                weight: member.weight,
+                max_flows: member.max_flows,
+            });
+        }
+    }
+    let sorry = match &service.sorry {
+        Some(sorry) => address_of(find(&sorry.server)?)
+            .map(|address| {
+                Ok::<_, RenderError>(policy::Server {
+                    name: short(&sorry.server)?,
+                    address,
+                    port: sorry.port,
+                    ..policy::Server::default()
+                })
+            })
+            .transpose()?,
+        None => None,
+    };
+    let have = u8::try_from(servers.len()).unwrap_or(u8::MAX);
+    Ok(policy::Service {
+        name: short(&service.name)?,
+        address,
+        port: service.port,
+        transport: service.transport,
+        forwarding: service.forwarding,
+        balance: service.balance,
+        persistence: service.persistence.map(|persistence| policy::Persistence {
+            prefix: match address {
+                IpAddr::V4(_) => persistence.prefix,
+                IpAddr::V6(_) => persistence.prefix6,
             },
-            Transport::Udp => policy::Protocol::Udp {
-                first: flow.port,
-                last: flow.port,
-            },
-            Transport::Ping => policy::Protocol::Ping,
-        },
-        action: policy::Action::Accept,
+            seconds: persistence.seconds,
+        }),
+        // Not every server has to have both versions.
+        quorum: service.quorum.min(have.max(1)),
+        servers: bounded("servers behind one service", servers)?,
+        sorry,
+        slow_start: service.slow_start,
+        check: service.check.clone(),
+        agent: service.agent,
     })
 }
 
-/// The ends that a party stands for. Rules are about forwarded packets, so the appliances' own
-/// packets (health checks, answers to pings) need none and give an empty list.
-fn ends(plan: &Plan, appliance: &Appliance, party: &Party) -> Result<Vec<End>, RenderError> {
-    match party {
-        Party::Internet => Ok((plan.networks.iter())
-            .filter(|network| network.port == Port::Wan)
-            .filter_map(|network| leg_to(appliance, &network.name))
-            .map(|interface| End {
-                interface,
-                prefix: policy::Prefix {
-                    address: Ipv4Addr::UNSPECIFIED,
-                    length: 0,
-                },
-            })
-            .collect()),
-        Party::Role(role) => servers(plan, appliance, |of| of == *role),
-        Party::Servers => servers(plan, appliance, |_| true),
-        Party::Appliances => Ok(Vec::new()),
+/// What one entry of the site becomes: a prefix or version of IP each.
+fn nat(plan: &Plan, appliance: &Appliance, nat: &Nat) -> Result<Vec<policy::Nat>, RenderError> {
+    match nat {
+        Nat::Masquerade {
+            name,
+            sources,
+            network,
+            ports,
+        } => {
+            let (to, network) = leg(plan, appliance, name, network)?;
+            let entry = |source: &ipnet::Ipv4Net| policy::Nat::Source {
+                source: policy::Prefix::of(source.addr(), source.prefix_len()),
+                to,
+                address: network.virtual_address,
+                first: ports.first,
+                last: ports.last,
+            };
+            Ok(sources.iter().map(entry).collect())
+        }
+        Nat::Forward {
+            name,
+            transport,
+            network,
+            ports,
+            server,
+            server_port,
+        } => {
+            let (_, network) = leg(plan, appliance, name, network)?;
+            let server = plan
+                .server(server)
+                .ok_or_else(|| RenderError::NoSuchServer {
+                    of: name.clone(),
+                    server: server.clone(),
+                })?;
+            let entry = |address: IpAddr, server: IpAddr| policy::Nat::Destination {
+                transport: *transport,
+                address,
+                first: ports.first,
+                last: ports.last,
+                server,
+                server_port: *server_port,
+            };
+            let v6 = network.virtual6.zip(server.address6);
+            let v4 = entry(network.virtual_address.into(), server.address.into());
+            Ok([Some(v4), v6.map(|(a, b)| entry(a.into(), b.into()))]
+                .into_iter()
+                .flatten()
+                .collect())
+        }
+        Nat::Prefix6 {
+            name,
+            network,
+            inside,
+            outside,
+        } => {
+            let (to, _) = leg(plan, appliance, name, network)?;
+            let prefix = |net: &ipnet::Ipv6Net| policy::Prefix6::of(net.addr(), net.prefix_len());
+            Ok(vec![policy::Nat::Prefix6 {
+                to,
+                inside: prefix(inside),
+                outside: prefix(outside),
+            }])
+        }
     }
 }
 
-fn servers(
-    plan: &Plan,
+fn leg<'a>(
+    plan: &'a Plan,
     appliance: &Appliance,
-    wanted: impl Fn(Role) -> bool,
-) -> Result<Vec<End>, RenderError> {
-    (plan.servers.iter())
-        .filter(|server| wanted(server.role))
-        .map(|server| {
-            let interface =
-                leg_to(appliance, &server.network).ok_or_else(|| RenderError::NoSuchNetwork {
-                    of: server.name.clone(),
-                    network: server.network.clone(),
-                })?;
-            Ok(End {
-                interface,
-                prefix: policy::Prefix {
-                    address: server.address,
-                    length: 32,
-                },
-            })
+    of: &str,
+    network: &str,
+) -> Result<(u8, &'a Network), RenderError> {
+    let index = (appliance.legs.iter()).position(|leg| leg.network == network);
+    let index = index.and_then(|index| u8::try_from(index).ok());
+    let network_there = crate::network(plan, of, network)?;
+    index
+        .map(|index| (index, network_there))
+        .ok_or_else(|| RenderError::NoSuchNetwork {
+            of: of.to_owned(),
+            network: network.to_owned(),
         })
-        .collect()
 }
 
-fn leg_to(appliance: &Appliance, network: &str) -> Option<u8> {
-    let index = appliance
-        .legs
-        .iter()
-        .position(|leg| leg.network == network)?;
-    u8::try_from(index).ok()
-}
-
-fn short(name: &str) -> Result<policy::Name, RenderError> {
+pub(crate) fn short(name: &str) -> Result<policy::Name, RenderError> {
     let mut short = policy::Name::new();
     short.push_str(name).map_err(|_| RenderError::NameTooLong {
         name: name.to_owned(),

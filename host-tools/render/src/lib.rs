@@ -5,6 +5,7 @@
 
 pub mod appliance;
 mod firewall;
+mod rules;
 pub mod server;
 mod template;
 
@@ -25,6 +26,14 @@ pub enum RenderError {
         of: String,
         /// The missing network.
         network: String,
+    },
+    /// A part of the plan names a server that is not in it.
+    #[error("`{of}` needs server `{server}`, which the plan does not have")]
+    NoSuchServer {
+        /// The service or translation.
+        of: String,
+        /// The missing server.
+        server: String,
     },
     /// A name does not fit the appliance's tables.
     #[error("the name `{name}` has {have} bytes, an appliance has room for {room}")]

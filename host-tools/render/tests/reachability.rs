@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::{foobar, material};
 use nix::sched::{CloneFlags, setns};
 use site::Plan;
-use site::plan::{Flow, Party, Port, Server, Transport, ports};
+use site::plan::{Flow, Party, Port, PortRange, Server, Traffic, ports};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on, and one port that nothing should reach.
@@ -69,12 +69,13 @@ fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
 
     let mut expected = BTreeSet::new();
     for server in &plan.servers {
-        for flow in plan.flows.iter().filter(|flow| is_one_of(server, &flow.to)) {
+        let here = |flow: &&Flow| plan.addresses_in(&flow.to, server).next().is_some();
+        for flow in plan.flows.iter().filter(here) {
             for from in origins(&plan, flow)
                 .into_iter()
                 .filter(|from| *from != server.name)
             {
-                expected.insert((from, server.name.clone(), flow.port));
+                expected.insert((from, server.name.clone(), port(flow)));
             }
         }
     }
@@ -89,22 +90,29 @@ fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
 }
 
 fn origins(plan: &Plan, flow: &Flow) -> Vec<String> {
-    assert_eq!(flow.protocol, Transport::Tcp);
-    match flow.from {
+    match &flow.from {
         Party::Internet => vec!["internet".into()],
         Party::Appliances => vec!["appliances".into()],
-        Party::Role(_) | Party::Servers => (plan.servers.iter())
-            .filter(|server| is_one_of(server, &flow.from))
-            .map(|server| server.name.clone())
-            .collect(),
+        Party::Role(_) | Party::Servers | Party::Server(_) | Party::Set(_) | Party::Address(_) => {
+            let servers = plan.servers_in(&flow.from);
+            servers.map(|server| server.name.clone()).collect()
+        }
     }
 }
 
-fn is_one_of(server: &Server, party: &Party) -> bool {
-    match party {
-        Party::Role(role) => server.role == *role,
-        Party::Servers => true,
-        Party::Internet | Party::Appliances => false,
+/// The one TCP port of a flow.
+fn port(flow: &Flow) -> u16 {
+    match &flow.traffic {
+        Traffic::Tcp(ports) => match ports.destination[..] {
+            [PortRange { first, last }] if first == last => first,
+            _ => panic!("{flow:?}"),
+        },
+        Traffic::Any
+        | Traffic::Udp(_)
+        | Traffic::Ping
+        | Traffic::Icmp(_)
+        | Traffic::Icmp6(_)
+        | Traffic::Number(_) => panic!("{flow:?}"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use common::{foobar, material};
 use render::server::files;
 use render::{HostFile, Material};
-use site::plan::{Party, Transport};
+use site::plan::{Party, PortRange, Traffic};
 
 #[test]
 fn every_file_of_every_server() {
@@ -131,10 +131,10 @@ fn nftables_accepts_every_kind_of_flow() {
     {
         let mut flow = plan.flows[0].clone();
         flow.name = format!("ping-{n}");
-        (flow.from, flow.to, flow.protocol, flow.port) = (from, to, Transport::Ping, 0);
+        (flow.from, flow.to, flow.traffic) = (from, to, Traffic::Ping);
         plan.flows.push(flow.clone());
         flow.name = format!("dns-{n}");
-        (flow.protocol, flow.port) = (Transport::Udp, 53);
+        flow.traffic = Traffic::to(policy::Transport::Udp, PortRange::one(53));
         plan.flows.push(flow);
     }
     for server in &plan.servers {

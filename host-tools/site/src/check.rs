@@ -1,6 +1,10 @@
 //! What must fit together: each check compares parts of the file with each other and reports both places.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, ops::Range};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+};
 
 use ipnet::Ipv4Net;
 
@@ -9,8 +13,12 @@ use crate::{
     derive,
     error::Problem,
     file::SiteFile,
-    plan::{Flow, Party, Plan, Port, Role, Transport},
+    flow, nat,
+    plan::{Flow, Party, Plan, Port, Role},
     read::At,
+    service,
+    traffic::host_address,
+    version6,
 };
 
 /// Most servers of a site.
@@ -29,7 +37,10 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     machine_names(file, problems);
     servers(file, problems);
     addresses(file, problems);
-    flows(file, problems);
+    version6::check(file, problems);
+    flow::check(file, problems);
+    service::check(file, problems);
+    nat::check(file, problems);
     sizes(file, problems);
 }
 
@@ -396,8 +407,8 @@ fn duty(role: Role) -> &'static str {
 }
 
 /// An address that someone uses.
-struct Claim {
-    address: Ipv4Addr,
+pub(crate) struct Claim {
+    address: IpAddr,
     place: Range<usize>,
     who: String,
 }
@@ -453,7 +464,7 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
             continue;
         }
         for (name, network) in sound() {
-            let address = derive::host_address(*network.subnet.get_ref(), host);
+            let address = host_address(*network.subnet.get_ref(), host);
             let at = At::new(appliance.host.span(), address);
             claim(
                 &mut claims,
@@ -518,13 +529,13 @@ fn place_in(subnet: &At<Ipv4Net>, address: &At<Ipv4Addr>, what: &str, problems: 
 }
 
 /// Notes who uses an address; reports it if someone has it, once per place.
-fn claim(
+pub(crate) fn claim<A: Copy + Into<IpAddr>>(
     claims: &mut Vec<Claim>,
-    address: &At<Ipv4Addr>,
+    address: &At<A>,
     who: String,
     problems: &mut Vec<Problem>,
 ) {
-    let (ip, place) = (*address.get_ref(), address.span());
+    let (ip, place) = ((*address.get_ref()).into(), address.span());
     let taken = claims
         .iter()
         .find(|claim| claim.address == ip && claim.place != place);
@@ -551,68 +562,6 @@ fn claim(
         place,
         who,
     });
-}
-
-fn flows(file: &SiteFile, problems: &mut Vec<Problem>) {
-    let mut names: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-    for flow in &file.flows {
-        let name = flow.name.get_ref().0.as_str();
-        if derive::is_derived_flow(name) {
-            problems.push(
-                Problem::new(
-                    "site::duplicate_name",
-                    format!("the flow `{name}` exists without being asked for"),
-                )
-                .at(flow.name.span(), "the roles bring it along")
-                .help("remove it, or give it another name if it is a different flow"),
-            );
-        }
-        if let Some(earlier) = names.get(name) {
-            problems.push(
-                Problem::new(
-                    "site::duplicate_name",
-                    format!("two flows are called `{name}`"),
-                )
-                .at(earlier.clone(), "the first")
-                .at(flow.name.span(), "another")
-                .help("rename one of them"),
-            );
-        }
-        names.entry(name).or_insert(flow.name.span());
-        for (end, key) in [(&flow.from, "from"), (&flow.to, "to")] {
-            match derive::party(end.get_ref()) {
-                Some(Party::Role(_) | Party::Servers) => {}
-                Some(Party::Appliances) if key == "from" => {}
-                Some(Party::Internet | Party::Appliances) => problems.push(
-                    Problem::new("site::impossible_flow", format!("no rule can be made for flow `{name}`"))
-                        .at(end.span(), format!("not possible as `{key}`"))
-                        .help("the Internet reaches only the public services, and the appliances open no service: use roles or \"servers\""),
-                ),
-                None => {
-                    let known = Role::ALL.into_iter().map(Role::name).chain(["servers", "appliances"]);
-                    problems.push(
-                        Problem::new("site::unknown_party", format!("flow `{name}` has an unknown end `{}`", end.get_ref()))
-                            .at(end.span(), "neither a role nor a group")
-                            .suggest(end.get_ref(), known),
-                    );
-                }
-            }
-        }
-        match (flow.protocol.get_ref(), &flow.port) {
-            (Transport::Tcp | Transport::Udp, None) => problems.push(
-                Problem::new("site::missing_key", format!("flow `{name}` lacks `port`"))
-                    .at(flow.protocol.span(), "has ports")
-                    .help("add port = …, the port that is connected to"),
-            ),
-            (Transport::Ping, Some(port)) => problems.push(
-                Problem::new("site::impossible_flow", format!("flow `{name}` has a port"))
-                    .at(flow.protocol.span(), "has no ports")
-                    .at(port.span(), "so this means nothing")
-                    .help("remove `port`"),
-            ),
-            (Transport::Tcp | Transport::Udp, Some(_)) | (Transport::Ping, None) => {}
-        }
-    }
 }
 
 /// What an appliance has room for.
@@ -642,33 +591,64 @@ fn sizes(file: &SiteFile, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Whether all rules fit into an appliance: one per pair of servers in different networks that a flow joins.
-pub(crate) fn rules_fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
-    let pairs = |flow: &Flow| match flow.from {
-        Party::Internet => plan.servers_in(&flow.to).count(),
-        Party::Appliances => 0,
-        Party::Role(_) | Party::Servers => plan
-            .servers_in(&flow.from)
-            .map(|from| {
-                plan.servers_in(&flow.to)
-                    .filter(|to| to.network != from.network)
-                    .count()
-            })
-            .sum(),
+/// What only the whole plan shows.
+pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
+    flow::impossible(plan, file)
+        .or_else(|| service::fit(plan, file))
+        .or_else(|| nat::fit(plan, file))
+        .or_else(|| limits_fit(plan, file))
+        .or_else(|| rules_fit(plan, file))
+}
+
+/// Each flow with a limit has one of its own in the appliances.
+fn limits_fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
+    let limits = |flow: &Flow| {
+        [flow.rate, flow.max_flows]
+            .into_iter()
+            .flatten()
+            .map(|limit| (flow.name.clone(), format!("{limit:?}")))
+            .collect::<Vec<_>>()
     };
-    let count: usize = plan.flows.iter().map(pairs).sum();
-    (count > policy::MAX_RULES).then(|| {
+    let all: BTreeSet<_> = plan.flows.iter().flat_map(limits).collect();
+    (all.len() > policy::MAX_LIMITS).then(|| {
+        let last = file.flows.iter().rev().find_map(flow::Entry::limit);
+        let place = last.unwrap_or(file.services.place.clone());
+        Problem::new(
+            "site::too_many_limits",
+            format!("{} limits of flows", all.len()),
+        )
+        .at(place, "one too many")
+        .help(format!(
+            "an appliance has room for {}: each `rate` and `max_flows` of a flow is one",
+            policy::MAX_LIMITS
+        ))
+    })
+}
+
+/// Whether all rules fit into an appliance: at most one per flow and network that it comes from.
+fn rules_fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
+    let rules = |flow: &Flow| match &flow.from {
+        Party::Internet => 1,
+        Party::Appliances => 0,
+        Party::Role(_) | Party::Servers | Party::Server(_) => {
+            let networks = plan.servers_in(&flow.from).map(|server| &server.network);
+            networks.collect::<BTreeSet<_>>().len()
+        }
+        Party::Set(_) | Party::Address(_) => plan.networks.len(),
+    };
+    let count: usize = plan.flows.iter().map(rules).sum();
+    (count > policy::rule::MAX_RULES).then(|| {
         Problem::new(
             "site::too_many_rules",
             format!("the flows make {count} firewall rules"),
         )
         .at(
             file.servers.place.clone(),
-            "one for each pair of servers that a flow joins across networks",
+            "one for each flow and network that it may come from",
         )
         .help(format!(
-            "an appliance has room for {}: use fewer servers or flows",
-            policy::MAX_RULES
+            "an appliance has room for {}: use fewer flows",
+            policy::rule::MAX_RULES
         ))
     })
 }

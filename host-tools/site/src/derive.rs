@@ -1,17 +1,15 @@
 //! From a checked file to the plan: legs, MAC addresses, flows and services.
 
-use std::net::Ipv4Addr;
-
-use ipnet::Ipv4Net;
-
 use crate::{
     boards::{Board, Boards},
     error::Problem,
     file::{self, SiteFile},
-    plan::{
-        Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Service, Transport, Vrrp,
-        ports,
-    },
+    flow, nat,
+    plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, Vrrp, ports},
+    read::At,
+    service,
+    traffic::{host_address, host_address6},
+    version6,
 };
 
 /// Completes the plan of a file without problems.
@@ -51,16 +49,27 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
             role: role(server.role.get_ref()).ok_or_else(|| absent("a known role"))?,
             network: server.network.get_ref().clone(),
             address: *server.address.get_ref(),
+            address6: version6::server(file, server),
             mac: mac(&name, own.get_ref(), 0),
         });
     }
-    let wan = networks.iter().find(|network| network.port == Port::Wan);
-    let services = public_services(wan.ok_or_else(|| absent("a wan network"))?.virtual_address);
-    let mut flows = derived_flows(&services);
-    for extra in &file.flows {
-        flows.push(extra_flow(extra).ok_or_else(|| absent("a party of a flow"))?);
+    let services = service::services(file, &networks, &servers);
+    let mut flows = Vec::new();
+    for written in &file.flows {
+        flows.push(
+            written
+                .flow(file)
+                .ok_or_else(|| absent("a party of a flow"))?,
+        );
     }
-    Ok(Plan {
+    flows.extend(nat::flows(file, &networks));
+    flows.extend(
+        services
+            .iter()
+            .flat_map(|service| service::flows(file, service)),
+    );
+    flows.extend(roles_flows());
+    let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         vrrp: Vrrp {
             advertisement_interval: file
@@ -72,9 +81,14 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         networks,
         appliances,
         servers,
+        sets: flow::sets(file),
         flows,
         services,
-    })
+        nat: Vec::new(),
+        protection: file.protection,
+    };
+    plan.nat = nat::translations(file, &plan);
+    Ok(plan)
 }
 
 fn network(name: &str, network: &file::Network) -> Network {
@@ -86,12 +100,14 @@ fn network(name: &str, network: &file::Network) -> Network {
         vrid: network.vrid.get_ref().0,
         virtual_address: *network.virtual_address.get_ref(),
         uplink: network.uplink.as_ref().map(|uplink| *uplink.get_ref()),
+        subnet6: network.subnet6.as_ref().map(|subnet| *subnet.get_ref()),
+        virtual6: version6::virtual_address(network),
+        uplink6: network.uplink6.as_ref().map(|uplink| *uplink.get_ref()),
+        mtu: network
+            .mtu
+            .as_ref()
+            .map_or(policy::MTU, |mtu| mtu.get_ref().0),
     }
-}
-
-/// The address at position `host` of a subnet.
-pub(crate) fn host_address(subnet: Ipv4Net, host: u32) -> Ipv4Addr {
-    Ipv4Addr::from_bits(subnet.network().to_bits().wrapping_add(host))
 }
 
 fn legs(site: &str, appliance: &str, board: &Board, host: u32, networks: &[Network]) -> Vec<Leg> {
@@ -114,6 +130,7 @@ fn legs(site: &str, appliance: &str, board: &Board, host: u32, networks: &[Netwo
             vlan: if alone(port) { None } else { network.vlan },
             mac: mac(site, appliance, port),
             address: host_address(network.subnet, host),
+            address6: network.subnet6.map(|subnet| host_address6(subnet, host)),
         }
     };
     networks.iter().map(leg).collect()
@@ -133,51 +150,15 @@ pub(crate) fn mac(site: &str, machine: &str, port: u8) -> [u8; 6] {
     [0x02, a, b, c, d, e]
 }
 
-/// What users reach on the virtual address of the wan network.
-fn public_services(address: Ipv4Addr) -> Vec<Service> {
-    let service = |name: &str, port| Service {
-        name: name.to_owned(),
-        address,
-        port,
-        role: Role::Haproxy,
-        server_port: port,
-    };
-    vec![service("https", ports::HTTPS), service("http", ports::HTTP)]
-}
-
-/// The flows that the roles need, and no other.
-fn derived_flows(services: &[Service]) -> Vec<Flow> {
-    let tcp = |name: &str, from, to, port, why: &str| Flow {
-        name: name.to_owned(),
-        from,
-        to,
-        protocol: Transport::Tcp,
-        port,
-        why: why.to_owned(),
+/// The flows that the roles need among themselves.
+fn roles_flows() -> Vec<Flow> {
+    let tcp = |name: &str, from, to, port, why| {
+        flow::plain(name.to_owned(), from, to, Traffic::tcp(port), why)
     };
     let role = Party::Role;
-    let mut flows = Vec::new();
-    for service in services {
-        let (name, to, port) = (&service.name, role(service.role), service.server_port);
-        flows.push(tcp(
-            &format!("internet-{name}"),
-            Party::Internet,
-            to.clone(),
-            port,
-            "users reach the site",
-        ));
-        let why = "the appliances send users only to a balancer that answers";
-        flows.push(tcp(
-            &format!("check-{name}"),
-            Party::Appliances,
-            to,
-            port,
-            why,
-        ));
-    }
     let (haproxy, nginx, app) = (role(Role::Haproxy), role(Role::Nginx), role(Role::App));
     let (db, monitor) = (role(Role::Db), role(Role::Monitor));
-    flows.extend([
+    vec![
         tcp(
             "haproxy-nginx",
             haproxy.clone(),
@@ -213,40 +194,27 @@ fn derived_flows(services: &[Service]) -> Vec<Flow> {
             ports::HAPROXY_METRICS,
             "the monitor reads the balancers' figures",
         ),
-    ]);
-    flows
+    ]
 }
 
-/// Whether the roles bring along a flow of this name, so that `[[flows]]` must not take it.
-pub(crate) fn is_derived_flow(name: &str) -> bool {
-    let services = public_services(Ipv4Addr::UNSPECIFIED);
-    derived_flows(&services)
-        .iter()
-        .any(|flow| flow.name == name)
+/// Whether a flow of this name exists without being asked for, so that `[[flows]]` must not take it.
+pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
+    service::has_flow(file, name)
+        || nat::has_flow(file, name)
+        || roles_flows().iter().any(|flow| flow.name == name)
 }
 
-fn extra_flow(flow: &file::Flow) -> Option<Flow> {
-    Some(Flow {
-        name: flow.name.get_ref().0.clone(),
-        from: party(flow.from.get_ref())?,
-        to: party(flow.to.get_ref())?,
-        protocol: *flow.protocol.get_ref(),
-        port: flow.port.as_ref().map_or(0, |port| port.get_ref().0),
-        why: flow.why.get_ref().clone(),
-    })
+/// Reports a name that cannot be one.
+pub(crate) fn bad_name(name: &At<String>, fault: String) -> Problem {
+    Problem::new(
+        "site::bad_name",
+        format!("`{}` cannot be a name", name.get_ref()),
+    )
+    .at(name.span(), fault)
+    .help("use 1 to 31 lower-case letters, digits and hyphens, a letter first")
 }
 
 /// The role of this name.
 pub(crate) fn role(name: &str) -> Option<Role> {
     Role::ALL.into_iter().find(|role| role.name() == name)
-}
-
-/// The party of this name.
-pub(crate) fn party(name: &str) -> Option<Party> {
-    match name {
-        "internet" => Some(Party::Internet),
-        "servers" => Some(Party::Servers),
-        "appliances" => Some(Party::Appliances),
-        other => role(other).map(Party::Role),
-    }
 }

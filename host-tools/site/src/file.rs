@@ -1,14 +1,21 @@
 //! The site file as written: right types, known keys, nothing compared with anything else yet.
 
-use std::{net::Ipv4Addr, ops::Range};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
 use crate::{
+    derive,
     error::Problem,
-    plan::{Port, Transport},
-    read::{At, Domain, Host, Interval, Label, PortNumber, Priority, Table, Vlan, Vrid},
+    flow, nat,
+    plan::Port,
+    read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan, Vrid},
+    service,
+    value::Prefixes,
 };
 
 /// What could be read of a site file; absent parts were reported.
@@ -21,7 +28,11 @@ pub(crate) struct SiteFile {
     pub(crate) networks: Section<Network>,
     pub(crate) appliances: Section<Appliance>,
     pub(crate) servers: Section<Server>,
-    pub(crate) flows: Vec<Flow>,
+    pub(crate) sets: Vec<(At<String>, Option<At<Prefixes>>)>,
+    pub(crate) flows: Vec<flow::Entry>,
+    pub(crate) services: Section<service::Entry>,
+    pub(crate) nat: Vec<nat::Entry>,
+    pub(crate) protection: policy::Protection,
 }
 
 /// Named entries in the order of the file.
@@ -69,6 +80,10 @@ pub(crate) struct Network {
     pub(crate) vrid: At<Vrid>,
     pub(crate) virtual_address: At<Ipv4Addr>,
     pub(crate) uplink: Option<At<Ipv4Addr>>,
+    pub(crate) subnet6: Option<At<Ipv6Net>>,
+    pub(crate) virtual6: Option<At<Ipv6Addr>>,
+    pub(crate) uplink6: Option<At<Ipv6Addr>>,
+    pub(crate) mtu: Option<At<Mtu>>,
 }
 
 pub(crate) struct Appliance {
@@ -82,15 +97,7 @@ pub(crate) struct Server {
     pub(crate) role: At<String>,
     pub(crate) network: At<String>,
     pub(crate) address: At<Ipv4Addr>,
-}
-
-pub(crate) struct Flow {
-    pub(crate) name: At<Label>,
-    pub(crate) from: At<String>,
-    pub(crate) to: At<String>,
-    pub(crate) protocol: At<Transport>,
-    pub(crate) port: Option<At<PortNumber>>,
-    pub(crate) why: At<String>,
+    pub(crate) address6: Option<At<Ipv6Addr>>,
 }
 
 /// Reads all that can be read and reports the rest.
@@ -101,7 +108,18 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         problems.push(syntax(first));
         return SiteFile::default();
     }
-    let keys = ["site", "vrrp", "networks", "appliances", "servers", "flows"];
+    let keys = [
+        "site",
+        "vrrp",
+        "networks",
+        "appliances",
+        "servers",
+        "sets",
+        "flows",
+        "services",
+        "nat",
+        "protection",
+    ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
     if let Some(site) = root.table("site", &["name", "domain"], problems) {
@@ -120,9 +138,23 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     file.networks = section(&root, "networks", &NETWORK, network, problems);
     file.appliances = section(&root, "appliances", &APPLIANCE, appliance, problems);
     file.servers = section(&root, "servers", &SERVER, server, problems);
+    if let Some(sets) = root.optional_section("sets", problems) {
+        file.sets = sets.values(problems);
+    }
     for (place, entries) in root.array("flows", problems) {
-        let table = Table::new("[[flows]]", place, entries, &FLOW, problems);
-        file.flows.extend(flow(&table, problems));
+        let table = Table::new("[[flows]]", place, entries, &flow::Entry::KEYS, problems);
+        file.flows.extend(flow::Entry::read(&table, problems));
+    }
+    if root.has("services") {
+        let keys = &service::Entry::KEYS;
+        file.services = section(&root, "services", keys, service::Entry::read, problems);
+    }
+    for (place, entries) in root.array("nat", problems) {
+        let table = Table::new("[[nat]]", place, entries, &nat::Entry::KEYS, problems);
+        file.nat.extend(nat::Entry::read(&table, problems));
+    }
+    if let Some(table) = root.optional_table("protection", &PROTECTION, problems) {
+        file.protection = protection(&table, problems);
     }
     file
 }
@@ -151,14 +183,7 @@ fn section<T>(
     section.place = table.place.clone();
     for (name, entries) in table.tables(problems) {
         if let Some(fault) = Label::fault(name.get_ref()) {
-            problems.push(
-                Problem::new(
-                    "site::bad_name",
-                    format!("`{}` cannot be a name", name.get_ref()),
-                )
-                .at(name.span(), fault)
-                .help("use 1 to 31 lower-case letters, digits and hyphens, a letter first"),
-            );
+            problems.push(derive::bad_name(&name, fault));
         }
         if let Some(entries) = entries {
             let title = format!("[{key}.{}]", name.get_ref());
@@ -172,7 +197,9 @@ fn section<T>(
     section
 }
 
-const NETWORK: [&str; 6] = ["port", "subnet", "vlan", "vrid", "virtual", "uplink"];
+const NETWORK: [&str; 10] = [
+    "port", "subnet", "vlan", "vrid", "virtual", "uplink", "subnet6", "virtual6", "uplink6", "mtu",
+];
 
 fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
     let port = table.required("port", problems);
@@ -181,6 +208,10 @@ fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
     let vrid = table.required("vrid", problems);
     let virtual_address = table.required("virtual", problems);
     let uplink = table.optional("uplink", problems);
+    let subnet6 = table.optional("subnet6", problems);
+    let virtual6 = table.optional("virtual6", problems);
+    let uplink6 = table.optional("uplink6", problems);
+    let mtu = table.optional("mtu", problems);
     Some(Network {
         port: port?,
         subnet: subnet?,
@@ -188,6 +219,10 @@ fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
         vrid: vrid?,
         virtual_address: virtual_address?,
         uplink: uplink?,
+        subnet6: subnet6?,
+        virtual6: virtual6?,
+        uplink6: uplink6?,
+        mtu: mtu?,
     })
 }
 
@@ -204,34 +239,52 @@ fn appliance(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Appliance
     })
 }
 
-const SERVER: [&str; 3] = ["role", "network", "address"];
+const SERVER: [&str; 4] = ["role", "network", "address", "address6"];
 
 fn server(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Server> {
     let role = table.required("role", problems);
     let network = table.required("network", problems);
     let address = table.required("address", problems);
+    let address6 = table.optional("address6", problems);
     Some(Server {
         role: role?,
         network: network?,
         address: address?,
+        address6: address6?,
     })
 }
 
-const FLOW: [&str; 6] = ["name", "from", "to", "protocol", "port", "why"];
+const PROTECTION: [&str; 5] = [
+    "syn_cookies_above",
+    "strict_windows",
+    "icmp_errors_per_second",
+    "clamp_mss",
+    "answer_rejects",
+];
 
-fn flow(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Flow> {
-    let name = table.required("name", problems);
-    let from = table.required("from", problems);
-    let to = table.required("to", problems);
-    let protocol = table.required("protocol", problems);
-    let port = table.optional("port", problems);
-    let why = table.required("why", problems);
-    Some(Flow {
-        name: name?,
-        from: from?,
-        to: to?,
-        protocol: protocol?,
-        port: port?,
-        why: why?,
-    })
+/// What is not written keeps its default.
+fn protection(table: &Table<'_>, problems: &mut Vec<Problem>) -> policy::Protection {
+    let mut protection = policy::Protection::default();
+    if let Some(above) = table
+        .optional::<Number>("syn_cookies_above", problems)
+        .flatten()
+    {
+        protection.syn_cookies_above = above.get_ref().0;
+    }
+    if let Some(most) = table
+        .optional::<Number>("icmp_errors_per_second", problems)
+        .flatten()
+    {
+        protection.icmp_errors_per_second = most.get_ref().0;
+    }
+    for (key, value) in [
+        ("strict_windows", &mut protection.strict_windows),
+        ("clamp_mss", &mut protection.clamp_mss),
+        ("answer_rejects", &mut protection.answer_rejects),
+    ] {
+        if let Some(written) = table.optional(key, problems).flatten() {
+            *value = *written.get_ref();
+        }
+    }
+    protection
 }

@@ -9,8 +9,14 @@ mod check;
 mod derive;
 mod error;
 mod file;
+mod flow;
+mod nat;
 pub mod plan;
 mod read;
+mod service;
+mod traffic;
+mod value;
+mod version6;
 
 pub use boards::{Board, Boards};
 pub use error::{Problem, SiteErrors};
@@ -50,6 +56,6 @@ fn complete(
         return Err(SiteErrors::new(name, text, problems));
     }
     let plan = derive::plan(file, boards);
-    let plan = plan.and_then(|plan| check::rules_fit(&plan, file).map_or(Ok(plan), Err));
+    let plan = plan.and_then(|plan| check::fit(&plan, file).map_or(Ok(plan), Err));
     plan.map_err(|problem| SiteErrors::new(name, text, vec![problem]))
 }

@@ -1,9 +1,11 @@
 //! The `Plan`: everything that follows from a site file, and the only thing other tools read.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
+
+pub use crate::traffic::{Action, Flow, Party, PortRange, Ports, Set, Traffic};
 
 /// A whole site, checked: names resolve, addresses lie in their subnets, nothing overlaps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,10 +20,16 @@ pub struct Plan {
     pub appliances: Vec<Appliance>,
     /// Servers in the order of the file.
     pub servers: Vec<Server>,
-    /// Every flow that is allowed between machines; all else is dropped, on appliances and servers.
+    /// Named sets of addresses, for flows.
+    pub sets: Vec<Set>,
+    /// Every flow between machines, the operator's first; what none accepts is dropped, on appliances and servers.
     pub flows: Vec<Flow>,
-    /// Services on the public virtual address, balanced by the appliances.
+    /// Services on virtual addresses, balanced by the appliances.
     pub services: Vec<Service>,
+    /// Address translation besides the services'.
+    pub nat: Vec<Nat>,
+    /// The appliances' defence against floods and odd packets.
+    pub protection: policy::Protection,
     /// VRRP settings shared by all networks.
     pub vrrp: Vrrp,
 }
@@ -32,20 +40,16 @@ impl Plan {
         self.networks.iter().find(|network| network.name == name)
     }
 
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| server.name == name)
+    }
+
     /// The servers of a role, the preferred one first.
     pub fn servers_of(&self, role: Role) -> impl Iterator<Item = &Server> {
         self.servers
             .iter()
             .filter(move |server| server.role == role)
-    }
-
-    /// The servers that a party of a flow stands for; none for the Internet and the appliances.
-    pub fn servers_in(&self, party: &Party) -> impl Iterator<Item = &Server> {
-        self.servers.iter().filter(move |server| match party {
-            Party::Role(role) => server.role == *role,
-            Party::Servers => true,
-            Party::Internet | Party::Appliances => false,
-        })
     }
 }
 
@@ -66,6 +70,14 @@ pub struct Network {
     pub virtual_address: Ipv4Addr,
     /// Next-hop router of the site, on the wan network only.
     pub uplink: Option<Ipv4Addr>,
+    /// The IPv6 subnet; without one the network carries IPv4 only.
+    pub subnet6: Option<Ipv6Net>,
+    /// The same as `virtual_address` for IPv6; with `subnet6` only.
+    pub virtual6: Option<Ipv6Addr>,
+    /// The same as `uplink` for IPv6; may be a link-local address.
+    pub uplink6: Option<Ipv6Addr>,
+    /// Longest IP packet, in bytes.
+    pub mtu: u16,
 }
 
 /// The two sides of an appliance.
@@ -104,6 +116,8 @@ pub struct Leg {
     pub mac: [u8; 6],
     /// Own address.
     pub address: Ipv4Addr,
+    /// Own IPv6 address, if the network has IPv6.
+    pub address6: Option<Ipv6Addr>,
 }
 
 /// One server of the rack.
@@ -117,8 +131,19 @@ pub struct Server {
     pub network: String,
     /// Its address.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, if its network has IPv6.
+    pub address6: Option<Ipv6Addr>,
     /// MAC address of its first NIC (locally administered, derived from site and name).
     pub mac: [u8; 6],
+}
+
+impl Server {
+    /// Its addresses of both versions.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [IpAddr::V4(self.address)]
+            .into_iter()
+            .chain(self.address6.map(IpAddr::V6))
+    }
 }
 
 /// What a server does.
@@ -137,62 +162,113 @@ pub enum Role {
     Monitor,
 }
 
-/// One allowed flow: first packets from `from` to `to`, answers follow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Flow {
-    /// Short name for rules and counters, such as `haproxy-nginx`.
-    pub name: String,
-    /// Who opens the connection.
-    pub from: Party,
-    /// Who is connected to.
-    pub to: Party,
-    /// Transport.
-    pub protocol: Transport,
-    /// Destination port; 0 for ping.
-    pub port: u16,
-    /// Why this flow exists, in the operator's words.
-    pub why: String,
-}
-
-/// An end of a flow.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Party {
-    /// Anyone on the Internet.
-    Internet,
-    /// Every server of a role.
-    Role(Role),
-    /// Every server.
-    Servers,
-    /// The appliances themselves (health checks), from their own addresses.
-    Appliances,
-}
-
-/// Transport of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// ICMP echo.
-    Ping,
-}
-
-/// A public service: virtual address and port to the servers of a role.
+/// A balanced service: a virtual address and port to real servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// Name, such as `https`.
     pub name: String,
-    /// Virtual address (that of the wan network).
+    /// Virtual address, that of the wan network unless another is asked for.
     pub address: Ipv4Addr,
+    /// The IPv6 one, if that network has IPv6.
+    pub address6: Option<Ipv6Addr>,
     /// Port users connect to.
     pub port: u16,
-    /// Role that serves it; its servers in file order are active, passive, …
-    pub role: Role,
+    /// TCP or UDP.
+    pub transport: policy::Transport,
+    /// The real servers in the order of preference.
+    pub servers: Vec<Member>,
     /// Port on the real servers.
     pub server_port: u16,
+    /// How packets reach the real servers.
+    pub forwarding: policy::Forwarding,
+    /// Which server gets a new flow.
+    pub balance: policy::Balance,
+    /// Keeps a client with its server beyond one flow.
+    pub persistence: Option<Persistence>,
+    /// Healthy servers that the service needs.
+    pub quorum: u8,
+    /// Who answers while there are fewer.
+    pub sorry: Option<Sorry>,
+    /// Seconds in which the share of a server that came back grows to its weight.
+    pub slow_start: u16,
+    /// How servers are checked.
+    pub check: policy::Check,
+    /// Port of the HAProxy agent on each server.
+    pub agent: Option<u16>,
+}
+
+/// A real server of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Name of the server.
+    pub server: String,
+    /// Its share of new flows against the other servers'; 0 drains it.
+    pub weight: u8,
+    /// Most flows at a time; 0 for no limit.
+    pub max_flows: u32,
+}
+
+/// Who answers for a service that has too few healthy servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sorry {
+    /// Name of the server.
+    pub server: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// Clients of one prefix stay with one server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Persistence {
+    /// Bits of an IPv4 address that make one client.
+    pub prefix: u8,
+    /// Bits of an IPv6 address that make one client.
+    pub prefix6: u8,
+    /// Seconds after its last flow that a client is remembered.
+    pub seconds: u16,
+}
+
+/// One translation of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Nat {
+    /// Flows from these IPv4 prefixes that leave by `network` get its virtual address as source.
+    Masquerade {
+        /// Name of the entry.
+        name: String,
+        /// Who is translated.
+        sources: Vec<Ipv4Net>,
+        /// Name of the network they leave by.
+        network: String,
+        /// Source ports to take where a flow's own is not free.
+        ports: PortRange,
+    },
+    /// Flows to the virtual address of `network` and these ports go to a server.
+    Forward {
+        /// Name of the entry; the flow `forward-NAME` lets its packets through.
+        name: String,
+        /// TCP or UDP.
+        transport: policy::Transport,
+        /// Name of the network whose virtual addresses are meant.
+        network: String,
+        /// Ports there.
+        ports: PortRange,
+        /// Name of the server.
+        server: String,
+        /// Its port for the first of `ports`.
+        server_port: u16,
+    },
+    /// The prefix of IPv6 addresses changes when packets leave by `network` (RFC 6296).
+    Prefix6 {
+        /// Name of the entry.
+        name: String,
+        /// Name of the network they leave by.
+        network: String,
+        /// Prefix inside.
+        inside: Ipv6Net,
+        /// Prefix outside, of the same length.
+        outside: Ipv6Net,
+    },
 }
 
 /// VRRP settings of the site.

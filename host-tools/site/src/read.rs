@@ -10,7 +10,8 @@ use toml::{
 
 use crate::{
     error::{Problem, nearest},
-    plan::{Port, Role, Transport},
+    plan::{Port, Role},
+    value::milliseconds,
 };
 
 /// Longest name in characters: what `policy::Name` holds.
@@ -114,6 +115,50 @@ impl<'a> Table<'a> {
         found
     }
 
+    /// The values of this table, whose keys are names that the operator chose, in the order of the file.
+    pub(crate) fn values<T: Value>(
+        &self,
+        problems: &mut Vec<Problem>,
+    ) -> Vec<(At<String>, Option<At<T>>)> {
+        let mut found = Vec::new();
+        for (key, value) in self.entries {
+            let read = match T::read(value.get_ref()) {
+                Ok(read) => Some(At::new(value.span(), read)),
+                Err(wrong) => {
+                    problems.push(wrong.problem(key.get_ref(), value, T::WANTED));
+                    None
+                }
+            };
+            found.push((At::new(key.span(), key.get_ref().to_string()), read));
+        }
+        found.sort_by_key(|(name, _)| name.span().start);
+        found
+    }
+
+    /// Whether `key` is there, whatever it holds.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// The sub-table `key`, which may be absent and may hold only `keys`.
+    pub(crate) fn optional_table(
+        &self,
+        key: &'static str,
+        keys: &[&'static str],
+        problems: &mut Vec<Problem>,
+    ) -> Option<Table<'a>> {
+        self.has(key).then(|| self.table(key, keys, problems))?
+    }
+
+    /// The sub-table `key`, which may be absent and whose keys are names that the operator chose.
+    pub(crate) fn optional_section(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Table<'a>> {
+        self.has(key).then(|| self.section(key, problems))?
+    }
+
     /// The sub-table `key`, which must be there and may hold only `keys`.
     pub(crate) fn table(
         &self,
@@ -149,12 +194,41 @@ impl<'a> Table<'a> {
             problems.push(wrong_type(key, value, "a table"));
             return None;
         };
+        // [services.web] has [services.web.check]; what stands in the root stands for itself.
+        let title = match self
+            .title
+            .strip_prefix('[')
+            .and_then(|t| t.strip_suffix(']'))
+        {
+            Some(outer) => format!("[{outer}.{key}]"),
+            None => format!("[{key}]"),
+        };
         Some(Table {
-            title: format!("[{key}]"),
+            title,
             place: name.span(),
             entries,
             misspelt: Vec::new(),
         })
+    }
+
+    /// The list of names at `key`: `None` if there is no list, `Some(None)` if it has something else in it.
+    pub(crate) fn names(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Option<Vec<At<String>>>> {
+        let list = self.entries.get(key)?.get_ref().as_array()?;
+        let mut names = Vec::new();
+        for item in list {
+            match String::read(item.get_ref()) {
+                Ok(name) => names.push(At::new(item.span(), name)),
+                Err(wrong) => {
+                    problems.push(wrong.problem(key, item, String::WANTED));
+                    return Some(None);
+                }
+            }
+        }
+        Some(Some(names))
     }
 
     /// The tables of `[[key]]`, which may be absent.
@@ -170,7 +244,7 @@ impl<'a> Table<'a> {
             problems.push(wrong_type(
                 key,
                 value,
-                "a list of tables, each headed by [[flows]]",
+                &format!("a list of tables, each headed by [[{key}]]"),
             ));
             return Vec::new();
         };
@@ -225,7 +299,7 @@ impl Wrong {
     }
 }
 
-fn wrong_type(key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
+pub(crate) fn wrong_type(key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
     Problem::new("site::wrong_type", format!("`{key}` has the wrong type"))
         .at(
             value.span(),
@@ -246,11 +320,14 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, Wrong> {
+pub(crate) fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, Wrong> {
     value.as_str().ok_or(Wrong::Type)
 }
 
-fn number(value: &DeValue<'_>, range: std::ops::RangeInclusive<i64>) -> Result<i64, Wrong> {
+pub(crate) fn number(
+    value: &DeValue<'_>,
+    range: std::ops::RangeInclusive<i64>,
+) -> Result<i64, Wrong> {
     let digits = value.as_integer().ok_or(Wrong::Type)?;
     match i64::from_str_radix(digits.as_str(), digits.radix()) {
         Ok(number) if range.contains(&number) => Ok(number),
@@ -301,18 +378,6 @@ impl Value for Port {
             "wan" => Ok(Self::Wan),
             "lan" => Ok(Self::Lan),
             _ => Err(Wrong::Content("an appliance has no such port".into())),
-        }
-    }
-}
-
-impl Value for Transport {
-    const WANTED: &'static str = "\"tcp\", \"udp\" or \"ping\"";
-    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        match text(value)? {
-            "tcp" => Ok(Self::Tcp),
-            "udp" => Ok(Self::Udp),
-            "ping" => Ok(Self::Ping),
-            _ => Err(Wrong::Content("not a protocol that rules know".into())),
         }
     }
 }
@@ -384,18 +449,8 @@ impl Value for Interval {
     const WANTED: &'static str =
         "a time from \"10ms\" to \"40s\" in steps of 10 ms, such as \"100ms\" or \"1s\"";
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        let text = text(value)?.trim();
         let wrong = |label: &str| Wrong::Content(label.to_owned());
-        let (digits, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-            (Some(digits), _) => (digits, 1),
-            (None, Some(digits)) => (digits, 1000),
-            (None, None) => return Err(wrong("no unit: ms or s")),
-        };
-        let number: u32 = digits
-            .trim()
-            .parse()
-            .map_err(|_| wrong("not a whole number of ms or s"))?;
-        let ms = number.saturating_mul(scale);
+        let ms = milliseconds(text(value)?)?;
         if !(10..=40_000).contains(&ms) {
             return Err(wrong("not between 10 ms and 40 s"));
         }
@@ -435,6 +490,22 @@ whole_numbers! {
     Host(u32) 1 to 16777214;
     /// TCP or UDP port.
     PortNumber(u16) 1 to 65535;
+    /// Longest packet of a network; IPv6 needs 1280 (RFC 8200 §5).
+    Mtu(u16) 1280 to 1500;
+    /// Share of a server.
+    Weight(u8) 1 to 255;
+    /// How many flows, servers or checks.
+    Count(u8) 1 to 255;
+    /// Most flows of one server.
+    Most(u32) 1 to 16777216;
+    /// Percent of a check's interval.
+    Jitter(u8) 0 to 50;
+    /// Bits of an IPv4 prefix.
+    Bits(u8) 1 to 32;
+    /// Bits of an IPv6 prefix.
+    Bits6(u8) 1 to 128;
+    /// How many, of what a device counts in 16 bits.
+    Number(u16) 1 to 65535;
 }
 
 impl Role {

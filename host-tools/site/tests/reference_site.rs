@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use site::{
     Boards, Plan,
-    plan::{Party, Port, Role},
+    plan::{Party, Port, Role, Traffic},
 };
 
 const REFERENCE: &str = include_str!("../../../examples/foobar/site.toml");
@@ -90,23 +90,23 @@ fn every_port_has_a_mac_address_of_its_own() {
 #[test]
 fn the_flows_are_the_path_of_a_request_and_its_watchers() {
     let plan = reference(2);
-    let flows: Vec<(&str, u16)> = plan
+    let flows: Vec<(&str, String)> = plan
         .flows
         .iter()
-        .map(|flow| (flow.name.as_str(), flow.port))
+        .map(|flow| (flow.name.as_str(), flow.traffic.to_string()))
         .collect();
     assert_eq!(
         flows,
         [
-            ("internet-https", 443),
-            ("check-https", 443),
-            ("internet-http", 80),
-            ("check-http", 80),
-            ("haproxy-nginx", 8080),
-            ("nginx-app", 9000),
-            ("app-db", 3306),
-            ("monitor-nodes", 9100),
-            ("monitor-haproxy", 8405),
+            ("internet-https", "tcp 443".to_owned()),
+            ("check-https", "tcp 443".to_owned()),
+            ("internet-http", "tcp 80".to_owned()),
+            ("check-http", "tcp 80".to_owned()),
+            ("haproxy-nginx", "tcp 8080".to_owned()),
+            ("nginx-app", "tcp 9000".to_owned()),
+            ("app-db", "tcp 3306".to_owned()),
+            ("monitor-nodes", "tcp 9100".to_owned()),
+            ("monitor-haproxy", "tcp 8405".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
@@ -132,11 +132,31 @@ fn a_site_may_add_flows() {
     );
     let plan =
         site::parse("site.toml", &text, &Boards::new([("zynq7000", 2)])).expect("a good site");
-    let flow = plan.flows.last().expect("flows");
+    // In front of what the roles need, so that a flow can except something from it.
+    let flow = plan.flows.first().expect("flows");
     assert_eq!(
-        (flow.name.as_str(), &flow.from, flow.port),
-        ("backup", &Party::Role(Role::Monitor), 22)
+        (flow.name.as_str(), &flow.from, &flow.traffic),
+        ("backup", &Party::Role(Role::Monitor), &Traffic::tcp(22))
     );
+}
+
+/// An appliance has room for 4,096 rules, so this file is written by a loop.
+#[test]
+fn more_flows_than_an_appliance_has_rules_for_are_refused() {
+    let mut text = REFERENCE.to_owned();
+    for port in 1..=900 {
+        text.push_str(&format!(
+            "[[flows]]\nname = \"flow-{port}\"\nfrom = \"servers\"\nto = \"servers\"\nprotocol = \"tcp\"\n\
+             port = {port}\nwhy = \"too much\"\n"
+        ));
+    }
+    let boards = Boards::new([("zynq7000", 2)]);
+    let errors = site::parse("site.toml", &text, &boards).expect_err("too many rules");
+    let problems: Vec<(&str, String)> = (errors.problems().iter())
+        .map(|problem| (problem.code(), problem.to_string()))
+        .collect();
+    let message = "the flows make 4507 firewall rules".to_owned();
+    assert_eq!(problems, [("site::too_many_rules", message)]);
 }
 
 /// The reference site, if its board had this many ports.
