@@ -1,53 +1,65 @@
 //! The checker of all real servers of an appliance.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use heapless::Vec;
-use policy::{Check, Config, MAX_SERVERS, MAX_SERVICES};
+use policy::{Check, CheckKind, Config, MAX_SERVERS, MAX_SERVICES};
 use time::{Duration, Instant};
 use wire::tcp::Flags;
 
+use crate::agent::{Agent, Said};
+use crate::exchange::{Exchange, Progress};
 use crate::random::Random;
-use crate::{Action, Actions, Input, Probe, SOURCE_PORTS, Segment};
+use crate::reason::Reason;
+use crate::standing::Standing;
+use crate::stream::{Ended, Out, Stream};
+use crate::target::{Asks, Health, Pace, Probe, Question, Target};
+use crate::{
+    Action, Actions, Datagram, EchoReply, Header, Input, MAX_PAYLOAD, Packet, Payload,
+    SOURCE_PORTS, Segment, dns, http,
+};
 
-/// Checks every real server of every service. Servers with the same address and check share one probe.
+/// Checks every real server of every service. Servers with the same address and check share one target.
 #[derive(Clone, Debug)]
 pub struct Checker {
+    checks: Vec<Check, MAX_SERVICES>,
     targets: Vec<Target, MAX_TARGETS>,
-    /// For each service, the target of each of its servers.
-    services: Vec<Vec<u8, MAX_SERVERS>, MAX_SERVICES>,
+    /// For each service, its servers.
+    services: Vec<Vec<Real, MAX_SERVERS>, MAX_SERVICES>,
+    conversations: [Option<Conversation>; CONVERSATIONS],
     random: Random,
-    /// Source port of the next probe; so one returns after 16,384 others.
+    /// Source port of the next check; so one returns after 16,384 others.
     next_port: u16,
 }
 
-/// One address and port that is checked.
-#[derive(Clone, Debug)]
-struct Target {
-    server: Ipv4Addr,
-    check: Check,
-    health: Health,
-    /// When the next probe begins.
-    due: Instant,
-    probe: Option<Outstanding>,
+/// One server of a service.
+#[derive(Clone, Copy, Debug)]
+struct Real {
+    target: u8,
+    agent: Option<u8>,
 }
 
-/// A SYN that has no answer yet.
-#[derive(Clone, Copy, Debug)]
-struct Outstanding {
-    port: u16,
-    sequence: u32,
-    gives_up: Instant,
+/// A check that needs a connection.
+#[derive(Clone, Debug)]
+struct Conversation {
+    target: u8,
+    /// Bytes that we have to say.
+    total: u16,
+    /// Bytes that the server has said.
+    heard: u32,
+    stream: Stream,
+    exchange: Exchange,
+    stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// Not yet checked: the first result decides.
-    Unknown,
-    /// With so many failures in a row.
-    Healthy { failures: u8 },
-    /// With so many successes in a row.
-    Unhealthy { successes: u8 },
+enum Stage {
+    /// The verdict is open.
+    Asking,
+    /// It is told; the server may finish its answer.
+    Lingering,
+    /// We close too.
+    Closing,
 }
 
 impl Checker {
@@ -59,34 +71,45 @@ impl Checker {
         let mut random = Random::new(seed);
         let next_port = SOURCE_PORTS.start() | random.word() as u16;
         let mut checker = Self {
+            checks: Vec::new(),
             targets: Vec::new(),
             services: Vec::new(),
+            conversations: [const { None }; CONVERSATIONS],
             random,
             next_port,
         };
         for service in &config.services {
-            let mut indices = Vec::new();
+            let asks = checker.check(&service.check);
+            let port = match service.check.kind {
+                CheckKind::Ping => 0,
+                _ => service.check.port,
+            };
+            let pace = Pace::from(&service.check);
+            let mut servers = Vec::new();
             for server in &service.servers {
-                // Both tables are as large as the configuration can be: nothing is left out.
-                let IpAddr::V4(address) = server.address else {
-                    continue;
-                };
-                if let Some(index) = checker.target(address, &service.check, now) {
-                    let _ = indices.push(index);
+                let target = checker.target(server.address, asks, port, pace, now);
+                let agent = service
+                    .agent
+                    .and_then(|port| checker.target(server.address, Asks::Agent, port, pace, now));
+                // The tables are as large as the configuration can be: nothing is left out.
+                if let Some(target) = target {
+                    let _ = servers.push(Real { target, agent });
                 }
             }
-            let _ = checker.services.push(indices);
+            let _ = checker.services.push(servers);
         }
         checker
     }
 
     /// Applies one input and returns what has to happen now.
     #[must_use]
-    pub fn step(&mut self, now: Instant, input: Input) -> Actions {
+    pub fn step(&mut self, now: Instant, input: Input<'_>) -> Actions {
         let mut actions = Actions::new();
         match input {
             Input::Timer => self.timer(now, &mut actions),
-            Input::Segment(segment) => self.segment(&segment, &mut actions),
+            Input::Segment(segment) => self.segment(now, &segment, &mut actions),
+            Input::Datagram(datagram) => self.datagram(&datagram, &mut actions),
+            Input::EchoReply(reply) => self.echo_reply(&reply, &mut actions),
         }
         actions
     }
@@ -94,49 +117,88 @@ impl Checker {
     /// When to call `step` with `Input::Timer`; `None` if there is nothing to check.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.targets.iter().map(Target::deadline).min()
+        self.earliest().map(|(_, at)| at)
     }
 
-    /// Whether a server (by index in its service) may get new flows.
+    /// What a server (by index in its service) may get; `None` if there is no such server.
     #[must_use]
-    pub fn healthy(&self, service: usize, server: usize) -> bool {
-        let target = self
-            .services
-            .get(service)
-            .and_then(|servers| servers.get(server));
-        target.is_some_and(|target| self.target_healthy(*target))
+    pub fn standing(&self, service: usize, server: usize) -> Option<Standing> {
+        let real = self.services.get(service)?.get(server)?;
+        let target = self.targets.get(usize::from(real.target))?;
+        let agent = real
+            .agent
+            .and_then(|agent| self.targets.get(usize::from(agent)));
+        let said = agent.map_or(Said::default(), |agent| agent.said);
+        Some(Standing::new(target.is_healthy(), said))
     }
 
-    /// The server that gets new flows of a service: the first healthy one (active/passive).
+    /// Writes the payload of a packet that the last step wanted sent; its length.
     #[must_use]
-    pub fn choice(&self, service: usize) -> Option<usize> {
-        self.services
-            .get(service)?
-            .iter()
-            .position(|target| self.target_healthy(*target))
+    pub fn payload(&self, payload: Payload, buffer: &mut [u8; MAX_PAYLOAD]) -> usize {
+        match payload {
+            Payload::None => 0,
+            Payload::Token(token) => {
+                let (place, _) = buffer.split_at_mut(8);
+                place.copy_from_slice(&token.to_be_bytes());
+                8
+            }
+            Payload::Query { check, id } => {
+                let check = self.checks.get(usize::from(check));
+                check.map_or(0, |check| query(check, id, buffer))
+            }
+            Payload::Request { check, offset, len } => {
+                let check = self.checks.get(usize::from(check));
+                let total = check.map_or(0, |check| request(check, buffer));
+                let (start, end) = (usize::from(offset), usize::from(offset + len));
+                if end > total {
+                    return 0;
+                }
+                buffer.copy_within(start..end, 0);
+                usize::from(len)
+            }
+        }
     }
 
-    fn target_healthy(&self, target: u8) -> bool {
-        let target = self.targets.get(usize::from(target));
-        target.is_some_and(|target| matches!(target.health, Health::Healthy { .. }))
+    /// The index of a check, made if it is new.
+    fn check(&mut self, check: &Check) -> Asks {
+        let known = self.checks.iter().position(|other| other == check);
+        let index = known.unwrap_or(self.checks.len());
+        if known.is_none() {
+            // One for each service at most.
+            let _ = self.checks.push(check.clone());
+        }
+        Asks::Check(index as u8)
     }
 
-    /// The index of the target for `server`, made if it is new.
-    fn target(&mut self, server: Ipv4Addr, check: &Check, now: Instant) -> Option<u8> {
+    /// The index of a target, made if it is new.
+    fn target(
+        &mut self,
+        server: IpAddr,
+        asks: Asks,
+        port: u16,
+        pace: Pace,
+        now: Instant,
+    ) -> Option<u8> {
+        let wanted = (server, asks, port, pace);
         let mut known = self.targets.iter();
-        let index = match known.position(|other| (other.server, &other.check) == (server, check)) {
+        let known = known.position(|t| (t.server, t.asks, t.port, t.pace) == wanted);
+        let index = match known {
             Some(index) => index,
             None => {
-                let spread = u64::from(check.interval_ms).min(FIRST_CHECKS.as_millis() as u64);
+                let spread = u64::from(pace.interval_ms).min(FIRST_CHECKS.as_millis() as u64);
                 let due = now + Duration::from_micros(self.random.below(1000 * spread));
-                let health = Health::Unknown;
                 self.targets
                     .push(Target {
                         server,
-                        check: check.clone(),
-                        health,
+                        asks,
+                        port,
+                        pace,
+                        health: Health::Unknown,
+                        said: Said::default(),
                         due,
                         probe: None,
+                        again: None,
+                        gives_up: due,
                     })
                     .ok()?;
                 self.targets.len() - 1
@@ -145,168 +207,508 @@ impl Checker {
         u8::try_from(index).ok()
     }
 
-    /// Serves targets that are due, those that waited longest first, as long as there is room for actions.
-    fn timer(&mut self, now: Instant, actions: &mut Actions) {
-        while actions.capacity() - actions.len() >= ACTIONS_PER_TARGET {
-            let earliest = self
-                .targets
-                .iter_mut()
-                .min_by_key(|target| target.deadline());
-            let Some(target) = earliest.filter(|target| target.deadline() <= now) else {
-                return;
+    /// The target with the earliest deadline. Those that wait for a connection have none until one is free.
+    fn earliest(&self) -> Option<(usize, Instant)> {
+        let free = self.conversations.iter().any(Option::is_none);
+        let targets = self.targets.iter().enumerate();
+        let timed = targets.filter_map(|(index, target)| {
+            let at = match target.probe {
+                None if free || !self.converses(target.asks) => target.due,
+                None => return None,
+                Some(Probe::Stream(slot)) => {
+                    let conversation = self.conversations.get(usize::from(slot))?.as_ref();
+                    let resend = conversation.and_then(|c| c.stream.deadline());
+                    resend.map_or(target.gives_up, |at| at.min(target.gives_up))
+                }
+                Some(_) => target
+                    .again
+                    .map_or(target.gives_up, |at| at.min(target.gives_up)),
             };
-            if target.probe.is_some_and(|probe| probe.gives_up <= now) {
-                target.probe = None;
-                target.judge(false, actions);
-            }
-            if target.probe.is_none() && target.due <= now {
-                target.begin(now, self.next_port, &mut self.random, actions);
-                self.next_port = self
-                    .next_port
-                    .checked_add(1)
-                    .unwrap_or(*SOURCE_PORTS.start());
+            Some((index, at))
+        });
+        timed.min_by_key(|(_, at)| *at)
+    }
+
+    /// Whether a check needs a connection.
+    fn converses(&self, asks: Asks) -> bool {
+        match asks {
+            Asks::Agent => true,
+            Asks::Check(check) => {
+                let check = self.checks.get(usize::from(check));
+                check.is_some_and(|check| Exchange::new(&check.kind).is_some())
             }
         }
     }
 
-    fn segment(&mut self, segment: &Segment, actions: &mut Actions) {
+    /// Serves targets that are due, those that waited longest first, as long as there is room for actions.
+    fn timer(&mut self, now: Instant, actions: &mut Actions) {
+        while actions.capacity() - actions.len() >= ACTIONS_PER_TARGET {
+            let Some((index, at)) = self.earliest() else {
+                return;
+            };
+            if at > now {
+                return;
+            }
+            let Some(target) = self.targets.get(index) else {
+                return;
+            };
+            match target.probe {
+                Some(probe) if target.gives_up <= now => self.give_up(index, probe, actions),
+                Some(Probe::Stream(slot)) => {
+                    let conversation = self.conversations.get_mut(usize::from(slot));
+                    if let Some(conversation) = conversation.and_then(Option::as_mut)
+                        && let Some(out) = conversation.stream.repeat(now)
+                    {
+                        push(actions, send(target, conversation.stream.port, out));
+                    }
+                }
+                Some(Probe::Question(question)) => self.repeat(index, question, actions),
+                None => self.begin(now, index, actions),
+            }
+        }
+    }
+
+    /// A check got no answer in time, or no complete one.
+    fn give_up(&mut self, index: usize, probe: Probe, actions: &mut Actions) {
+        let mut reason = Some(Reason::Timeout);
+        if let Probe::Stream(slot) = probe
+            && let Some(conversation) = self.conversations.get_mut(usize::from(slot))
+            && let Some(conversation) = conversation.take()
+            && let Some(target) = self.targets.get(index)
+            && conversation.stream.is_open()
+        {
+            let out = conversation.stream.reset();
+            push(actions, send(target, conversation.stream.port, out));
+            reason = (conversation.stage == Stage::Asking).then_some(Reason::Stalled);
+        }
+        if let Some(target) = self.targets.get_mut(index) {
+            target.probe = None;
+            if let Some(reason) = reason {
+                judge(target, Err(reason), actions);
+            }
+        }
+    }
+
+    /// Begins a check.
+    fn begin(&mut self, now: Instant, index: usize, actions: &mut Actions) {
+        let (source, word) = (self.port(), self.random.word());
+        let Some(target) = self.targets.get_mut(index) else {
+            return;
+        };
+        let kind = match target.asks {
+            Asks::Agent => None,
+            Asks::Check(index) => {
+                let check = self.checks.get(usize::from(index));
+                check.map(|check| &check.kind)
+            }
+        };
+        let question = match kind {
+            Some(CheckKind::Ping) => Question::Echo {
+                id: (word >> 16) as u16,
+                sequence: word as u16,
+                token: self.random.token(),
+            },
+            Some(CheckKind::Tcp) => Question::HalfOpen {
+                port: source,
+                sequence: word,
+            },
+            Some(CheckKind::Dns { .. }) => Question::Query {
+                port: source,
+                id: word as u16,
+            },
+            Some(CheckKind::Https { .. }) => {
+                target.plan(now, &mut self.random);
+                return judge(target, Err(Reason::NoTls), actions);
+            }
+            Some(kind @ (CheckKind::Http { .. } | CheckKind::Mysql)) => {
+                let Some(exchange) = Exchange::new(kind) else {
+                    return;
+                };
+                return self.converse(now, index, exchange, (source, word), actions);
+            }
+            None => {
+                let exchange = Exchange::Agent(Agent::new());
+                return self.converse(now, index, exchange, (source, word), actions);
+            }
+        };
+        target.begin(now, Probe::Question(question), &mut self.random);
+        push(actions, ask(target, question));
+    }
+
+    /// Asks again, once: the first packet to a new neighbour is easily lost while others wait for its MAC address too,
+    /// and the first result decides.
+    fn repeat(&mut self, index: usize, question: Question, actions: &mut Actions) {
+        if let Some(target) = self.targets.get_mut(index) {
+            target.again = None;
+            push(actions, ask(target, question));
+        }
+    }
+
+    /// Begins a check over a connection from this port with this sequence number.
+    fn converse(
+        &mut self,
+        now: Instant,
+        index: usize,
+        exchange: Exchange,
+        (port, sequence): (u16, u32),
+        actions: &mut Actions,
+    ) {
+        let (Some(target), Some(slot)) = (
+            self.targets.get_mut(index),
+            self.conversations.iter().position(Option::is_none),
+        ) else {
+            return;
+        };
+        let total = match target.asks {
+            Asks::Agent => 0,
+            Asks::Check(check) => {
+                let check = self.checks.get(usize::from(check));
+                check.map_or(0, |check| request(check, &mut [0; MAX_PAYLOAD]))
+            }
+        };
+        let (stream, out) = Stream::connect(now, port, sequence);
+        target.begin(now, Probe::Stream(slot as u8), &mut self.random);
+        push(actions, send(target, port, out));
+        if let Some(place) = self.conversations.get_mut(slot) {
+            *place = Some(Conversation {
+                target: index as u8,
+                total: total as u16,
+                heard: 0,
+                stream,
+                exchange,
+                stage: Stage::Asking,
+            });
+        }
+    }
+
+    fn segment(&mut self, now: Instant, segment: &Segment<'_>, actions: &mut Actions) {
+        let from = (segment.source, segment.source_port);
+        let conversation = self.conversations.iter_mut().find(|conversation| {
+            conversation.as_ref().is_some_and(|conversation| {
+                let target = self.targets.get(usize::from(conversation.target));
+                conversation.stream.port == segment.destination_port
+                    && target.is_some_and(|target| target.is_at(from.0, from.1))
+            })
+        });
+        if let Some(place) = conversation
+            && let Some(conversation) = place
+            && let Some(target) = self.targets.get_mut(usize::from(conversation.target))
+        {
+            if conversation.receive(now, target, segment, actions) {
+                *place = None;
+                target.probe = None;
+            }
+            return;
+        }
+        self.half_open(segment, actions);
+    }
+
+    /// An answer to a SYN that only asks whether somebody listens, or to something older.
+    fn half_open(&mut self, segment: &Segment<'_>, actions: &mut Actions) {
         let flags = Flags(segment.flags);
         let (reset, syn) = (flags.contains(Flags::RST), flags.contains(Flags::SYN));
         // Without ACK it answers nothing of ours: a bare SYN would open a connection to us.
         if !flags.contains(Flags::ACK) {
             return;
         }
-        let from = (segment.source, segment.source_port);
-        let Some(known) = self.targets.iter().position(|target| target.is_at(from)) else {
+        let at = |target: &&mut Target| target.is_at(segment.source, segment.source_port);
+        let Some(known) = self.targets.iter_mut().find(at) else {
             return;
         };
-        let answers = |target: &Target| target.is_at(from) && target.awaits(segment);
-        let answered = self.targets.iter_mut().find(|target| answers(target));
-
+        let server = known.server;
+        let answered = self
+            .targets
+            .iter_mut()
+            .filter(at)
+            .find(|target| match target.probe {
+                // Who cannot see the SYN has to guess 46 bits.
+                Some(Probe::Question(Question::HalfOpen { port, sequence })) => {
+                    port == segment.destination_port
+                        && sequence.wrapping_add(1) == segment.acknowledgment
+                }
+                _ => false,
+            });
         if let Some(target) = answered.filter(|_| reset || syn) {
             target.probe = None;
             // RFC 9293 §3.10.7.3: a reset that acknowledges our SYN refuses the connection.
-            target.judge(!reset, actions);
+            let result = if reset { Err(Reason::Refused) } else { Ok(()) };
+            judge(target, result, actions);
         }
-        if !reset && let Some(target) = self.targets.get(known) {
-            // Ends the half-open connection; or one of an older probe that the server still waits for
+        if !reset {
+            // Ends the half-open connection; or one of an older check that the server still waits for
             // (RFC 9293 §3.10.7.1, as for a closed port).
-            push(
-                actions,
-                Action::SendReset(Probe {
-                    server: target.server,
-                    port: target.check.port,
-                    source_port: segment.destination_port,
-                    sequence: segment.acknowledgment,
-                }),
-            );
+            push(actions, stray(server, segment));
         }
+    }
+
+    fn datagram(&mut self, datagram: &Datagram<'_>, actions: &mut Actions) {
+        let checks = &self.checks;
+        for target in self.targets.iter_mut() {
+            let Some(Probe::Question(Question::Query { port, id })) = target.probe else {
+                continue;
+            };
+            if port != datagram.destination_port
+                || !target.is_at(datagram.source, datagram.source_port)
+            {
+                continue;
+            }
+            let mut buffer = [0; MAX_PAYLOAD];
+            let check = checks.get(usize::from(target.check()));
+            let len = check.map_or(0, |check| query(check, id, &mut buffer));
+            let asked = buffer.get(..len).unwrap_or_default();
+            let result = match dns::answer(asked, datagram.data) {
+                Progress::Good => Ok(()),
+                Progress::Bad(reason) => Err(reason),
+                Progress::Continue | Progress::Report(_) => return,
+            };
+            target.probe = None;
+            return judge(target, result, actions);
+        }
+    }
+
+    fn echo_reply(&mut self, reply: &EchoReply<'_>, actions: &mut Actions) {
+        let answered = self.targets.iter_mut().find(|target| match target.probe {
+            Some(Probe::Question(Question::Echo {
+                id,
+                sequence,
+                token,
+            })) => {
+                target.server == reply.source
+                    && (id, sequence) == (reply.id, reply.sequence)
+                    && token.to_be_bytes() == reply.data
+            }
+            _ => false,
+        });
+        if let Some(target) = answered {
+            target.probe = None;
+            judge(target, Ok(()), actions);
+        }
+    }
+
+    fn port(&mut self) -> u16 {
+        let port = self.next_port;
+        self.next_port = port.checked_add(1).unwrap_or(*SOURCE_PORTS.start());
+        port
     }
 }
 
-impl Target {
-    fn deadline(&self) -> Instant {
-        self.probe.map_or(self.due, |probe| probe.gives_up)
-    }
-
-    fn is_at(&self, address_and_port: (Ipv4Addr, u16)) -> bool {
-        (self.server, self.check.port) == address_and_port
-    }
-
-    /// Whether `segment` acknowledges the outstanding SYN. Who cannot see it has to guess 46 bits.
-    fn awaits(&self, segment: &Segment) -> bool {
-        self.probe.is_some_and(|probe| {
-            probe.port == segment.destination_port
-                && probe.sequence.wrapping_add(1) == segment.acknowledgment
-        })
-    }
-
-    /// Sends a SYN, and plans the next one: an interval later, give or take a sixteenth.
-    fn begin(
+impl Conversation {
+    /// Takes a segment; `true` if the connection is over.
+    fn receive(
         &mut self,
         now: Instant,
-        source_port: u16,
-        random: &mut Random,
+        target: &mut Target,
+        segment: &Segment<'_>,
         actions: &mut Actions,
-    ) {
-        let Self {
-            server,
-            check:
-                Check {
-                    port,
-                    interval_ms,
-                    timeout_ms,
-                    ..
-                },
-            ..
-        } = *self;
-        let sequence = random.word();
-        let gives_up = now + Duration::from_millis(timeout_ms.into());
-        self.probe = Some(Outstanding {
-            port: source_port,
-            sequence,
-            gives_up,
-        });
-        let interval = 1000 * u64::from(interval_ms);
-        let jittered = interval - interval / 16 + random.below(interval / 8);
-        self.due = now + Duration::from_micros(jittered);
-        push(
-            actions,
-            Action::SendSyn(Probe {
-                server,
-                port,
-                source_port,
-                sequence,
-            }),
-        );
+    ) -> bool {
+        let heard = self.stream.receive(now, segment);
+        if heard.stray {
+            push(actions, stray(target.server, segment));
+        }
+        if let Some(ended) = heard.reset {
+            let reason = match ended {
+                Ended::Refused => Reason::Refused,
+                Ended::Reset => Reason::Reset,
+            };
+            self.verdict(target, Err(reason), actions);
+            return true;
+        }
+        if self.stage == Stage::Asking {
+            match self.exchange.receive(heard.data) {
+                Progress::Continue => {}
+                Progress::Good => self.verdict(target, Ok(()), actions),
+                Progress::Bad(reason) => self.verdict(target, Err(reason), actions),
+                Progress::Report(report) => {
+                    let said = target.said.and(&report);
+                    let news = core::mem::replace(&mut target.said, said) != said;
+                    let back = target.judge(Ok(()));
+                    if news || back {
+                        push(actions, tell(target, Ok(())));
+                    }
+                    self.stage = Stage::Closing;
+                }
+            }
+        }
+        self.heard = self.heard.saturating_add(heard.data.len() as u32);
+        if self.heard > MAX_ANSWER {
+            self.verdict(target, Err(Reason::TooLong), actions);
+            push(actions, send(target, self.stream.port, self.stream.reset()));
+            return true;
+        }
+        if heard.end {
+            self.verdict(target, Err(Reason::Closed), actions);
+            self.stage = Stage::Closing;
+        }
+        let close = self.stage == Stage::Closing;
+        if let Some(out) = self.stream.send(now, self.total, close, heard.acknowledge) {
+            push(actions, send(target, self.stream.port, out));
+        }
+        self.stream.is_over()
     }
 
-    /// Counts the result of a probe.
-    fn judge(&mut self, success: bool, actions: &mut Actions) {
-        let before = self.health;
-        self.health = match (before, success) {
-            (Health::Unknown | Health::Healthy { .. }, true) => Health::Healthy { failures: 0 },
-            (Health::Unknown | Health::Unhealthy { .. }, false) => {
-                Health::Unhealthy { successes: 0 }
-            }
-            (Health::Healthy { failures }, false) if failures + 1 < self.check.fall => {
-                Health::Healthy {
-                    failures: failures + 1,
-                }
-            }
-            (Health::Healthy { .. }, false) => Health::Unhealthy { successes: 0 },
-            (Health::Unhealthy { successes }, true) if successes + 1 < self.check.rise => {
-                Health::Unhealthy {
-                    successes: successes + 1,
-                }
-            }
-            (Health::Unhealthy { .. }, true) => Health::Healthy { failures: 0 },
-        };
-        if core::mem::discriminant(&before) != core::mem::discriminant(&self.health) {
-            let healthy = matches!(self.health, Health::Healthy { .. });
-            let (server, port) = (self.server, self.check.port);
-            push(
-                actions,
-                Action::Changed {
-                    server,
-                    port,
-                    healthy,
-                },
-            );
+    /// Tells the result, unless it is told already.
+    fn verdict(&mut self, target: &mut Target, result: Result<(), Reason>, actions: &mut Actions) {
+        if self.stage == Stage::Asking {
+            judge(target, result, actions);
+            self.stage = match self.exchange.lingers() {
+                true => Stage::Lingering,
+                false => Stage::Closing,
+            };
         }
     }
 }
 
-/// There is room: a segment gives two actions at most, and a timer step looks before.
+impl From<&Check> for Pace {
+    fn from(check: &Check) -> Self {
+        Self {
+            interval_ms: check.interval_ms,
+            timeout_ms: check.timeout_ms,
+            rise: check.rise,
+            fall: check.fall,
+            jitter: check.jitter,
+        }
+    }
+}
+
+/// Counts the result of a check and tells what it changes.
+fn judge(target: &mut Target, result: Result<(), Reason>, actions: &mut Actions) {
+    if target.judge(result) {
+        push(actions, tell(target, result));
+    }
+}
+
+/// The news about a target.
+fn tell(target: &Target, result: Result<(), Reason>) -> Action {
+    let (server, port) = (target.server, target.port);
+    match target.asks {
+        Asks::Check(_) => Action::Changed {
+            server,
+            port,
+            failure: result.err(),
+        },
+        Asks::Agent => Action::Agent {
+            server,
+            port,
+            said: result.map(|()| target.said),
+        },
+    }
+}
+
+/// The packet of a check that is one question and one answer.
+fn ask(target: &Target, question: Question) -> Action {
+    let destination = target.port;
+    let (header, payload) = match question {
+        Question::Echo {
+            id,
+            sequence,
+            token,
+        } => (Header::Echo { id, sequence }, Payload::Token(token)),
+        Question::HalfOpen {
+            port: source,
+            sequence,
+        } => {
+            let header = Header::Tcp {
+                source,
+                destination,
+                sequence,
+                acknowledgment: 0,
+                flags: Flags::SYN.0,
+            };
+            (header, Payload::None)
+        }
+        Question::Query { port: source, id } => {
+            let header = Header::Udp {
+                source,
+                destination,
+            };
+            let check = target.check();
+            (header, Payload::Query { check, id })
+        }
+    };
+    Action::Send(Packet {
+        server: target.server,
+        header,
+        payload,
+    })
+}
+
+/// A segment of a connection.
+fn send(target: &Target, source: u16, out: Out) -> Action {
+    let check = target.check();
+    Action::Send(Packet {
+        server: target.server,
+        header: Header::Tcp {
+            source,
+            destination: target.port,
+            sequence: out.sequence,
+            acknowledgment: out.acknowledgment,
+            flags: out.flags.0,
+        },
+        payload: match out.len {
+            0 => Payload::None,
+            len => Payload::Request {
+                check,
+                offset: out.offset,
+                len,
+            },
+        },
+    })
+}
+
+/// The answer to a segment of a connection that does not exist (RFC 9293 §3.10.7.1).
+fn stray(server: IpAddr, segment: &Segment<'_>) -> Action {
+    Action::Send(Packet {
+        server,
+        header: Header::Tcp {
+            source: segment.destination_port,
+            destination: segment.source_port,
+            sequence: segment.acknowledgment,
+            acknowledgment: 0,
+            flags: Flags::RST.0,
+        },
+        payload: Payload::None,
+    })
+}
+
+/// Writes what a check asks over a connection; its length.
+fn request(check: &Check, buffer: &mut [u8; MAX_PAYLOAD]) -> usize {
+    match &check.kind {
+        CheckKind::Http { host, path, .. } | CheckKind::Https { host, path, .. } => {
+            http::request(host, path, buffer).unwrap_or(0)
+        }
+        CheckKind::Ping | CheckKind::Tcp | CheckKind::Dns { .. } | CheckKind::Mysql => 0,
+    }
+}
+
+/// Writes a DNS check's query; its length, 0 for a name that cannot be asked for.
+fn query(check: &Check, id: u16, buffer: &mut [u8; MAX_PAYLOAD]) -> usize {
+    match &check.kind {
+        CheckKind::Dns { name } => dns::query(id, name, buffer).unwrap_or(0),
+        CheckKind::Ping
+        | CheckKind::Tcp
+        | CheckKind::Http { .. }
+        | CheckKind::Https { .. }
+        | CheckKind::Mysql => 0,
+    }
+}
+
+/// There is room: a packet gives three actions at most, and a timer step looks before.
 fn push(actions: &mut Actions, action: Action) {
     let pushed = actions.push(action);
     debug_assert!(pushed.is_ok());
 }
 
-const MAX_TARGETS: usize = MAX_SERVICES * MAX_SERVERS;
+/// A check and an agent for each server.
+const MAX_TARGETS: usize = 2 * MAX_SERVICES * MAX_SERVERS;
+
+/// Connections at a time. With more servers than that a check may have to wait for its turn.
+const CONVERSATIONS: usize = 32;
+
+/// Longest answer that is waited for to its end, in bytes. The connection to a server with more to say is reset.
+const MAX_ANSWER: u32 = 32 * 1024;
 
 /// First checks are spread over this time, so that a restart is not a burst.
 const FIRST_CHECKS: Duration = Duration::from_millis(100);
 
-/// Most actions of one target in a timer step: a verdict on the old probe, and a new one.
+/// Most actions of one target in a timer step: a reset, and a verdict.
 const ACTIONS_PER_TARGET: usize = 2;

@@ -13,6 +13,11 @@ impl Random {
         (self.next() >> 32) as u32
     }
 
+    /// 64 bits.
+    pub(crate) fn token(&mut self) -> u64 {
+        self.next()
+    }
+
     /// A number less than `limit`, or 0 if that is 0. The bias does not matter for spreading timers.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next().checked_rem(limit).unwrap_or(0)

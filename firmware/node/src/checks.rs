@@ -1,123 +1,301 @@
 //! Health checks of the real servers: what the checker wants to the wire, and answers to the checker.
 
-use filter::{Drop, Packet};
+use core::net::IpAddr;
+
+use filter::Drop;
+use health::{Action, Datagram, EchoReply, Header, Input, Segment};
 use policy::{MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
-use wire::Frame;
-use wire::checksum;
-use wire::ethernet::Received;
-use wire::ipv4;
-use wire::tcp::{self, Flags};
+use wire::checksum::{self, Sum};
+use wire::ethernet;
+use wire::tcp::{self, Flags, UDP_HEADER_LEN, UdpHeader};
+use wire::{ipv4, ipv6};
+use zerocopy::{FromBytes, IntoBytes};
 
-use crate::answer::transport;
 use crate::appliance::Appliance;
-use crate::{Event, Log, Transmit, emit};
+use crate::{Event, Log, Transmit};
 
 impl<const FLOWS: usize> Appliance<FLOWS> {
-    /// An answer to a health check.
+    /// A packet to the appliance's own address that may answer a check: its transport header and data.
     #[expect(
         clippy::too_many_arguments,
         reason = "the packet path hands everything down"
     )]
-    pub(crate) fn segment(
+    pub(crate) fn check_answer(
         &mut self,
         now: Instant,
-        received: &Received,
-        packet: &Packet,
-        flags: Flags,
-        frame: Frame<'_>,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        bytes: &[u8],
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        let tuple = packet.tuple;
-        if !health::SOURCE_PORTS.contains(&tuple.destination_port) {
-            return Err(Drop::NotForUs);
-        }
-        let bytes = transport(received, packet, &frame);
-        let header = tcp::Header::parse(bytes).ok_or(Drop::Transport)?;
-        let (source, destination) = (tuple.source.to_be_bytes(), tuple.destination.to_be_bytes());
-        let len = bytes.len() as u16; // at most MTU
-        let pseudo = checksum::pseudo_header(source, destination, ipv4::TCP, len);
-        if pseudo.bytes(bytes).finish() != 0 {
+        let input = parse(source, protocol, bytes)?;
+        if !verified(source, destination, protocol, bytes) {
             return Err(Drop::Transport);
         }
-        let segment = health::Segment {
-            source: source.into(),
-            source_port: tuple.source_port,
-            destination_port: tuple.destination_port,
-            flags: flags.0,
-            acknowledgment: header.acknowledgment.get(),
-        };
-        self.health_step(now, health::Input::Segment(segment), log, out);
+        self.health_step(now, input, log, out);
         Ok(())
     }
 
     pub(crate) fn health_step(
         &mut self,
         now: Instant,
-        input: health::Input,
+        input: Input<'_>,
         log: &mut Log,
         out: &mut impl Transmit,
     ) {
         for action in self.checker.step(now, input) {
             match action {
-                health::Action::SendSyn(probe) => self.probe(now, &probe, Flags::SYN, log, out),
-                health::Action::SendReset(probe) => self.probe(now, &probe, Flags::RST, log, out),
-                health::Action::Changed {
-                    server,
+                Action::Send(packet) => {
+                    if let Err(reason) = self.ask(now, &packet, out) {
+                        log.counters.drop(reason);
+                    }
+                }
+                Action::Changed {
+                    server: address,
                     port,
-                    healthy,
+                    failure,
                 } => {
                     log.events.push(Event::Server {
-                        address: server,
+                        address,
                         port,
-                        healthy,
+                        failure,
                     });
-                    for (service, server) in pairs() {
-                        let healthy = self.checker.healthy(service, server);
-                        self.filter.set_health(service, server, healthy);
-                    }
+                    self.apply_standings();
+                }
+                Action::Agent {
+                    server: address,
+                    port,
+                    said,
+                } => {
+                    log.events.push(Event::Agent {
+                        address,
+                        port,
+                        said,
+                    });
+                    self.apply_standings();
                 }
             }
         }
         self.reschedule();
     }
 
-    /// Sends a segment of a health check from the own address on the leg that the server is on.
-    fn probe(
-        &mut self,
-        now: Instant,
-        probe: &health::Probe,
-        flags: Flags,
-        log: &mut Log,
-        out: &mut impl Transmit,
-    ) {
-        let Some(hop) = self.filter.routes().lookup(probe.server.to_bits()) else {
-            return log.counters.drop(Drop::NoRoute);
-        };
-        let Some(leg) = self.legs.get(hop.leg) else {
-            return;
-        };
-        let packet = tcp::write(&tcp::Segment {
-            source: (leg.address.octets(), probe.source_port),
-            destination: (probe.server.octets(), probe.port),
-            sequence: probe.sequence,
-            acknowledgment: 0,
-            flags,
-            window: PROBE_WINDOW,
-        });
-        match self.neighbours.lookup(hop) {
-            Some(mac) => emit::ipv4(leg, leg.mac, mac, &packet, out),
-            None => {
-                if let Err(reason) = self
-                    .neighbours
-                    .hold(now, hop, &packet, false, &self.legs, out)
-                {
-                    log.counters.drop(reason);
-                }
+    fn apply_standings(&mut self) {
+        for (service, server) in pairs() {
+            if let Some(standing) = self.checker.standing(service, server) {
+                let takes = standing.healthy && !standing.drain && standing.percent > 0;
+                self.filter.set_health(service, server, takes);
             }
         }
     }
+
+    /// Sends a packet of a check from the own address on the leg that the server is on.
+    fn ask(
+        &mut self,
+        now: Instant,
+        packet: &health::Packet,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let IpAddr::V4(server) = packet.server else {
+            return Err(Drop::NoRoute);
+        };
+        let routes = self.filter.routes();
+        let hop = routes.lookup(server.to_bits()).ok_or(Drop::NoRoute)?;
+        let leg = self.legs.get(hop.leg).ok_or(Drop::NoRoute)?;
+        let source = IpAddr::V4(leg.address);
+        let mut payload = [0; health::MAX_PAYLOAD];
+        let len = self.checker.payload(packet.payload, &mut payload);
+        let payload = payload.get(..len).unwrap_or_default();
+
+        let mut frame = [0; FRAME];
+        let start = ethernet::header_len(leg.vlan);
+        let place = frame.get_mut(start..).unwrap_or_default();
+        let len = write(packet, source, payload, place).ok_or(Drop::NoRoute)?;
+        let end = (start + len).max(ethernet::MIN_LEN);
+        match self.neighbours.lookup(hop) {
+            Some(mac) => {
+                let frame = frame.get_mut(..end).unwrap_or_default();
+                ethernet::write(frame, mac, leg.mac, leg.vlan, ethernet::IPV4);
+                out.transmit(leg.port, frame);
+                Ok(())
+            }
+            None => {
+                let packet = frame.get(start..start + len).unwrap_or_default();
+                self.neighbours
+                    .hold(now, hop, packet, false, &self.legs, out)
+            }
+        }
+    }
+}
+
+/// What a packet tells the checker, if it is of a kind that checks wait for.
+fn parse(source: IpAddr, protocol: u8, bytes: &[u8]) -> Result<Input<'_>, Drop> {
+    match (protocol, source) {
+        (ipv4::TCP, _) => {
+            let header = tcp::Header::parse(bytes).ok_or(Drop::Transport)?;
+            let destination_port = for_check(header.destination.get())?;
+            Ok(Input::Segment(Segment {
+                source,
+                source_port: header.source.get(),
+                destination_port,
+                flags: header.flags().0,
+                sequence: header.sequence.get(),
+                acknowledgment: header.acknowledgment.get(),
+                data: bytes.get(header.header_len()..).unwrap_or_default(),
+            }))
+        }
+        (ipv4::UDP, _) => {
+            let (header, data) = UdpHeader::ref_from_prefix(bytes).map_err(|_| Drop::Transport)?;
+            let destination_port = for_check(header.destination.get())?;
+            let len = usize::from(header.length.get());
+            let len = len.checked_sub(UDP_HEADER_LEN).ok_or(Drop::Transport)?;
+            Ok(Input::Datagram(Datagram {
+                source,
+                source_port: header.source.get(),
+                destination_port,
+                data: data.get(..len).ok_or(Drop::Transport)?,
+            }))
+        }
+        (ipv4::ICMP, IpAddr::V4(_)) | (ipv6::ICMP, IpAddr::V6(_)) => {
+            let (&[kind, code, _, _, a, b, c, d], data) =
+                bytes.split_first_chunk().ok_or(Drop::Transport)?;
+            let wanted = match source {
+                IpAddr::V4(_) => ECHO_REPLY,
+                IpAddr::V6(_) => ECHO_REPLY6,
+            };
+            if (kind, code) != (wanted, 0) {
+                return Err(Drop::NotForUs);
+            }
+            Ok(Input::EchoReply(EchoReply {
+                source,
+                id: u16::from_be_bytes([a, b]),
+                sequence: u16::from_be_bytes([c, d]),
+                data,
+            }))
+        }
+        _ => Err(Drop::NotForUs),
+    }
+}
+
+fn for_check(port: u16) -> Result<u16, Drop> {
+    match health::SOURCE_PORTS.contains(&port) {
+        true => Ok(port),
+        false => Err(Drop::NotForUs),
+    }
+}
+
+/// Whether the checksum is right. One of zero says "none" in UDP over IPv4 only (RFC 8200 §8.1).
+fn verified(source: IpAddr, destination: IpAddr, protocol: u8, bytes: &[u8]) -> bool {
+    let none = protocol == ipv4::UDP && source.is_ipv4() && bytes.get(6..8) == Some(&[0, 0]);
+    none || sum(source, destination, protocol, bytes.len())
+        .is_some_and(|sum| sum.bytes(bytes).finish() == 0)
+}
+
+/// The sum over what a checksum covers besides the bytes of the transport.
+fn sum(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> Option<Sum> {
+    let len = u16::try_from(len).ok()?;
+    match (source, destination) {
+        (IpAddr::V4(_), IpAddr::V4(_)) if protocol == ipv4::ICMP => Some(Sum::default()),
+        (IpAddr::V4(a), IpAddr::V4(b)) => Some(checksum::pseudo_header(
+            a.octets(),
+            b.octets(),
+            protocol,
+            len,
+        )),
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            Some(ipv6::pseudo_header(a.octets(), b.octets(), protocol, len))
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => None,
+    }
+}
+
+/// Writes a complete IP packet; its length.
+fn write(
+    packet: &health::Packet,
+    source: IpAddr,
+    payload: &[u8],
+    buffer: &mut [u8],
+) -> Option<usize> {
+    let (protocol, header_len) = match packet.header {
+        Header::Tcp { .. } => (ipv4::TCP, tcp::HEADER_LEN),
+        Header::Udp { .. } => (ipv4::UDP, UDP_HEADER_LEN),
+        Header::Echo { .. } if source.is_ipv4() => (ipv4::ICMP, ECHO_HEADER_LEN),
+        Header::Echo { .. } => (ipv6::ICMP, ECHO_HEADER_LEN),
+    };
+    let len = header_len + payload.len();
+    let start = match (source, packet.server) {
+        (IpAddr::V4(source), IpAddr::V4(server)) => {
+            let ip = ipv4::Header::new(
+                source.octets(),
+                server.octets(),
+                protocol,
+                tcp::DEFAULT_TTL,
+                len,
+            );
+            ip.write_to_prefix(buffer).ok()?;
+            ipv4::HEADER_LEN
+        }
+        (IpAddr::V6(source), IpAddr::V6(server)) => {
+            let ip = ipv6::Header::new(
+                source.octets(),
+                server.octets(),
+                protocol,
+                tcp::DEFAULT_TTL,
+                len,
+            );
+            ip.write_to_prefix(buffer).ok()?;
+            ipv6::HEADER_LEN
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return None,
+    };
+    let transport = buffer.get_mut(start..start + len)?;
+    let (header, data) = transport.split_at_mut(header_len);
+    data.copy_from_slice(payload);
+    let place = match packet.header {
+        Header::Tcp {
+            source,
+            destination,
+            sequence,
+            acknowledgment,
+            flags,
+        } => {
+            let ports = (source, destination);
+            let flags = Flags(flags);
+            let tcp = tcp::Header::new(ports, sequence, acknowledgment, flags, health::WINDOW);
+            header.copy_from_slice(tcp.as_bytes());
+            core::mem::offset_of!(tcp::Header, checksum)
+        }
+        Header::Udp {
+            source,
+            destination,
+        } => {
+            let udp = UdpHeader {
+                source: source.into(),
+                destination: destination.into(),
+                length: u16::try_from(len).ok()?.into(),
+                checksum: 0.into(),
+            };
+            header.copy_from_slice(udp.as_bytes());
+            core::mem::offset_of!(UdpHeader, checksum)
+        }
+        Header::Echo { id, sequence } => {
+            let kind = if source.is_ipv4() { ECHO } else { ECHO6 };
+            let ([a, b], [c, d]) = (id.to_be_bytes(), sequence.to_be_bytes());
+            header.copy_from_slice(&[kind, 0, 0, 0, a, b, c, d]);
+            2
+        }
+    };
+    let sum = sum(source, packet.server, protocol, len)?;
+    let checksum = match sum.bytes(transport).finish() {
+        // Zero would say that there is none (RFC 768).
+        0 if protocol == ipv4::UDP => u16::MAX,
+        checksum => checksum,
+    };
+    let place = transport.get_mut(place..place + 2)?;
+    place.copy_from_slice(&checksum.to_be_bytes());
+    Some(start + len)
 }
 
 /// Every service and server index that a configuration can have.
@@ -125,5 +303,15 @@ fn pairs() -> impl Iterator<Item = (usize, usize)> {
     (0..MAX_SERVICES).flat_map(|service| (0..MAX_SERVERS).map(move |server| (service, server)))
 }
 
-/// Receive window that health checks announce; no data is ever taken.
-const PROBE_WINDOW: u16 = 1024;
+const ECHO: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+const ECHO6: u8 = 128;
+const ECHO_REPLY6: u8 = 129;
+const ECHO_HEADER_LEN: usize = 8;
+
+/// Longest frame of a check: Ethernet with a tag, IPv6, TCP, payload.
+const FRAME: usize = ethernet::HEADER_LEN
+    + ethernet::TAG_LEN
+    + ipv6::HEADER_LEN
+    + tcp::HEADER_LEN
+    + health::MAX_PAYLOAD;

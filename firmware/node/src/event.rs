@@ -1,9 +1,11 @@
 //! What a person should know, as values of fixed size.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use filter::Drop;
+use health::Reason;
+use health::agent::Said;
 use heapless::Deque;
 use policy::Name;
 use vrrp::{Cause, State};
@@ -40,11 +42,20 @@ pub enum Event {
     /// A real server passed or failed its checks.
     Server {
         /// Its address.
-        address: Ipv4Addr,
-        /// The port that is checked.
+        address: IpAddr,
+        /// The port that is checked; 0 for ping.
         port: u16,
-        /// Whether it gets new flows.
-        healthy: bool,
+        /// `None` if it is healthy now, otherwise why not.
+        failure: Option<Reason>,
+    },
+    /// The agent beside a real server said something new, or fell silent.
+    Agent {
+        /// The server's address.
+        address: IpAddr,
+        /// The agent's port.
+        port: u16,
+        /// All that it ever said, or why nothing is heard from it; what it said still counts then.
+        said: Result<Said, Reason>,
     },
     /// Somebody claims an address of ours by ARP.
     AddressConflict {
@@ -99,10 +110,26 @@ impl fmt::Display for Event {
             Self::Server {
                 address,
                 port,
-                healthy,
+                failure,
             } => {
-                let health = if *healthy { "healthy" } else { "unhealthy" };
-                write!(f, "server {address}:{port} is {health}")
+                f.write_str("server ")?;
+                write_socket(f, *address, *port)?;
+                match failure {
+                    None => f.write_str(" is healthy"),
+                    Some(reason) => write!(f, " is unhealthy: {reason}"),
+                }
+            }
+            Self::Agent {
+                address,
+                port,
+                said,
+            } => {
+                f.write_str("agent ")?;
+                write_socket(f, *address, *port)?;
+                match said {
+                    Ok(said) => write!(f, " says {said}"),
+                    Err(reason) => write!(f, " says nothing: {reason}"),
+                }
             }
             Self::AddressConflict {
                 leg,
@@ -164,20 +191,36 @@ impl defmt::Format for Event {
             Self::Server {
                 address,
                 port,
-                healthy,
+                failure: None,
             } => {
-                let health = if *healthy { "healthy" } else { "unhealthy" };
-                let [a, b, c, d] = address.octets();
+                defmt::write!(f, "server {}:{=u16} is healthy", address, port);
+            }
+            Self::Server {
+                address,
+                port,
+                failure: Some(reason),
+            } => {
                 defmt::write!(
                     f,
-                    "server {=u8}.{=u8}.{=u8}.{=u8}:{=u16} is {=str}",
-                    a,
-                    b,
-                    c,
-                    d,
+                    "server {}:{=u16} is unhealthy: {}",
+                    address,
                     port,
-                    health
+                    reason
                 );
+            }
+            Self::Agent {
+                address,
+                port,
+                said: Ok(said),
+            } => {
+                defmt::write!(f, "agent {}:{=u16} says {}", address, port, said);
+            }
+            Self::Agent {
+                address,
+                port,
+                said: Err(reason),
+            } => {
+                defmt::write!(f, "agent {}:{=u16} says nothing: {}", address, port, reason);
             }
             Self::AddressConflict {
                 leg,
@@ -217,6 +260,14 @@ pub const fn state(state: State) -> &'static str {
         State::Backup => "Backup",
         State::Active => "Active",
         State::Fault => "Fault",
+    }
+}
+
+/// Address and port, or the address alone where there is no port.
+fn write_socket(f: &mut fmt::Formatter<'_>, address: IpAddr, port: u16) -> fmt::Result {
+    match port {
+        0 => write!(f, "{address}"),
+        port => write!(f, "{}", SocketAddr::new(address, port)),
     }
 }
 

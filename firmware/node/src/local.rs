@@ -1,13 +1,14 @@
 //! Packets that are addressed to the appliance itself.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use filter::{Drop, Kind, Packet};
 use time::Instant;
 use wire::Frame;
 use wire::ethernet::Received;
+use wire::ipv4;
 
-use crate::answer::echo_reply;
+use crate::answer::{echo_reply, transport};
 use crate::appliance::Appliance;
 use crate::{Log, Transmit};
 
@@ -34,14 +35,18 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         if destination != on.address && !self.active {
             return Err(Drop::NotActive);
         }
-        match packet.kind {
-            Kind::EchoRequest => echo_reply(on, mac, received, packet, frame, out),
-            Kind::Tcp(flags) if destination == on.address => {
-                self.segment(now, received, packet, flags, frame, log, out)
-            }
-            Kind::Tcp(_) | Kind::Udp | Kind::EchoReply | Kind::Error(_) | Kind::Other => {
-                Err(Drop::NotForUs)
-            }
+        let protocol = match packet.kind {
+            Kind::EchoRequest => return echo_reply(on, mac, received, packet, frame, out),
+            Kind::Tcp(_) => ipv4::TCP,
+            Kind::Udp => ipv4::UDP,
+            Kind::EchoReply => ipv4::ICMP,
+            Kind::Error(_) | Kind::Other => return Err(Drop::NotForUs),
+        };
+        if destination != on.address {
+            return Err(Drop::NotForUs);
         }
+        let source = IpAddr::V4(Ipv4Addr::from_bits(packet.tuple.source));
+        let bytes = transport(received, packet, &frame);
+        self.check_answer(now, source, destination.into(), protocol, bytes, log, out)
     }
 }

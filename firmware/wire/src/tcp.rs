@@ -34,6 +34,28 @@ pub struct Header {
 }
 
 impl Header {
+    /// A header without options; its checksum is still zero.
+    #[must_use]
+    pub fn new(
+        ports: (u16, u16),
+        sequence: u32,
+        acknowledgment: u32,
+        flags: Flags,
+        window: u16,
+    ) -> Self {
+        Self {
+            source: ports.0.into(),
+            destination: ports.1.into(),
+            sequence: sequence.into(),
+            acknowledgment: acknowledgment.into(),
+            offset: (HEADER_LEN as u8 / 4) << 4,
+            flags: flags.0,
+            window: window.into(),
+            checksum: 0.into(),
+            urgent: 0.into(),
+        }
+    }
+
     /// Checks the data offset against the length; the checksum is the receiver's business.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<&Self> {
@@ -143,17 +165,14 @@ pub const SEGMENT_LEN: usize = ipv4::HEADER_LEN + HEADER_LEN;
 #[must_use]
 pub fn write(segment: &Segment) -> [u8; SEGMENT_LEN] {
     let (source, destination) = (segment.source.0, segment.destination.0);
-    let mut tcp = Header {
-        source: segment.source.1.into(),
-        destination: segment.destination.1.into(),
-        sequence: segment.sequence.into(),
-        acknowledgment: segment.acknowledgment.into(),
-        offset: (HEADER_LEN as u8 / 4) << 4,
-        flags: segment.flags.0,
-        window: segment.window.into(),
-        checksum: 0.into(),
-        urgent: 0.into(),
-    };
+    let ports = (segment.source.1, segment.destination.1);
+    let mut tcp = Header::new(
+        ports,
+        segment.sequence,
+        segment.acknowledgment,
+        segment.flags,
+        segment.window,
+    );
     let pseudo = checksum::pseudo_header(source, destination, ipv4::TCP, HEADER_LEN as u16);
     tcp.checksum = pseudo.bytes(tcp.as_bytes()).finish().into();
     let ip = ipv4::Header::new(source, destination, ipv4::TCP, DEFAULT_TTL, HEADER_LEN);

@@ -193,7 +193,7 @@ fn node(active: bool) -> Node<64> {
         now = node.deadline().max(now + Duration::from_millis(1));
     }
     let healthy = std::iter::from_fn(|| node.next_event())
-        .filter(|event| matches!(event, Event::Server { healthy: true, .. }));
+        .filter(|event| matches!(event, Event::Server { failure: None, .. }));
     assert_eq!(healthy.count(), 4, "two ports of two servers");
     assert_eq!(node.state() == Some(State::Active), active);
     node
