@@ -43,6 +43,7 @@ struct Server {
     identity: u32,
     weight: u8,
     max_flows: u32,
+    agent_max: Option<u32>,
     healthy: bool,
     drained: bool,
     /// What the server's agent says it can take.
@@ -63,6 +64,7 @@ impl Balancer {
                 identity: identity(server.address, server.port),
                 weight: server.weight,
                 max_flows: server.max_flows,
+                agent_max: None,
                 healthy: false,
                 drained: false,
                 percent: 100,
@@ -187,12 +189,23 @@ impl Balancer {
         self.change(service, server, |entry| entry.percent = percent);
     }
 
+    /// Lets a server have fewer flows at a time than configured, as its agent asks; `None` for as configured.
+    pub fn set_max_flows(&mut self, service: usize, server: usize, max: Option<u32>) {
+        if let Some(entry) = self.server(service, server) {
+            entry.agent_max = max;
+        }
+    }
+
     fn change(&mut self, service: usize, server: usize, change: impl Fn(&mut Server)) {
         let Some(pool) = self.pools.get_mut(service) else {
             return;
         };
-        if let Some(entry) = pool.servers.get_mut(server) {
-            change(entry);
+        let Some(entry) = pool.servers.get_mut(server) else {
+            return;
+        };
+        let before = entry.share();
+        change(entry);
+        if entry.share() != before {
             pool.rebuild();
         }
     }
@@ -292,7 +305,8 @@ impl Server {
 
     /// Whether it gets new flows and has room for one.
     fn takes(&self) -> bool {
-        self.share() > 0 && (self.max_flows == 0 || self.flows < self.max_flows)
+        let has_room = self.max_flows == 0 || self.flows < self.max_flows;
+        self.share() > 0 && has_room && self.agent_max.is_none_or(|max| self.flows < max)
     }
 
     /// Its share, which grows to the whole in `slow_start` after it came back.
@@ -433,6 +447,10 @@ mod tests {
             assert!(!balancer.takes(0, 0));
             balancer.closed(0, 1);
             assert_eq!(balancer.choose(NOW, 0, client(9), 1), Ok(1));
+            balancer.set_max_flows(0, 1, Some(1));
+            assert!(!balancer.takes(0, 1));
+            balancer.set_max_flows(0, 1, None);
+            assert!(balancer.takes(0, 1));
         }
     }
 

@@ -22,6 +22,7 @@ pub mod hash;
 mod known;
 pub mod limit;
 pub mod maglev;
+pub mod mss;
 pub mod nat6;
 mod packet;
 pub mod persist;
