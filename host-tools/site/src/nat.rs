@@ -443,7 +443,13 @@ pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
     for (position, (nat, entry)) in plan.nat.iter().zip(&file.nat).enumerate() {
         count += match nat {
             Nat::Masquerade { sources, .. } => sources.len(),
-            Nat::Forward { .. } => 2,
+            Nat::Forward {
+                network, server, ..
+            } => {
+                let v6 = plan.network(network).and_then(|network| network.virtual6);
+                let v6 = v6.and(plan.server(server).and_then(|server| server.address6));
+                1 + usize::from(v6.is_some())
+            }
             Nat::Prefix6 { .. } => 1,
         };
         if matches!(nat, Nat::Masquerade { sources, .. } if sources.is_empty()) {

@@ -305,7 +305,7 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
         references(file, name, entry, problems);
         who_serves(file, name, entry, problems);
         if let Some(check) = &entry.check {
-            check_of(name, check, problems);
+            check_of(file, name, check, problems);
         }
     }
 }
@@ -553,7 +553,7 @@ fn who_serves(file: &SiteFile, name: &At<String>, entry: &Entry, problems: &mut 
     }
 }
 
-fn check_of(name: &At<String>, check: &CheckEntry, problems: &mut Vec<Problem>) {
+fn check_of(file: &SiteFile, name: &At<String>, check: &CheckEntry, problems: &mut Vec<Problem>) {
     let kind = *check.kind.get_ref();
     let http = matches!(kind, CheckKind::Http | CheckKind::Https);
     let idle = [
@@ -593,6 +593,37 @@ fn check_of(name: &At<String>, check: &CheckEntry, problems: &mut Vec<Problem>) 
             Problem::new("site::wrong_value", "`path` has an impossible value")
                 .at(path.span(), "has no slash in front")
                 .help("write the path as a browser asks for it, such as \"/healthz\""),
+        );
+    }
+    // Names in DNS have labels of 1 to 63 bytes (RFC 1035 §2.3.4).
+    let is_name = |name: &str| {
+        let mut labels = name.trim_end_matches('.').split('.');
+        name == "." || labels.all(|label| (1..=63).contains(&label.len()))
+    };
+    if let Some(asked) = check.name.as_ref().filter(|n| !is_name(&n.get_ref().0)) {
+        problems.push(
+            Problem::new("site::wrong_value", "`name` has an impossible value")
+                .at(asked.span(), "not a DNS name")
+                .help("write the name that is asked for, such as \"www.example.com\""),
+        );
+    }
+    let (key, given) = match kind {
+        CheckKind::Dns => ("name", check.name.is_some()),
+        CheckKind::Http | CheckKind::Https => ("host", check.host.is_some()),
+        CheckKind::Tcp | CheckKind::Ping | CheckKind::Mysql => ("", true),
+    };
+    let domain = file.domain.as_deref().unwrap_or_default();
+    if !given && policy::Text::try_from(domain).is_err() {
+        problems.push(
+            Problem::new(
+                "site::missing_key",
+                format!("the check of `{}` lacks `{key}`", name.get_ref()),
+            )
+            .at(
+                check.kind.span(),
+                "asks for the domain of the site, which is too long",
+            )
+            .help(format!("add `{key}`, of at most 63 characters")),
         );
     }
     let defaults = policy::Check::default();

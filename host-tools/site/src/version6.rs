@@ -194,6 +194,9 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
         let (name, Some(subnet)) = (name.get_ref(), &network.subnet6) else {
             continue;
         };
+        if unusable(*subnet.get_ref()).is_some() {
+            continue;
+        }
         if let Some(address) = virtual_address(network) {
             let place = match &network.virtual6 {
                 Some(written) => {
