@@ -1,7 +1,9 @@
 //! The files that make one server of the role's image: its identity, its firewall, its daemons'
 //! configuration, its secrets. They are laid over `/etc` when the server boots.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use minijinja::value::Serde;
 use minijinja::{Value, context};
@@ -74,6 +76,7 @@ pub fn files(
             node_exporter(server),
         ),
     ];
+    files.extend(direct_return(plan, server));
     files.extend(match server.role {
         Role::Haproxy => haproxy(plan, server, material)?,
         Role::Nginx => nginx(plan, server, material)?,
@@ -87,32 +90,60 @@ pub fn files(
 fn hosts(plan: &Plan) -> String {
     let mut text = String::from("127.0.0.1 localhost\n");
     for server in &plan.servers {
-        let _ = writeln!(text, "{} {}", server.address, server.name); // writing to a String cannot fail
+        for address in server.addresses() {
+            let _ = writeln!(text, "{address} {}", server.name); // writing to a String cannot fail
+        }
     }
     text
 }
 
 fn network_unit(server: &Server, network: &Network) -> String {
     let mac = server.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mut unit = format!("[Match]\nMACAddress={mac}\n");
+    if network.mtu != policy::MTU {
+        unit += &format!("\n[Link]\nMTUBytes={}\n", network.mtu);
+    }
     let (address, prefix) = (server.address, network.subnet.prefix_len());
     let gateway = network.virtual_address;
-    format!(
-        "\
-[Match]
-MACAddress={mac}
-
-[Network]
-Description={}
-Address={address}/{prefix}
-Gateway={gateway}
-DHCP=no
-LinkLocalAddressing=no
-IPv6AcceptRA=no
-LLMNR=no
-MulticastDNS=no
-",
+    unit += &format!(
+        "\n[Network]\nDescription={}\nAddress={address}/{prefix}\nGateway={gateway}\n",
         network.name
-    )
+    );
+    if let (Some(address), Some(subnet)) = (server.address6, network.subnet6) {
+        unit += &format!("Address={address}/{}\n", subnet.prefix_len());
+        if let Some(gateway) = network.virtual6 {
+            unit += &format!("Gateway={gateway}\n");
+        }
+    }
+    // Only neighbours of IPv6 need link-local addresses (RFC 4291 §2.1); routers are never learnt.
+    let link_local = if server.address6.is_some() {
+        "ipv6"
+    } else {
+        "no"
+    };
+    unit += &format!(
+        "DHCP=no\nLinkLocalAddressing={link_local}\nIPv6AcceptRA=no\nLLMNR=no\nMulticastDNS=no\n"
+    );
+    unit
+}
+
+/// Virtual addresses that the server answers for beside the appliances: it has them, and tells nobody.
+fn direct_return(plan: &Plan, server: &Server) -> Vec<HostFile> {
+    let addresses: BTreeSet<IpAddr> = plan.returned_directly_by(server).collect();
+    if addresses.is_empty() {
+        return Vec::new();
+    }
+    let mut unit = String::from("[Match]\nName=lo\n\n[Network]\nKeepConfiguration=static\n");
+    for address in addresses {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let _ = writeln!(unit, "Address={address}/{length}"); // writing to a String cannot fail
+    }
+    let quiet = "# The appliances alone answer ARP for virtual addresses.\n\
+                 net.ipv4.conf.all.arp_ignore = 1\nnet.ipv4.conf.all.arp_announce = 2\n";
+    vec![
+        public("/etc/systemd/network/20-direct-return.network", unit),
+        public("/etc/sysctl.d/60-direct-return.conf", quiet.to_owned()),
+    ]
 }
 
 fn node_exporter(server: &Server) -> String {
@@ -150,6 +181,8 @@ fn haproxy(
         "roles/haproxy/templates/haproxy.cfg",
         context! {
             address => server.address.to_string(),
+            // Users come on both versions of IP; what is behind is asked on the first.
+            addresses => Value::from(Serde(binds(server))),
             domain => &*plan.domain,
             web => Value::from(Serde(of_role(plan, Role::Nginx))),
             http => ports::HTTP,
@@ -164,6 +197,12 @@ fn haproxy(
     ];
     files.extend(certificates("/etc/haproxy", server, material)?);
     Ok(files)
+}
+
+/// Addresses as HAProxy's `bind` has them: after the last colon comes the port.
+fn binds(server: &Server) -> Vec<String> {
+    let v6 = server.address6.map(|address| format!("[{address}]"));
+    [server.address.to_string()].into_iter().chain(v6).collect()
 }
 
 fn nginx(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
