@@ -1,14 +1,17 @@
 //! Answers to packets that are addressed to the appliance, sent back to the station that they came from.
 
+use core::net::IpAddr;
+
 use filter::{Drop, Packet};
 use wire::Frame;
-use wire::checksum::{self, Delta};
+use wire::checksum::{Delta, Sum};
 use wire::ethernet::{self, Mac, Received};
-use wire::ipv4;
 use wire::tcp::{self, Flags};
-use zerocopy::FromBytes;
+use wire::{ipv4, ipv6};
+use zerocopy::IntoBytes;
 
 use crate::leg::Leg;
+use crate::local::Local;
 use crate::{Transmit, emit};
 
 /// Tells the sender of a segment that its connection is gone (RFC 9293 §3.10.7.1).
@@ -31,7 +34,7 @@ pub fn reset(
         flags: Flags::RST,
         window: 0,
     });
-    emit::ipv4(leg, received.destination, received.source, &answer, out);
+    emit::packet(leg, received.destination, received.source, &answer, out);
 }
 
 /// Answers a ping in place, to the station that it came from.
@@ -39,46 +42,64 @@ pub fn echo_reply(
     leg: &Leg,
     mac: Mac,
     received: &Received,
-    packet: &Packet,
+    local: &Local,
     mut frame: Frame<'_>,
     out: &mut impl Transmit,
 ) -> Result<(), Drop> {
-    if checksum::of(transport(received, packet, &frame)) != 0 {
-        return Err(Drop::Transport);
-    }
-    let bytes = frame
-        .bytes_mut()
-        .get_mut(received.payload..)
-        .unwrap_or_default();
-    let (ip, message) = ipv4::Header::mut_from_prefix(bytes).map_err(|_| Drop::Ipv4Header)?;
-    let Some([kind, _, sum @ ..]) = message.first_chunk_mut::<4>() else {
+    let bytes = frame.bytes_mut();
+    let packet = bytes.get_mut(received.payload..).unwrap_or_default();
+    let packet = packet.get_mut(..local.len).unwrap_or_default();
+    let Some((ip, message)) = packet.split_at_mut_checked(local.header) else {
         return Err(Drop::Transport);
     };
-    let delta = Delta::NONE.word(u16::from(*kind) << 8, u16::from(filter::ECHO_REPLY) << 8);
-    *kind = filter::ECHO_REPLY;
+    let len = u16::try_from(message.len()).map_err(|_| Drop::TooLong)?;
+    let (sum, request, reply) = match (local.source, local.destination) {
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let pseudo = ipv6::pseudo_header(from.octets(), to.octets(), ipv6::ICMP, len);
+            (pseudo, ECHO_REQUEST_6, ECHO_REPLY_6)
+        }
+        _ => (Sum::default(), filter::ECHO_REQUEST, filter::ECHO_REPLY),
+    };
+    if sum.bytes(message).finish() != 0 {
+        return Err(Drop::Transport);
+    }
+    let [kind, _, sum @ ..] = message
+        .first_chunk_mut::<4>()
+        .filter(|_| len >= ECHO_LEN)
+        .ok_or(Drop::Transport)?;
+    if *kind != request {
+        return Err(Drop::NotForUs);
+    }
+    // The addresses change places, which leaves the pseudo-header's sum as it is.
+    let delta = Delta::NONE.word(u16::from(request) << 8, u16::from(reply) << 8);
+    *kind = reply;
     *sum = delta.apply(u16::from_be_bytes(*sum)).to_be_bytes();
-    let payload = packet.len - ipv4::HEADER_LEN;
-    *ip = ipv4::Header::new(
-        ip.destination,
-        ip.source,
-        ipv4::ICMP,
-        tcp::DEFAULT_TTL,
-        payload,
-    );
+    let (ttl, len) = (tcp::DEFAULT_TTL, message.len());
+    match (local.source, local.destination) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let header = ipv4::Header::new(to.octets(), from.octets(), ipv4::ICMP, ttl, len);
+            ip.copy_from_slice(header.as_bytes());
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let header = ipv6::Header::new(to.octets(), from.octets(), ipv6::ICMP, ttl, len);
+            ip.copy_from_slice(header.as_bytes());
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            return Err(Drop::NotForUs);
+        }
+    }
     if !ethernet::rewrite(&mut frame, received, received.source, mac, leg.vlan) {
         return Err(Drop::Headroom);
     }
-    frame.truncate(ethernet::header_len(leg.vlan) + packet.len);
+    frame.truncate(ethernet::header_len(leg.vlan) + local.len);
     frame.pad(ethernet::MIN_LEN);
     out.transmit(leg.port, frame.bytes());
     Ok(())
 }
 
-/// The transport header and data of a packet.
-pub fn transport<'f>(received: &Received, packet: &Packet, frame: &'f Frame<'_>) -> &'f [u8] {
-    let start = received.payload + ipv4::HEADER_LEN;
-    frame
-        .bytes()
-        .get(start..received.payload + packet.len)
-        .unwrap_or_default()
-}
+/// Length of an echo message without data.
+const ECHO_LEN: u16 = 8;
+/// ICMPv6 type of an echo request (RFC 4443 §4.1).
+pub const ECHO_REQUEST_6: u8 = 128;
+/// ICMPv6 type of an echo reply.
+const ECHO_REPLY_6: u8 = 129;

@@ -12,10 +12,11 @@ use wire::ethernet;
 use wire::ipv4;
 use wire::vrrp::{Advert, MULTICAST};
 
+use crate::error::Errors;
 use crate::leg::Legs;
 use crate::neighbour::Neighbours;
 use crate::tracker::Tracker;
-use crate::{Event, Log, Transmit, emit};
+use crate::{Event, Log, Transmit, emit, nd};
 
 /// All parts of a running appliance.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Appliance<const FLOWS: usize> {
     group: Group,
     pub(crate) checker: Checker,
     pub(crate) neighbours: Neighbours,
+    pub(crate) errors: Errors,
     pub(crate) tracker: Tracker,
     started: bool,
     /// Whether virtual addresses are answered for.
@@ -52,7 +54,8 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             filter: Filter::new(config, seed),
             group: Group::new(config),
             checker: Checker::new(config, seed.rotate_left(32), now),
-            neighbours: Neighbours::new(now),
+            neighbours: Neighbours::new(now, seed.rotate_left(16)),
+            errors: Errors::new(now, &config.protection),
             tracker: Tracker::new(now, &legs),
             legs,
             started: false,
@@ -82,6 +85,13 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             .ok_or(Drop::UnknownVlan)?;
         match received.ethertype {
             ethernet::IPV4 => self.ipv4(now, leg, &received, frame, log, out),
+            ethernet::IPV6 => {
+                let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+                if nd::is_discovery(packet) {
+                    return self.discovery(now, leg, &received, &frame, log, out);
+                }
+                self.ipv6(now, leg, &received, frame, log, out)
+            }
             ethernet::ARP => self.arp(now, leg, &received, &frame, log, out),
             _ => Err(Drop::EtherType),
         }
@@ -108,7 +118,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             self.track(now, leg, reachable, log, out);
         }
         self.neighbours
-            .tick(now, &self.legs, &mut log.counters, out);
+            .tick(now, &self.legs, &mut self.errors, log, out);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.filter.sweep(now);
@@ -222,9 +232,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                 vrrp::Action::Announce => {
                     for (_, leg) in self.legs.iter() {
                         if let Some(router) = &leg.router {
-                            for address in &router.addresses {
-                                emit::gratuitous_arp(leg, router, *address, out);
-                            }
+                            emit::announce(leg, router, out);
                         }
                     }
                 }
@@ -232,7 +240,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                     self.active = false;
                     // Whoever is Active now changes these connections without telling us.
                     self.filter.forget();
-                    self.neighbours.release(&mut log.counters);
+                    self.neighbours.release(log);
                 }
                 vrrp::Action::StateChanged { from, to, cause } => {
                     log.events.push(Event::State { from, to, cause });

@@ -1,6 +1,6 @@
 //! ARP as the appliance hears it: who asks, who answers, who claims what is ours.
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 use filter::{Drop, Hop};
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr};
@@ -10,6 +10,7 @@ use wire::ethernet::{self, Mac, Received};
 
 use crate::appliance::{Appliance, CONFLICT};
 use crate::leg::Station;
+use crate::neighbour::Said;
 use crate::{Event, Log, Transmit, emit};
 
 impl<const FLOWS: usize> Appliance<FLOWS> {
@@ -48,7 +49,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         // A sender without an address yet asks whether somebody has it (RFC 5227 §2.1.1).
         if !sender.is_unspecified() {
             if routes.is_ours(sender.to_bits()) {
-                return self.claimed(now, leg, sender, mac, log);
+                return self.claimed(now, leg, sender.into(), mac, log);
             }
             if !routes.is_neighbour(leg, sender.to_bits()) {
                 return Err(Drop::Arp);
@@ -57,13 +58,16 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
                 leg,
                 address: sender.into(),
             };
-            self.neighbours
-                .learn(now, hop, mac, &self.legs, &mut log.counters, out);
+            let said = match on.mac_of(target.into()) {
+                Some(_) => Said::Asking(mac),
+                None => Said::Telling(mac),
+            };
+            self.neighbours.learn(now, hop, said, &self.legs, log, out);
         }
         match operation {
             ArpOperation::Request => {
                 let own = target == on.address;
-                if let Some(mine) = on.mac_of(target)
+                if let Some(mine) = on.mac_of(target.into())
                     && (own || self.active)
                 {
                     emit::arp_reply(on, (mine, target), (mac, sender), out);
@@ -80,22 +84,19 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         }
     }
 
-    /// Somebody says by ARP that one of our addresses is theirs. The other appliance may, with the
-    /// virtual MAC.
-    fn claimed(
+    /// Somebody says by ARP or neighbour discovery that one of our addresses is theirs. The other appliance
+    /// may while it is Active.
+    pub(crate) fn claimed(
         &mut self,
         now: Instant,
         leg: u8,
-        address: Ipv4Addr,
+        address: IpAddr,
         mac: Mac,
         log: &mut Log,
     ) -> Result<(), Drop> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
-        if on.mac_of(address) == Some(mac) {
-            return Ok(());
-        }
-        // A Backup hears another VRRP implementation announce virtual addresses with its own MAC.
-        if address != on.address && !self.active {
+        // A Backup hears the Active announce virtual addresses, some implementations with a MAC of their own.
+        if !on.is_own(address) && !self.active {
             return Ok(());
         }
         if now >= self.next_conflict_event {

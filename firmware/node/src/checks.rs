@@ -13,6 +13,7 @@ use wire::{ipv4, ipv6};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::appliance::Appliance;
+use crate::held::Owner;
 use crate::{Event, Log, Transmit};
 
 impl<const FLOWS: usize> Appliance<FLOWS> {
@@ -124,7 +125,7 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
             None => {
                 let packet = frame.get(start..start + len).unwrap_or_default();
                 self.neighbours
-                    .hold(now, hop, packet, false, &self.legs, out)
+                    .hold(now, hop, packet, Owner::Ourselves, &self.legs, out)
             }
         }
     }

@@ -9,6 +9,10 @@ pub struct Counters {
     pub received: u64,
     /// Frames passed on to another station.
     pub forwarded: u64,
+    /// ICMP errors sent.
+    pub errors_sent: u32,
+    /// ICMP errors not sent because there were too many.
+    pub errors_withheld: u32,
     drops: [u32; Drop::ALL.len()],
 }
 
@@ -17,6 +21,8 @@ impl Counters {
         Self {
             received: 0,
             forwarded: 0,
+            errors_sent: 0,
+            errors_withheld: 0,
             drops: [0; Drop::ALL.len()],
         }
     }

@@ -1,32 +1,83 @@
 //! Frames that the appliance itself originates.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter::Hop;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use wire::ethernet::{self, BROADCAST, Mac};
 use wire::ipv4;
+use wire::nd::{self, Advertisement};
 use wire::vrrp::{MULTICAST, MULTICAST_MAC, NewAdvert, TTL};
 use zerocopy::IntoBytes;
 
 use crate::Transmit;
+use crate::error::version;
+use crate::held::MTU;
 use crate::leg::{Leg, Legs, Router};
 
 /// Asks for the MAC address of a neighbour: everybody, or only the station that had it last.
-pub fn arp_request(legs: &Legs, hop: Hop, unicast: Option<Mac>, out: &mut impl Transmit) {
-    let (Some(leg), IpAddr::V4(address)) = (legs.get(hop.leg), hop.address) else {
-        return;
-    };
-    arp(
-        leg,
-        unicast.unwrap_or(BROADCAST),
-        request(leg.mac, leg.address, address),
-        out,
-    );
+pub fn ask(legs: &Legs, hop: Hop, unicast: Option<Mac>, out: &mut impl Transmit) {
+    let Some(leg) = legs.get(hop.leg) else { return };
+    match hop.address {
+        IpAddr::V4(address) => arp(
+            leg,
+            unicast.unwrap_or(BROADCAST),
+            request(leg.mac, leg.address, address),
+            out,
+        ),
+        IpAddr::V6(address) => solicit(leg, address, unicast, out),
+    }
 }
 
-/// Tells everybody on the leg, and its switches, where a virtual address is (RFC 9568 §6.4.2).
-pub fn gratuitous_arp(leg: &Leg, router: &Router, address: Ipv4Addr, out: &mut impl Transmit) {
+/// Asks by neighbour discovery (RFC 4861 §7.2.2): the group that the address belongs to, or one station.
+fn solicit(leg: &Leg, target: Ipv6Addr, unicast: Option<Mac>, out: &mut impl Transmit) {
+    let Some(source) = leg.own6(target) else {
+        return;
+    };
+    let target = target.octets();
+    let group = nd::solicited_node(target);
+    let (destination, to) = match unicast {
+        Some(mac) => (target, mac),
+        None => (group, nd::multicast_mac(group)),
+    };
+    let packet = nd::solicitation(source.octets(), leg.mac, destination, target);
+    frame(leg, to, leg.mac, ethernet::IPV6, &[&packet], out);
+}
+
+/// Answers a neighbour solicitation: the one who asked, or everybody if it has no address yet
+/// (RFC 4861 §7.2.4).
+pub fn neighbour_advert(
+    leg: &Leg,
+    mine: (Mac, Ipv6Addr),
+    to: Option<(Mac, Ipv6Addr)>,
+    out: &mut impl Transmit,
+) {
+    let advert = Advertisement {
+        target: mine.1.octets(),
+        mac: Some(mine.0),
+        router: true,
+        solicited: to.is_some(),
+        overrides: true,
+    };
+    let (mac, destination) = match to {
+        Some((mac, address)) => (mac, address.octets()),
+        None => (nd::multicast_mac(nd::ALL_NODES), nd::ALL_NODES),
+    };
+    let packet = nd::advertisement(&advert, mine.0, destination);
+    frame(leg, mac, mine.0, ethernet::IPV6, &[&packet], out);
+}
+
+/// Tells everybody on the leg, and its switches, where the virtual addresses are (RFC 9568 §6.4.2).
+pub fn announce(leg: &Leg, router: &Router, out: &mut impl Transmit) {
+    for address in &router.addresses {
+        gratuitous_arp(leg, router, *address, out);
+    }
+    for address in router.addresses6.iter().filter(|_| leg.six.is_some()) {
+        neighbour_advert(leg, (router.mac6, *address), None, out);
+    }
+}
+
+fn gratuitous_arp(leg: &Leg, router: &Router, address: Ipv4Addr, out: &mut impl Transmit) {
     arp(leg, BROADCAST, request(router.mac, address, address), out);
 }
 
@@ -66,9 +117,59 @@ pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit)
     );
 }
 
-/// Sends a complete packet.
-pub fn ipv4(leg: &Leg, from: Mac, to: Mac, packet: &[u8], out: &mut impl Transmit) {
-    frame(leg, to, from, ethernet::IPV4, &[packet], out);
+/// Sends a complete packet of either version.
+pub fn packet(leg: &Leg, from: Mac, to: Mac, packet: &[u8], out: &mut impl Transmit) {
+    let ethertype = match version(packet) {
+        Some(6) => ethernet::IPV6,
+        _ => ethernet::IPV4,
+    };
+    if packet.len() <= SMALL - HEADER {
+        return frame(leg, to, from, ethertype, &[packet], out);
+    }
+    long(leg, to, from, ethertype, packet, out);
+}
+
+#[inline(never)]
+fn long(leg: &Leg, to: Mac, from: Mac, ethertype: u16, packet: &[u8], out: &mut impl Transmit) {
+    write(
+        &mut [0; HEADER + MTU],
+        leg,
+        to,
+        from,
+        ethertype,
+        &[packet],
+        out,
+    );
+}
+
+/// Sends a complete packet of any length up to [`MTU`] that is longer than the leg carries, in fragments: for
+/// IPv4 without "don't fragment" (RFC 791 §3.2). Whether all left.
+#[inline(never)]
+pub fn fragments(leg: &Leg, to: Mac, packet: &[u8], out: &mut impl Transmit) -> bool {
+    let Ok((header, ipv4::HEADER_LEN)) = ipv4::Header::parse(packet) else {
+        return false;
+    };
+    if header.dont_fragment() {
+        return false;
+    }
+    let total = usize::from(header.total_len.get());
+    let payload = packet.get(ipv4::HEADER_LEN..total).unwrap_or_default();
+    let step = leg.mtu.saturating_sub(ipv4::HEADER_LEN) & !7;
+    if step == 0 {
+        return false;
+    }
+    let mut buffer = [0; HEADER + MTU];
+    let mut offset = 0;
+    for part in payload.chunks(step) {
+        let more = offset + part.len() < payload.len();
+        let ip = header.fragment(offset, part.len(), more);
+        let parts = [ip.as_bytes(), part];
+        if !write(&mut buffer, leg, to, leg.mac, ethernet::IPV4, &parts, out) {
+            return false;
+        }
+        offset += part.len();
+    }
+    true
 }
 
 fn request(mac: Mac, from: Ipv4Addr, about: Ipv4Addr) -> ArpRepr {
@@ -109,18 +210,45 @@ fn frame(
     payload: &[&[u8]],
     out: &mut impl Transmit,
 ) {
-    let mut buffer = [0; 128];
-    let Some(mut end) = ethernet::write(&mut buffer, destination, source, leg.vlan, ethertype)
-    else {
-        return;
+    write(
+        &mut [0; SMALL],
+        leg,
+        destination,
+        source,
+        ethertype,
+        payload,
+        out,
+    );
+}
+
+/// Puts a frame together in `buffer` and sends it, if it fits.
+fn write(
+    buffer: &mut [u8],
+    leg: &Leg,
+    destination: Mac,
+    source: Mac,
+    ethertype: u16,
+    payload: &[&[u8]],
+    out: &mut impl Transmit,
+) -> bool {
+    let Some(mut end) = ethernet::write(buffer, destination, source, leg.vlan, ethertype) else {
+        return false;
     };
     for part in payload {
         let Some(place) = buffer.get_mut(end..end + part.len()) else {
-            return;
+            return false;
         };
         place.copy_from_slice(part);
         end += part.len();
     }
+    if let Some(padding) = buffer.get_mut(end..ethernet::MIN_LEN) {
+        padding.fill(0);
+    }
     let end = end.max(ethernet::MIN_LEN);
     out.transmit(leg.port, buffer.get(..end).unwrap_or_default());
+    true
 }
+
+const HEADER: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
+/// Enough for everything that the appliance says of itself.
+const SMALL: usize = 128;

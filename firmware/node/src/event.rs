@@ -1,7 +1,7 @@
 //! What a person should know, as values of fixed size.
 
 use core::fmt;
-use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use filter::Drop;
 use health::Reason;
@@ -57,12 +57,12 @@ pub enum Event {
         /// All that it ever said, or why nothing is heard from it; what it said still counts then.
         said: Result<Said, Reason>,
     },
-    /// Somebody claims an address of ours by ARP.
+    /// Somebody claims an address of ours by ARP or neighbour discovery.
     AddressConflict {
         /// Name of the network.
         leg: Name,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Who claims it.
         mac: Mac,
     },
@@ -227,10 +227,9 @@ impl defmt::Format for Event {
                 address,
                 mac: [g, h, i, j, k, l],
             } => {
-                let [a, b, c, d] = address.octets();
                 defmt::write!(
                     f,
-                    "{=str}: {=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x} claims our address {=u8}.{=u8}.{=u8}.{=u8}",
+                    "{=str}: {=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x}:{=u8:02x} claims our address {}",
                     leg.as_str(),
                     g,
                     h,
@@ -238,10 +237,7 @@ impl defmt::Format for Event {
                     j,
                     k,
                     l,
-                    a,
-                    b,
-                    c,
-                    d
+                    address
                 );
             }
             Self::Dropped { reason, count } => {

@@ -1,9 +1,13 @@
 //! The appliance's legs: which frames belong to which, and what the appliance is called there.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use policy::{Config, Interface, MAX_INTERFACES, MAX_TRACKED, MAX_VIRTUAL_ADDRESSES, Name};
+use policy::{
+    Config, Interface, Interface6, MAX_INTERFACES, MAX_TRACKED, MAX_VIRTUAL_ADDRESSES, Name,
+    Prefix6,
+};
 use wire::ethernet::Mac;
+use wire::nd;
 
 /// One leg in the form that frames are compared with.
 #[derive(Clone, Debug)]
@@ -13,8 +17,18 @@ pub struct Leg {
     pub vlan: Option<u16>,
     pub mac: Mac,
     pub address: Ipv4Addr,
+    pub six: Option<Six>,
+    pub mtu: usize,
     pub router: Option<Router>,
     pub track: heapless::Vec<Ipv4Addr, MAX_TRACKED>,
+}
+
+/// What a leg with IPv6 is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Six {
+    pub address: Ipv6Addr,
+    pub link_local: Ipv6Addr,
+    pub prefix: Prefix6,
 }
 
 /// The leg's virtual router.
@@ -22,8 +36,10 @@ pub struct Leg {
 pub struct Router {
     pub vrid: u8,
     pub mac: Mac,
+    pub mac6: Mac,
     pub interval: u16,
     pub addresses: heapless::Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES>,
+    pub addresses6: heapless::Vec<Ipv6Addr, MAX_VIRTUAL_ADDRESSES>,
 }
 
 /// Whom on a leg a frame is for.
@@ -31,7 +47,7 @@ pub struct Router {
 pub enum Station {
     /// The appliance itself.
     Own,
-    /// The virtual router.
+    /// The virtual router, by its MAC address of either version.
     Virtual,
     /// Anybody else.
     Other,
@@ -41,17 +57,25 @@ impl Leg {
     fn new(interface: &Interface) -> Self {
         let router = interface.router.as_ref().map(|router| Router {
             vrid: router.vrid,
-            // RFC 9568 §7.3.
-            mac: [0x00, 0x00, 0x5e, 0x00, 0x01, router.vrid],
+            mac: router.mac(),
+            mac6: router.mac6(),
             interval: router.advertisement_interval,
             addresses: router.addresses.clone(),
+            addresses6: router.addresses6.clone(),
         });
+        let six = |Interface6 { address, prefix }| Six {
+            address,
+            link_local: nd::link_local(interface.mac).into(),
+            prefix: Prefix6::of(address, prefix),
+        };
         Self {
             name: interface.name.clone(),
             port: interface.port,
             vlan: interface.vlan,
             mac: interface.mac,
             address: interface.address,
+            six: interface.address6.map(six),
+            mtu: interface.mtu.into(),
             router,
             track: interface.track.clone(),
         }
@@ -59,21 +83,64 @@ impl Leg {
 
     pub fn station(&self, mac: Mac) -> Station {
         match &self.router {
-            Some(router) if router.mac == mac => Station::Virtual,
+            Some(router) if router.mac == mac || router.mac6 == mac => Station::Virtual,
             _ if self.mac == mac => Station::Own,
             _ => Station::Other,
         }
     }
 
+    /// Whether `address` is the appliance's own here, whatever its state.
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address == self.address,
+            IpAddr::V6(address) => self
+                .six
+                .is_some_and(|six| address == six.address || address == six.link_local),
+        }
+    }
+
     /// The MAC address that goes with one of the leg's addresses: the virtual one with virtual ones.
-    pub fn mac_of(&self, address: Ipv4Addr) -> Option<Mac> {
-        if address == self.address {
+    pub fn mac_of(&self, address: IpAddr) -> Option<Mac> {
+        if self.is_own(address) {
             return Some(self.mac);
         }
-        self.router
-            .as_ref()
-            .filter(|router| router.addresses.contains(&address))
-            .map(|r| r.mac)
+        let router = self.router.as_ref()?;
+        match address {
+            IpAddr::V4(address) => router.addresses.contains(&address).then_some(router.mac),
+            IpAddr::V6(address) => router.addresses6.contains(&address).then_some(router.mac6),
+        }
+    }
+
+    /// The own address that speaks to `neighbour`; `None` without IPv6.
+    pub fn own6(&self, neighbour: Ipv6Addr) -> Option<Ipv6Addr> {
+        let six = self.six?;
+        Some(match neighbour.is_unicast_link_local() {
+            true => six.link_local,
+            false => six.address,
+        })
+    }
+
+    /// Whether `address` can be another station's on this link. The first address of the subnet belongs to
+    /// all its routers (RFC 4291 §2.6.1), so to nobody alone.
+    pub fn is_neighbour6(&self, address: Ipv6Addr) -> bool {
+        let Some(six) = self.six else { return false };
+        let host = address != six.prefix.address || six.prefix.length > 126;
+        (address.is_unicast_link_local() || six.prefix.contains(address) && host)
+            && self.mac_of(address.into()).is_none()
+    }
+
+    /// Whether a frame to this multicast address is listened to: all nodes, and the groups that addresses
+    /// answered for belong to.
+    pub fn listens(&self, group: Mac, active: bool) -> bool {
+        let Some(six) = self.six else { return false };
+        let router = self.router.iter().filter(|_| active);
+        let addresses = router
+            .flat_map(|router| &router.addresses6)
+            .chain([&six.address, &six.link_local]);
+        addresses
+            .map(|address| nd::solicited_node(address.octets()))
+            .chain([nd::ALL_NODES])
+            .any(|address| nd::multicast_mac(address) == group)
     }
 }
 
@@ -99,5 +166,103 @@ impl Legs {
 
     pub fn iter(&self) -> impl Iterator<Item = (u8, &Leg)> {
         (0..).zip(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::VirtualRouter;
+
+    use super::*;
+
+    const OWN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+    const SHARED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0xaa, 0xbbcc);
+    const MAC: Mac = [2, 0, 0, 0, 0, 1];
+
+    fn leg() -> Leg {
+        let router = VirtualRouter {
+            vrid: 7,
+            addresses: [Ipv4Addr::new(192, 0, 2, 9)].into_iter().collect(),
+            addresses6: [SHARED].into_iter().collect(),
+            ..VirtualRouter::default()
+        };
+        let address6 = Interface6 {
+            address: OWN,
+            prefix: 64,
+        };
+        Leg::new(&Interface {
+            mac: MAC,
+            address6: Some(address6),
+            router: Some(router),
+            ..Interface::default()
+        })
+    }
+
+    #[test]
+    fn stations() {
+        let table = [
+            (MAC, Station::Own),
+            ([0, 0, 0x5e, 0, 1, 7], Station::Virtual),
+            ([0, 0, 0x5e, 0, 2, 7], Station::Virtual),
+            ([0, 0, 0x5e, 0, 2, 8], Station::Other),
+            ([2, 0, 0, 0, 0, 2], Station::Other),
+        ];
+        for (mac, station) in table {
+            assert_eq!(leg().station(mac), station, "{mac:02x?}");
+        }
+    }
+
+    #[test]
+    fn each_address_has_its_mac() {
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
+        let table = [
+            ("192.0.2.1", Some(MAC)),
+            ("192.0.2.9", Some([0, 0, 0x5e, 0, 1, 7])),
+            ("192.0.2.8", None),
+            ("2001:db8:1::2", Some(MAC)),
+            ("2001:db8:1::aa:bbcc", Some([0, 0, 0x5e, 0, 2, 7])),
+            ("2001:db8:1::3", None),
+            ("fe80::ff:fe00:1", Some(MAC)),
+            ("fe80::1", None),
+        ];
+        for (address, mac) in table {
+            assert_eq!(leg().mac_of(address.parse().unwrap()), mac, "{address}");
+        }
+        assert_eq!(leg().six.unwrap().link_local, link_local);
+    }
+
+    #[test]
+    fn neighbours_are_on_the_link_and_not_us() {
+        let table = [
+            ("2001:db8:1::3", true),
+            ("2001:db8:1::", false),
+            ("2001:db8:2::3", false),
+            ("2001:db8:1::2", false),
+            ("2001:db8:1::aa:bbcc", false),
+            ("fe80::1", true),
+            ("fe80::ff:fe00:1", false),
+            ("::", false),
+            ("ff02::1", false),
+        ];
+        for (address, neighbour) in table {
+            let address = address.parse().unwrap();
+            assert_eq!(leg().is_neighbour6(address), neighbour, "{address}");
+        }
+    }
+
+    #[test]
+    fn groups_of_virtual_addresses_are_heard_while_active() {
+        let table = [
+            ([0x33, 0x33, 0, 0, 0, 1], true, true),
+            ([0x33, 0x33, 0xff, 0, 0, 2], true, true),
+            ([0x33, 0x33, 0xff, 0, 0, 1], true, true),
+            ([0x33, 0x33, 0xff, 0xaa, 0xbb, 0xcc], false, true),
+            ([0x33, 0x33, 0, 0, 0, 2], false, false),
+            ([0x33, 0x33, 0xff, 0, 0, 3], false, false),
+        ];
+        for (group, backup, active) in table {
+            assert_eq!(leg().listens(group, false), backup, "{group:02x?}");
+            assert_eq!(leg().listens(group, true), active, "{group:02x?}");
+        }
     }
 }

@@ -1,52 +1,119 @@
 //! Packets that are addressed to the appliance itself.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use filter::{Drop, Kind, Packet};
+use filter::Drop;
 use time::Instant;
 use wire::Frame;
 use wire::ethernet::Received;
-use wire::ipv4;
+use wire::icmp::Problem;
+use wire::{ipv4, ipv6};
 
-use crate::answer::{echo_reply, transport};
+use crate::answer::{ECHO_REQUEST_6, echo_reply};
 use crate::appliance::Appliance;
+use crate::error::version;
 use crate::{Log, Transmit};
 
+/// What matters of such a packet. It is looked at once more, apart from the filter: few come, and the filter's view
+/// is made for speed.
+#[derive(Clone, Copy, Debug)]
+pub struct Local {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub protocol: u8,
+    /// Length of the IP header, which has no options or extension headers.
+    pub header: usize,
+    /// Length of the packet, without Ethernet padding.
+    pub len: usize,
+}
+
+impl Local {
+    /// Reads the header. Nothing that needs reassembly and no extension headers are taken here.
+    pub fn parse(packet: &[u8]) -> Result<Self, Drop> {
+        if version(packet) == Some(6) {
+            let header = ipv6::Header::parse(packet).map_err(|_| Drop::Ipv6Header)?;
+            let chain = ipv6::walk(header, packet).map_err(|_| Drop::ExtensionHeaders)?;
+            if chain.fragment.is_some() {
+                return Err(Drop::Fragment);
+            }
+            if chain.offset != ipv6::HEADER_LEN {
+                return Err(Drop::ExtensionHeaders);
+            }
+            return Ok(Self {
+                source: Ipv6Addr::from(header.source).into(),
+                destination: Ipv6Addr::from(header.destination).into(),
+                protocol: header.next_header,
+                header: ipv6::HEADER_LEN,
+                len: header.total_len(),
+            });
+        }
+        let (header, len) = ipv4::Header::parse(packet).map_err(|_| Drop::Ipv4Header)?;
+        if len != ipv4::HEADER_LEN {
+            return Err(Drop::Ipv4Options);
+        }
+        if header.is_fragment() {
+            return Err(Drop::Fragment);
+        }
+        Ok(Self {
+            source: Ipv4Addr::from(header.source).into(),
+            destination: Ipv4Addr::from(header.destination).into(),
+            protocol: header.protocol,
+            header: ipv4::HEADER_LEN,
+            len: header.total_len.get().into(),
+        })
+    }
+}
+
 impl<const FLOWS: usize> Appliance<FLOWS> {
-    /// A packet addressed to the appliance itself.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the packet path hands everything down"
-    )]
+    /// A packet to one of the appliance's addresses, from a source that belongs on the leg.
     pub(crate) fn local(
         &mut self,
         now: Instant,
         leg: u8,
         received: &Received,
-        packet: &Packet,
         frame: Frame<'_>,
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        let destination = Ipv4Addr::from_bits(packet.tuple.destination);
+        let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+        let local = Local::parse(packet)?;
         let on = self.legs.get(leg).ok_or(Drop::NotForUs)?;
         // Only the addresses of this very leg; the virtual ones only while Active.
-        let mac = on.mac_of(destination).ok_or(Drop::NotForUs)?;
-        if destination != on.address && !self.active {
+        let mac = on.mac_of(local.destination).ok_or(Drop::NotForUs)?;
+        let own = on.is_own(local.destination);
+        if !own && !self.active {
             return Err(Drop::NotActive);
         }
-        let protocol = match packet.kind {
-            Kind::EchoRequest => return echo_reply(on, mac, received, packet, frame, out),
-            Kind::Tcp(_) => ipv4::TCP,
-            Kind::Udp => ipv4::UDP,
-            Kind::EchoReply => ipv4::ICMP,
-            Kind::Error(_) | Kind::Other => return Err(Drop::NotForUs),
-        };
-        if destination != on.address {
-            return Err(Drop::NotForUs);
+        let transport = packet.get(local.header..local.len).unwrap_or_default();
+        if is_echo_request(&local, transport) {
+            return echo_reply(on, mac, received, &local, frame, out);
         }
-        let source = IpAddr::V4(Ipv4Addr::from_bits(packet.tuple.source));
-        let bytes = transport(received, packet, &frame);
-        self.check_answer(now, source, destination.into(), protocol, bytes, log, out)
+        let answer = match own {
+            true => self.check_answer(
+                now,
+                local.source,
+                local.destination,
+                local.protocol,
+                transport,
+                log,
+                out,
+            ),
+            false => Err(Drop::NotForUs),
+        };
+        if answer == Err(Drop::NotForUs) && local.protocol == ipv4::UDP {
+            let from = (leg, received.source);
+            self.error(now, from, packet, Problem::PortUnreachable, log, out);
+        }
+        answer
     }
+}
+
+fn is_echo_request(local: &Local, transport: &[u8]) -> bool {
+    let request = match local.destination {
+        IpAddr::V4(_) => (ipv4::ICMP, filter::ECHO_REQUEST),
+        IpAddr::V6(_) => (ipv6::ICMP, ECHO_REQUEST_6),
+    };
+    transport
+        .first()
+        .is_some_and(|kind| (local.protocol, *kind) == request)
 }

@@ -1,34 +1,48 @@
-//! Who has which MAC address on each leg, and the packets that wait for an answer.
+//! Who has which MAC address on each leg, by ARP and by neighbour discovery.
 //!
-//! Entries lie in sets of four, chosen by address, so that a look-up compares at most four. While an
-//! answer is outstanding the first packet to each neighbour is kept, since that is a connection's SYN.
+//! Entries lie in sets of eight, chosen by a keyed hash of the address. Strangers can ask for addresses that nobody
+//! has (RFC 6583): unanswered requests get at most half of a set, and never push out the last known
+//! neighbours of the other half.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
 use filter::{Drop, Hop};
 use time::{Duration, Instant};
-use wire::ethernet::{self, Mac};
+use wire::ethernet::Mac;
+use wire::nd::Advertisement;
 
+use crate::error::Errors;
+use crate::held::{Held, Owner};
 use crate::leg::Legs;
-use crate::{Counters, Transmit, emit};
+use crate::{Log, Transmit, emit};
 
 /// The neighbours of all legs.
 #[derive(Debug)]
 pub struct Neighbours {
-    sets: [[Entry; WAYS]; SETS],
-    held: [Held; HELD],
+    entries: [Entry; SETS * WAYS],
+    key: [u32; 4],
+    held: Held,
     next: Instant,
+}
+
+/// Leg and address of a neighbour, as words to compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Key {
+    /// An IPv4 address is the last word.
+    words: [u32; 4],
+    /// The leg, and the version of the address.
+    tag: u16,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hop: Hop,
+    key: Key,
     state: State,
+    /// Asked for since the last tick.
+    used: bool,
     mac: Mac,
     /// Last time that the neighbour was heard, or that the first request was sent.
     since: Instant,
-    /// Asked for since the last tick.
-    used: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,29 +52,26 @@ enum State {
     Known,
 }
 
-/// One packet that waits, with room for an Ethernet header in front.
-#[derive(Clone, Debug)]
-struct Held {
-    hop: Option<Hop>,
-    /// Somebody else's packet on its way through, not one of ours.
-    transit: bool,
-    len: usize,
-    data: [u8; HEADER + MTU],
+/// Why a neighbour spoke of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// It asks about one of our addresses: it will want an answer, so it may take a free place.
+    Asking(Mac),
+    /// Otherwise. What is known is renewed, and nothing else.
+    Telling(Mac),
 }
 
-/// Longest IP packet that a leg carries.
-pub const MTU: usize = 1500;
-
-const SETS: usize = 16;
-const WAYS: usize = 4;
-const HELD: usize = 8;
-const HEADER: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
+const SETS: usize = 32;
+const WAYS: usize = 8;
+/// Most requests under way in one set.
+const MAX_ASKED: usize = WAYS / 2;
 
 /// How often requests are repeated and entries looked through.
 const TICK: Duration = Duration::from_millis(250);
 /// Requests without answer after which a neighbour counts as silent.
 const TRIES: u8 = 4;
-/// After this long without being heard, an entry that is used is confirmed by a request to its MAC.
+/// After this long without being heard, an entry that is used is confirmed by a request to its MAC
+/// (RFC 4861 §7.3 calls that unreachability detection).
 const CONFIRM: Duration = Duration::from_secs(30);
 /// Without an answer to that, it is asked for anew.
 const STALE: Duration = Duration::from_secs(35);
@@ -68,26 +79,29 @@ const STALE: Duration = Duration::from_secs(35);
 const UNUSED: Duration = Duration::from_secs(300);
 
 const FREE: Entry = Entry {
-    hop: Hop {
-        leg: 0,
-        address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    key: Key {
+        words: [0; 4],
+        tag: u16::MAX,
     },
     state: State::Free,
+    used: false,
     mac: [0; 6],
     since: Instant::ZERO,
-    used: false,
 };
 
 impl Neighbours {
-    pub fn new(now: Instant) -> Self {
+    /// No neighbour is known yet. `seed` keys the hash.
+    pub fn new(now: Instant, seed: u64) -> Self {
+        let (high, low) = ((seed >> 32) as u32, seed as u32);
         Self {
-            sets: [[FREE; WAYS]; SETS],
-            held: core::array::from_fn(|_| Held {
-                hop: None,
-                transit: false,
-                len: 0,
-                data: [0; HEADER + MTU],
-            }),
+            entries: [FREE; SETS * WAYS],
+            key: [
+                low | 1,
+                high | 1,
+                low.rotate_left(15) | 1,
+                high.rotate_left(15) | 1,
+            ],
+            held: Held::new(),
             next: now + TICK,
         }
     }
@@ -95,10 +109,11 @@ impl Neighbours {
     /// The MAC address of a neighbour, if it is known.
     #[inline]
     pub fn lookup(&mut self, hop: Hop) -> Option<Mac> {
-        let set = self.sets.get_mut(set(hop))?;
-        let entry = set
-            .iter_mut()
-            .find(|entry| entry.hop == hop && entry.state == State::Known)?;
+        let key = Key::from(hop);
+        let entry = self.set(&key).iter_mut().find(|entry| entry.is(&key))?;
+        if entry.state != State::Known {
+            return None;
+        }
         entry.used = true;
         Some(entry.mac)
     }
@@ -109,79 +124,91 @@ impl Neighbours {
         now: Instant,
         hop: Hop,
         packet: &[u8],
-        transit: bool,
+        owner: Owner,
         legs: &Legs,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        if self.entry(hop).is_none() {
-            let entry = self.room(hop).ok_or(Drop::NeighbourTableFull)?;
+        let key = Key::from(hop);
+        if self.entry(&key).is_none() {
+            let entry = self.room(&key).ok_or(Drop::NeighbourTableFull)?;
             *entry = Entry {
-                hop,
+                key,
                 state: State::Asked { tries: 1 },
                 since: now,
                 ..FREE
             };
-            emit::arp_request(legs, hop, None, out);
+            emit::ask(legs, hop, None, out);
         }
-        if self.held.iter().any(|held| held.hop == Some(hop)) {
-            return Err(Drop::NeighbourBusy);
-        }
-        let free = self.held.iter_mut().find(|held| held.hop.is_none());
-        let held = free.ok_or(Drop::NeighbourBusy)?;
-        let place = held
-            .data
-            .get_mut(HEADER..HEADER + packet.len())
-            .ok_or(Drop::NeighbourBusy)?;
-        place.copy_from_slice(packet);
-        held.hop = Some(hop);
-        held.transit = transit;
-        held.len = packet.len();
-        Ok(())
+        self.held.keep(hop, packet, owner)
     }
 
-    /// Takes what a neighbour said about itself, and sends what waited for it. New neighbours are only
-    /// taken into free places: shouting strangers push nobody out.
+    /// Takes what a neighbour said about itself by ARP or in a solicitation, and sends what waited for it.
+    /// New neighbours are only taken into free places: shouting strangers push nobody out.
     pub fn learn(
         &mut self,
         now: Instant,
         hop: Hop,
-        mac: Mac,
+        said: Said,
         legs: &Legs,
-        counters: &mut Counters,
+        log: &mut Log,
         out: &mut impl Transmit,
     ) {
-        if self.entry(hop).is_none() {
-            let free = self.sets.get_mut(set(hop)).into_iter().flatten();
-            let Some(entry) = free.into_iter().find(|entry| entry.state == State::Free) else {
-                return;
-            };
-            entry.hop = hop;
-            entry.used = false;
-        }
-        let Some(entry) = self.entry_or_new(hop) else {
-            return;
+        let (Said::Asking(mac) | Said::Telling(mac)) = said;
+        let key = Key::from(hop);
+        let set = self.set(&key);
+        let entry = match set.iter().position(|entry| entry.is(&key)) {
+            Some(index) => set.get_mut(index),
+            None if matches!(said, Said::Telling(_)) => None,
+            None => set.iter_mut().find(|entry| entry.state == State::Free),
         };
-        entry.mac = mac;
-        entry.since = now;
-        entry.state = State::Known;
-        for held in self.held.iter_mut().filter(|held| held.hop == Some(hop)) {
-            held.hop = None;
-            if held.send(hop.leg, mac, legs, out).is_some() && held.transit {
-                counters.forwarded += 1;
-            }
+        if let Some(entry) = entry {
+            *entry = Entry {
+                key,
+                state: State::Known,
+                mac,
+                since: now,
+                used: entry.used && entry.is(&key),
+            };
+            self.held.send(hop, mac, legs, log, out);
         }
     }
 
-    /// Drops held packets of others: for a router that is no longer Active.
-    pub fn release(&mut self, counters: &mut Counters) {
-        for held in self
-            .held
-            .iter_mut()
-            .filter(|held| held.transit && held.hop.is_some())
-        {
-            held.hop = None;
-            counters.drop(Drop::NotActive);
+    /// Takes a neighbour advertisement as RFC 4861 §7.2.5 says: nothing that was not asked for is entered,
+    /// and without the override flag nobody takes a known neighbour's place.
+    pub fn advertised(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        advert: &Advertisement,
+        legs: &Legs,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) {
+        let Some(entry) = self.entry(&Key::from(hop)) else {
+            return;
+        };
+        let known = entry.state == State::Known;
+        let mac = match advert.mac {
+            Some(mac) => mac,
+            // An answer to a question that went to it alone (§4.4).
+            None if known => entry.mac,
+            None => return,
+        };
+        let changed = !known || mac != entry.mac;
+        if known && changed && !advert.overrides {
+            return;
         }
+        entry.mac = mac;
+        entry.state = State::Known;
+        if changed || advert.solicited {
+            entry.since = now;
+        }
+        self.held.send(hop, mac, legs, log, out);
+    }
+
+    /// Drops held packets of others: for a router that is no longer Active.
+    pub fn release(&mut self, log: &mut Log) {
+        self.held.release(log);
     }
 
     /// When [`Self::tick`] has work next.
@@ -194,32 +221,30 @@ impl Neighbours {
         &mut self,
         now: Instant,
         legs: &Legs,
-        counters: &mut Counters,
+        errors: &mut Errors,
+        log: &mut Log,
         out: &mut impl Transmit,
     ) {
         if now < self.next {
             return;
         }
         self.next = now + TICK;
-        for entry in self.sets.iter_mut().flatten() {
+        for entry in &mut self.entries {
             let age = now.since(entry.since);
             match entry.state {
                 State::Free => {}
                 State::Asked { tries } if tries < TRIES => {
                     entry.state = State::Asked { tries: tries + 1 };
-                    emit::arp_request(legs, entry.hop, None, out);
+                    emit::ask(legs, entry.key.hop(), None, out);
                 }
                 State::Asked { .. } => {
-                    let hop = entry.hop;
+                    let hop = entry.key.hop();
                     *entry = FREE;
-                    for held in self.held.iter_mut().filter(|held| held.hop == Some(hop)) {
-                        held.hop = None;
-                        counters.drop(Drop::NeighbourSilent);
-                    }
+                    self.held.give_up(now, hop, legs, errors, log, out);
                 }
                 State::Known if entry.used && age > STALE => *entry = FREE,
                 State::Known if entry.used && age > CONFIRM => {
-                    emit::arp_request(legs, entry.hop, Some(entry.mac), out);
+                    emit::ask(legs, entry.key.hop(), Some(entry.mac), out);
                 }
                 State::Known if age > UNUSED => *entry = FREE,
                 State::Known => {}
@@ -231,47 +256,86 @@ impl Neighbours {
         }
     }
 
-    fn entry(&mut self, hop: Hop) -> Option<&mut Entry> {
-        let set = self.sets.get_mut(set(hop))?;
-        set.iter_mut()
-            .find(|entry| entry.hop == hop && entry.state != State::Free)
+    fn entry(&mut self, key: &Key) -> Option<&mut Entry> {
+        self.set(key).iter_mut().find(|entry| entry.is(key))
     }
 
-    fn entry_or_new(&mut self, hop: Hop) -> Option<&mut Entry> {
-        self.sets
-            .get_mut(set(hop))?
-            .iter_mut()
-            .find(|entry| entry.hop == hop)
-    }
-
-    /// A place in the set of `hop`: a free one, otherwise that of the neighbour not heard for longest.
-    /// One with a request under way keeps its place.
-    fn room(&mut self, hop: Hop) -> Option<&mut Entry> {
-        let set = self.sets.get_mut(set(hop))?;
+    /// A place for a request: a free one, otherwise that of the known neighbour not heard for longest, while
+    /// there are more than half a set of them. One with a request under way keeps its place.
+    fn room(&mut self, key: &Key) -> Option<&mut Entry> {
+        let set = self.set(key);
+        let asked = |entry: &&Entry| matches!(entry.state, State::Asked { .. });
+        if set.iter().filter(asked).count() >= MAX_ASKED {
+            return None;
+        }
         set.iter_mut()
-            .filter(|entry| !matches!(entry.state, State::Asked { .. }))
+            .filter(|entry| !asked(&&**entry))
             .min_by_key(|entry| (entry.state != State::Free, entry.used, entry.since))
     }
-}
 
-impl Held {
-    fn send(&mut self, leg: u8, mac: Mac, legs: &Legs, out: &mut impl Transmit) -> Option<()> {
-        let leg = legs.get(leg)?;
-        let start = HEADER - ethernet::header_len(leg.vlan);
-        let end = (HEADER + self.len).max(start + ethernet::MIN_LEN);
-        self.data.get_mut(HEADER + self.len..end)?.fill(0);
-        let frame = self.data.get_mut(start..end)?;
-        ethernet::write(frame, mac, leg.mac, leg.vlan, ethernet::IPV4)?;
-        out.transmit(leg.port, frame);
-        Some(())
+    #[inline]
+    fn set(&mut self, key: &Key) -> &mut [Entry] {
+        let start = self.hash(key) * WAYS;
+        self.entries
+            .get_mut(start..start + WAYS)
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    fn hash(&self, key: &Key) -> usize {
+        let [a, b, c, d] = key.words;
+        let [k, l, m, n] = self.key;
+        let mixed = (d ^ u32::from(key.tag) << 24).wrapping_mul(n);
+        let mixed = match key.tag & SIX {
+            0 => mixed,
+            _ => mixed ^ c.wrapping_mul(m) ^ b.wrapping_mul(l) ^ a.wrapping_mul(k),
+        };
+        // The upper bits depend on all of the lower ones.
+        (mixed.wrapping_mul(0x9e37_79b1) >> 27) as usize % SETS
     }
 }
 
-fn set(hop: Hop) -> usize {
-    let address = match hop.address {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => address.to_bits() as u32,
-    };
-    let mixed = (address ^ u32::from(hop.leg) << 24).wrapping_mul(0x9e37_79b1);
-    (mixed >> 28) as usize % SETS
+impl Entry {
+    #[inline]
+    fn is(&self, key: &Key) -> bool {
+        self.key.words[3] == key.words[3]
+            && self.key.tag == key.tag
+            && self.key.words[..3] == key.words[..3]
+    }
+}
+
+/// Marks keys of IPv6 neighbours.
+const SIX: u16 = 0x100;
+
+impl Key {
+    fn hop(&self) -> Hop {
+        let [a, b, c, d] = self.words.map(u128::from);
+        let address = match self.tag & SIX {
+            0 => IpAddr::V4(self.words[3].into()),
+            _ => IpAddr::V6((a << 96 | b << 64 | c << 32 | d).into()),
+        };
+        Hop {
+            leg: self.tag as u8,
+            address,
+        }
+    }
+}
+
+impl From<Hop> for Key {
+    #[inline]
+    fn from(hop: Hop) -> Self {
+        match hop.address {
+            IpAddr::V4(address) => Self {
+                words: [0, 0, 0, address.to_bits()],
+                tag: hop.leg.into(),
+            },
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                Self {
+                    words: [96, 64, 32, 0].map(|shift| (bits >> shift) as u32),
+                    tag: SIX | u16::from(hop.leg),
+                }
+            }
+        }
+    }
 }

@@ -72,7 +72,7 @@ impl Tracker {
             // One that answered just now is asked alone, so that its leg's other hosts have peace.
             let answers = now.since(tracked.heard) < 2 * PROBE;
             let mac = neighbours.lookup(tracked.hop).filter(|_| answers);
-            emit::arp_request(legs, tracked.hop, mac, out);
+            emit::ask(legs, tracked.hop, mac, out);
         }
         for (leg, unreachable) in (0..).zip(&mut self.unreachable) {
             let mut on_leg = self.tracked.iter().filter(|t| t.hop.leg == leg).peekable();

@@ -13,6 +13,8 @@ pub const BROADCAST: Mac = [0xff; 6];
 
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// EtherType of IPv6 (RFC 2464 §3).
+pub const IPV6: u16 = 0x86dd;
 /// EtherType of ARP.
 pub const ARP: u16 = 0x0806;
 /// EtherType (TPID) of an 802.1Q tag.

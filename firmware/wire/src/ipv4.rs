@@ -132,6 +132,24 @@ impl Header {
         self
     }
 
+    /// The header of a part of this packet: `len` bytes of its payload from `offset` (a multiple of 8) on; `more` if
+    /// that is not its end. Only for headers without options.
+    #[must_use]
+    pub fn fragment(&self, offset: usize, len: usize, more: bool) -> Self {
+        let mut part = *self;
+        let total = u16::try_from(HEADER_LEN + len).unwrap_or(u16::MAX);
+        part.total_len = total.into();
+        let mut flags = self.flags_fragment.get();
+        flags += u16::try_from(offset / 8).unwrap_or(0);
+        if more {
+            flags |= MORE_FRAGMENTS;
+        }
+        part.flags_fragment = flags.into();
+        part.checksum = 0.into();
+        part.checksum = checksum::of(part.as_bytes()).into();
+        part
+    }
+
     /// Where this fragment's bytes belong in the original, in bytes.
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {
@@ -157,6 +175,8 @@ const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     fn packet() -> [u8; 24] {
@@ -203,6 +223,30 @@ mod tests {
         }
         for len in 0..HEADER_LEN {
             assert!(Header::parse(&packet()[..len]).is_err(), "{len}");
+        }
+    }
+
+    /// A packet, or itself a fragment, in two parts: RFC 791 §3.2.
+    #[test]
+    fn fragments_of_fragments() {
+        for (word, first, last) in [
+            (0x0000_u16, 0x2000_u16, 0x0002_u16),
+            (0x2005, 0x2005, 0x2007),
+            (0x0005, 0x2005, 0x0007),
+        ] {
+            let mut bytes = packet();
+            bytes[6..8].copy_from_slice(&word.to_be_bytes());
+            let (header, _) = Header::ref_from_prefix(&bytes).unwrap();
+            for (part, flags, len) in [
+                (header.fragment(0, 16, true), first, 16),
+                (header.fragment(16, 4, false), last, 4),
+            ] {
+                let whole = [part.as_bytes(), &[0; 16]].concat();
+                let (part, _) = Header::parse(&whole).unwrap();
+                assert_eq!(part.flags_fragment.get(), flags, "{word:#x}");
+                assert_eq!(usize::from(part.total_len.get()), HEADER_LEN + len);
+                assert_eq!((part.id, part.ttl), (header.id, header.ttl));
+            }
         }
     }
 

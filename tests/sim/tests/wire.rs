@@ -119,10 +119,10 @@ fn who_claims_our_address_is_reported() {
             && matches!(
                 event,
                 Event::AddressConflict {
-                    address: EDGE_VIRTUAL,
+                    address,
                     mac: STRANGER,
                     ..
-                }
+                } if *address == EDGE_VIRTUAL
             )
     });
     assert!(conflict, "{}", rack.world.journal());
