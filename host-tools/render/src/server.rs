@@ -161,9 +161,11 @@ fn node_exporter(server: &Server) -> String {
     let collectors = COLLECTORS
         .map(|name| format!("--collector.{name}"))
         .join(" ");
-    let (address, port) = (server.address, ports::NODE_EXPORTER);
+    let listen = |address| format!("--web.listen-address={address}:{}", ports::NODE_EXPORTER);
+    let listen: Vec<String> = sockets(server).into_iter().map(listen).collect();
     format!(
-        "ARGS=\"--web.listen-address={address}:{port} --collector.disable-defaults {collectors}\"\n"
+        "ARGS=\"{} --collector.disable-defaults {collectors}\"\n",
+        listen.join(" ")
     )
 }
 
@@ -180,9 +182,7 @@ fn haproxy(
     let config = template::fill(
         "roles/haproxy/templates/haproxy.cfg",
         context! {
-            address => server.address.to_string(),
-            // Users come on both versions of IP; what is behind is asked on the first.
-            addresses => Value::from(Serde(binds(server))),
+            addresses => Value::from(Serde(sockets(server))),
             domain => &*plan.domain,
             web => Value::from(Serde(of_role(plan, Role::Nginx))),
             http => ports::HTTP,
@@ -199,8 +199,9 @@ fn haproxy(
     Ok(files)
 }
 
-/// Addresses as HAProxy's `bind` has them: after the last colon comes the port.
-fn binds(server: &Server) -> Vec<String> {
+/// A server's addresses as they stand before a colon and a port. Flows are of both versions of IP, so daemons
+/// listen on both; among themselves they talk on the first.
+fn sockets(server: &Server) -> Vec<String> {
     let v6 = server.address6.map(|address| format!("[{address}]"));
     [server.address.to_string()].into_iter().chain(v6).collect()
 }
@@ -210,7 +211,7 @@ fn nginx(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFi
         "roles/nginx/templates/nginx.conf",
         context! {
             name => &*server.name,
-            address => server.address.to_string(),
+            addresses => Value::from(Serde(sockets(server))),
             domain => &*plan.domain,
             haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
             app => Value::from(Serde(of_role(plan, Role::App))),
@@ -252,9 +253,10 @@ fn database(
     server: &Server,
     material: &Material,
 ) -> Result<Vec<HostFile>, RenderError> {
+    let addresses: Vec<String> = server.addresses().map(|a| a.to_string()).collect();
     let config = template::fill(
         "roles/db/templates/ravelin.cnf",
-        context! { address => server.address.to_string(), port => ports::DB },
+        context! { addresses => addresses.join(","), port => ports::DB },
     )?;
     let init = template::fill(
         "roles/db/templates/init.sql",
@@ -263,12 +265,29 @@ fn database(
             user => DATABASE_USER,
             password => password(server, material)?,
             clients => Value::from(Serde(of_role(plan, Role::App))),
+            greeted => Value::from(Serde(greeted(plan, server))),
         },
     )?;
     Ok(vec![
         public("/etc/mysql/ravelin.cnf", config),
         secret("/etc/mysql/init.sql", init),
     ])
+}
+
+/// Addresses of appliances that ask for the greeting of this database: it greets only hosts that have a user.
+fn greeted(plan: &Plan, server: &Server) -> Vec<IpAddr> {
+    let asked = plan.services.iter().any(|service| {
+        service.check.kind == policy::CheckKind::Mysql
+            && (service.servers.iter()).any(|member| member.server == server.name)
+    });
+    let legs = plan.appliances.iter().flat_map(|appliance| &appliance.legs);
+    legs.filter(|leg| asked && leg.network == server.network)
+        .flat_map(|leg| {
+            let v6 = server.address6.and(leg.address6);
+            [Some(IpAddr::V4(leg.address)), v6.map(IpAddr::V6)]
+        })
+        .flatten()
+        .collect()
 }
 
 fn monitor(plan: &Plan) -> Result<Vec<HostFile>, RenderError> {
