@@ -1,0 +1,12 @@
+//! The reference site lets through what its file asks for, and nothing else.
+
+mod common;
+
+use common::{FOOBAR, messages, plan, proof};
+
+#[test]
+fn the_reference_site_is_proved() {
+    let proof = proof(&plan(FOOBAR));
+    assert!(proof.findings.is_empty(), "{}", messages(&proof));
+    insta::assert_snapshot!("matrix", common::matrix(&proof));
+}
