@@ -288,3 +288,48 @@ fn protection(table: &Table<'_>, problems: &mut Vec<Problem>) -> policy::Protect
     }
     protection
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Boards, parse};
+
+    use super::*;
+
+    const REFERENCE: &str = include_str!("../../../docs/site-file.md");
+
+    #[test]
+    fn the_reference_names_every_key() {
+        let keys = [
+            &["name", "domain", "advertisement_interval", "preempt"][..],
+            &NETWORK,
+            &APPLIANCE,
+            &SERVER,
+            &flow::Entry::KEYS,
+            &service::Entry::KEYS,
+            &service::MEMBER,
+            &service::PERSISTENCE,
+            &service::SORRY,
+            &service::CHECK,
+            &nat::Entry::KEYS,
+            &PROTECTION,
+        ];
+        for key in keys.concat() {
+            let named = format!("`{key}`");
+            assert!(REFERENCE.contains(&named), "{named} is not explained");
+            let used = REFERENCE.contains(&format!("{key} = "));
+            let table = REFERENCE.contains(&format!(".{key}]"));
+            assert!(used || table, "{key} has no example");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_reference_are_a_site() {
+        let blocks = REFERENCE.split("```toml\n").skip(1);
+        let text: String = blocks
+            .filter_map(|block| block.split("```").next())
+            .collect();
+        let plan = parse("site-file.md", &text, &Boards::new([("zynq7000", 2)]));
+        let plan = plan.unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+        assert_eq!(plan.services.len(), 4);
+    }
+}

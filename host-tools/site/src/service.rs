@@ -153,7 +153,7 @@ fn part<T>(
     read(&table, problems).map(Some)
 }
 
-const PERSISTENCE: [&str; 3] = ["time", "prefix", "prefix6"];
+pub(crate) const PERSISTENCE: [&str; 3] = ["time", "prefix", "prefix6"];
 
 fn persistence(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<PersistenceEntry> {
     let time = table.required("time", problems);
@@ -166,7 +166,7 @@ fn persistence(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Persist
     })
 }
 
-const SORRY: [&str; 2] = ["server", "port"];
+pub(crate) const SORRY: [&str; 2] = ["server", "port"];
 
 fn sorry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<SorryEntry> {
     let server = table.required("server", problems);
@@ -177,7 +177,7 @@ fn sorry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<SorryEntry> {
     })
 }
 
-const CHECK: [&str; 11] = [
+pub(crate) const CHECK: [&str; 11] = [
     "kind", "port", "host", "path", "status", "name", "interval", "timeout", "rise", "fall",
     "jitter",
 ];
@@ -209,6 +209,8 @@ fn check_entry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<CheckEn
     })
 }
 
+pub(crate) const MEMBER: [&str; 3] = ["weight", "max_flows", "drain"];
+
 /// `servers`: a list of names, or a table of names with settings.
 fn members(
     table: &Table<'_>,
@@ -224,8 +226,7 @@ fn members(
     let mut members = Vec::new();
     for (name, entries) in section.tables(problems) {
         let title = format!("settings of `{}`", name.get_ref());
-        let keys = ["weight", "max_flows", "drain"];
-        let table = Table::new(title, name.span(), entries?, &keys, problems);
+        let table = Table::new(title, name.span(), entries?, &MEMBER, problems);
         let weight = table.optional("weight", problems);
         let max_flows = table.optional("max_flows", problems);
         let drain = table.optional("drain", problems);
