@@ -4,8 +4,8 @@
 
 mod common;
 
-use common::foobar;
-use policy::rule::{Legs, Protocol};
+use common::{foobar, listed};
+use policy::rule::Protocol;
 use render::RenderError;
 use render::appliance::{config, policy};
 use site::plan::{Party, PortRange, Ports, Role, Traffic};
@@ -176,32 +176,4 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
         let error: RenderError = config(&plan, name).unwrap_err();
         assert_eq!(error.to_string(), text);
     }
-}
-
-/// One rule a line, with the networks' names.
-fn listed(config: &policy::Config, rules: &[policy::rule::Rule]) -> String {
-    let end = |legs: Legs, prefixes: &[policy::IpPrefix]| {
-        let legs = (0..)
-            .zip(&config.interfaces)
-            .filter(|(index, _)| legs.contains(*index))
-            .map(|(_, leg)| leg.name.to_string());
-        let prefixes = prefixes.iter().map(ToString::to_string);
-        legs.chain(prefixes).collect::<Vec<_>>().join(" ")
-    };
-    let line = |rule: &policy::rule::Rule| {
-        format!(
-            "{}: {} -> {} {:?} {:?}{}{}{}",
-            rule.name,
-            end(rule.from, &rule.sources),
-            end(rule.to, &rule.destinations),
-            rule.protocol,
-            rule.action,
-            if rule.log { " log" } else { "" },
-            rule.rate
-                .map_or(String::new(), |index| format!(" rate {index}")),
-            rule.flows
-                .map_or(String::new(), |index| format!(" flows {index}")),
-        )
-    };
-    rules.iter().map(line).collect::<Vec<_>>().join("\n")
 }

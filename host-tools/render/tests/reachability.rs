@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use common::{foobar, material};
 use nix::sched::{CloneFlags, setns};
-use site::Plan;
-use site::plan::{Flow, Party, Port, PortRange, Server, Traffic, ports};
+use site::plan::{Flow, Network, Party, Port, PortRange, Server, Traffic, ports};
+use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on, and one port that nothing should reach.
@@ -32,26 +32,53 @@ const PORTS: [u16; 8] = [
     ports::HAPROXY_METRICS,
     22,
 ];
-const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+const INTERNET: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+const INTERNET6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7));
 /// What is not answered within this is blocked. A lost SYN is repeated after one second.
 const PATIENCE: Duration = Duration::from_millis(2500);
 
 #[test]
 fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
+    compare(&foobar(), Version::V4);
+}
+
+/// The same site with IPv6 in every network.
+#[test]
+fn the_same_flows_hold_for_ipv6() {
+    let mut text = String::new();
+    for line in include_str!("../../../examples/foobar/site.toml").lines() {
+        text += &format!("{line}\n");
+        if line.starts_with("uplink = ") {
+            text += "subnet6 = \"2001:db8:10::/64\"\nuplink6 = \"fe80::1\"\n";
+        }
+        if let Some(network) = line.strip_prefix("virtual = \"10.20.") {
+            text += &format!("subnet6 = \"2001:db8:2{}::/64\"\n", &network[..1]);
+        }
+    }
+    let plan = site::parse("site.toml", &text, &Boards::new([("zynq7000", 2)]));
+    compare(
+        &plan.unwrap_or_else(|errors| panic!("{errors:?}")),
+        Version::V6,
+    );
+}
+
+/// Knocks at every port of every server from everywhere, and compares what opened with the plan's flows.
+fn compare(plan: &Plan, version: Version) {
     assert!(nix::unistd::geteuid().is_root(), "namespaces need root");
-    let plan = foobar();
-    let lab = Lab::new(&plan);
-    let mut listening = vec![lab.listen(ROUTER, INTERNET)];
+    let internet = version.of(INTERNET, Some(INTERNET6));
+    let lab = Lab::new(plan, version);
+    let mut listening = vec![lab.listen(ROUTER, internet)];
     for server in &plan.servers {
-        listening.push(lab.listen(&server.name, server.address));
+        listening.push(lab.listen(&server.name, version.server(server)));
     }
 
     let mut reached = BTreeSet::new();
+    let lab = &lab;
     thread::scope(|scope| {
-        let mut clients = vec![scope.spawn(|| lab.knock(ROUTER, "internet", INTERNET, &plan))];
+        let mut clients = vec![scope.spawn(|| lab.knock(ROUTER, "internet", internet, plan))];
         for server in &plan.servers {
-            clients
-                .push(scope.spawn(|| lab.knock(&server.name, &server.name, server.address, &plan)));
+            let address = version.server(server);
+            clients.push(scope.spawn(move || lab.knock(&server.name, &server.name, address, plan)));
         }
         for leg in plan.appliances.iter().flat_map(|appliance| &appliance.legs) {
             if plan
@@ -59,7 +86,8 @@ fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
                 .iter()
                 .any(|server| server.network == leg.network)
             {
-                clients.push(scope.spawn(|| lab.knock(ROUTER, "appliances", leg.address, &plan)));
+                let address = version.of(leg.address.into(), leg.address6.map(IpAddr::V6));
+                clients.push(scope.spawn(move || lab.knock(ROUTER, "appliances", address, plan)));
             }
         }
         for client in clients {
@@ -71,7 +99,7 @@ fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
     for server in &plan.servers {
         let here = |flow: &&Flow| plan.addresses_in(&flow.to, server).next().is_some();
         for flow in plan.flows.iter().filter(here) {
-            for from in origins(&plan, flow)
+            for from in origins(plan, flow)
                 .into_iter()
                 .filter(|from| *from != server.name)
             {
@@ -118,19 +146,57 @@ fn port(flow: &Flow) -> u16 {
 
 const ROUTER: &str = "router";
 
+/// The version of IP that is tried.
+#[derive(Clone, Copy)]
+enum Version {
+    V4,
+    V6,
+}
+
+impl Version {
+    fn of(self, v4: IpAddr, v6: Option<IpAddr>) -> IpAddr {
+        match self {
+            Self::V4 => v4,
+            Self::V6 => v6.unwrap(),
+        }
+    }
+
+    fn server(self, server: &Server) -> IpAddr {
+        self.of(server.address.into(), server.address6.map(IpAddr::V6))
+    }
+
+    fn prefix(self, network: &Network) -> u8 {
+        match self {
+            Self::V4 => network.subnet.prefix_len(),
+            Self::V6 => network.subnet6.unwrap().prefix_len(),
+        }
+    }
+
+    fn gateway(self, network: &Network) -> IpAddr {
+        let v6 = network.virtual6.map(IpAddr::V6);
+        self.of(network.virtual_address.into(), v6)
+    }
+}
+
 /// A namespace for each server and one for the router. They go when it is dropped.
 struct Lab {
     namespaces: Vec<String>,
+    version: Version,
 }
 
 impl Lab {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &Plan, version: Version) -> Self {
         let mut lab = Self {
             namespaces: Vec::new(),
+            version,
         };
         lab.add(ROUTER);
-        lab.ip(ROUTER, &format!("address add {INTERNET}/32 dev lo"));
-        let forward = || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        let (internet, forwarding) = match version {
+            Version::V4 => (format!("{INTERNET}/32"), "ipv4/ip_forward"),
+            Version::V6 => (format!("{INTERNET6}/128"), "ipv6/conf/all/forwarding"),
+        };
+        lab.ip(ROUTER, &format!("address add {internet} dev lo"));
+        let forward = || std::fs::write(format!("/proc/sys/net/{forwarding}"), "1").unwrap();
         lab.inside(ROUTER, forward);
         // All networks meet on one bridge: it is the servers' routes that send packets to the router.
         lab.ip(ROUTER, "link add rack type bridge");
@@ -140,17 +206,11 @@ impl Lab {
             .iter()
             .filter(|network| network.port == Port::Lan)
         {
-            let length = network.subnet.prefix_len();
-            lab.ip(
-                ROUTER,
-                &format!("address add {}/{length} dev rack", network.virtual_address),
-            );
+            lab.address(ROUTER, "rack", version.gateway(network), network);
             for leg in plan.appliances.iter().flat_map(|appliance| &appliance.legs) {
                 if leg.network == network.name {
-                    lab.ip(
-                        ROUTER,
-                        &format!("address add {}/{length} dev rack", leg.address),
-                    );
+                    let address = version.of(leg.address.into(), leg.address6.map(IpAddr::V6));
+                    lab.address(ROUTER, "rack", address, network);
                 }
             }
         }
@@ -170,13 +230,10 @@ impl Lab {
         let peer = format!("link add eth0 netns {space} type veth peer name v-{name}");
         self.ip(ROUTER, &peer);
         self.ip(ROUTER, &format!("link set v-{name} master rack up"));
-        let (address, length) = (server.address, network.subnet.prefix_len());
-        self.ip(name, &format!("address add {address}/{length} dev eth0"));
+        self.address(name, "eth0", self.version.server(server), network);
         self.ip(name, "link set eth0 up");
-        self.ip(
-            name,
-            &format!("route add default via {}", network.virtual_address),
-        );
+        let gateway = self.version.gateway(network);
+        self.ip(name, &format!("route add default via {gateway}"));
         let files = render::server::files(plan, server, &material(server)).unwrap();
         let rules = files
             .into_iter()
@@ -188,8 +245,18 @@ impl Lab {
         self.inside(name, || run("nft", &["-f", file.path().to_str().unwrap()]));
     }
 
+    /// Gives an address to a link; nobody has it already, so it need not be tried first (RFC 4862 §5.4).
+    fn address(&self, name: &str, link: &str, address: IpAddr, network: &Network) {
+        let length = self.version.prefix(network);
+        let sure = if address.is_ipv6() { " nodad" } else { "" };
+        self.ip(
+            name,
+            &format!("address add {address}/{length} dev {link}{sure}"),
+        );
+    }
+
     /// Listens on all ports of an address, from inside its namespace.
-    fn listen(&self, name: &str, address: Ipv4Addr) -> Vec<TcpListener> {
+    fn listen(&self, name: &str, address: IpAddr) -> Vec<TcpListener> {
         self.inside(name, || {
             PORTS
                 .map(|port| TcpListener::bind((address, port)).unwrap())
@@ -202,7 +269,7 @@ impl Lab {
         &self,
         namespace: &str,
         who: &str,
-        source: Ipv4Addr,
+        source: IpAddr,
         plan: &Plan,
     ) -> BTreeSet<(String, String, u16)> {
         self.inside(namespace, || {
@@ -210,9 +277,10 @@ impl Lab {
                 let servers = plan
                     .servers
                     .iter()
-                    .map(|server| (&*server.name, server.address));
+                    .map(|server| (&*server.name, self.version.server(server)));
+                let internet = self.version.of(INTERNET, Some(INTERNET6));
                 // The Internet has no firewall: what gets there was let out by the server's own.
-                let mut targets: Vec<_> = servers.chain([("internet", INTERNET)]).collect();
+                let mut targets: Vec<_> = servers.chain([("internet", internet)]).collect();
                 targets.retain(|(target, _)| {
                     *target != who && !(namespace == ROUTER && *target == "internet")
                 });
@@ -233,22 +301,31 @@ impl Lab {
     }
 
     fn add(&mut self, name: &str) -> String {
-        let space = space(name);
+        let space = self.space(name);
         run("ip", &["netns", "add", &space]);
         self.namespaces.push(space.clone());
         self.ip(name, "link set lo up");
         space
     }
 
+    /// Two runs of these tests may not meet.
+    fn space(&self, name: &str) -> String {
+        let version = match self.version {
+            Version::V4 => 4,
+            Version::V6 => 6,
+        };
+        format!("rv{}-{version}-{name}", std::process::id())
+    }
+
     fn ip(&self, name: &str, arguments: &str) {
-        let space = space(name);
+        let space = self.space(name);
         let arguments = ["-n", &space].into_iter().chain(arguments.split(' '));
         run("ip", &arguments.collect::<Vec<_>>());
     }
 
     /// Runs `work` in a thread of the namespace.
     fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(Path::new("/run/netns").join(space(name))).unwrap();
+        let file = File::open(Path::new("/run/netns").join(self.space(name))).unwrap();
         let enter = move || {
             setns(file, CloneFlags::CLONE_NEWNET).unwrap();
             work()
@@ -265,16 +342,9 @@ impl Drop for Lab {
     }
 }
 
-/// Two runs of this test may not meet.
-fn space(name: &str) -> String {
-    format!("rv{}-{name}", std::process::id())
-}
-
-fn opens(source: Ipv4Addr, target: SocketAddr) -> bool {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::new(IpAddr::V4(source), 0).into())
-        .unwrap();
+fn opens(source: IpAddr, target: SocketAddr) -> bool {
+    let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
     socket.connect_timeout(&target.into(), PATIENCE).is_ok()
 }
 
