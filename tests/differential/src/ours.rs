@@ -70,14 +70,22 @@ impl Ours {
 
     /// Hands the node packets on a leg, and returns what it sends because of them, and why it dropped them.
     pub fn exchange(&mut self, leg: u8, packets: &[&[u8]]) -> (Vec<Emission>, Vec<Drop>) {
+        let frame = |packet: &&[u8]| {
+            let to = virtual_mac(leg, forge::ethertype(packet) == 0x86dd);
+            let from = station(leg, source(packet));
+            forge::ethernet(to, from, forge::ethertype(packet), packet)
+        };
+        let frames: Vec<Vec<u8>> = packets.iter().map(frame).collect();
+        self.frames(leg, &frames)
+    }
+
+    /// The same with whole frames.
+    pub fn frames(&mut self, leg: u8, frames: &[Vec<u8>]) -> (Vec<Emission>, Vec<Drop>) {
         self.pass(Duration::from_millis(1));
         let before = self.node.counters().clone();
         let mut emissions = Vec::new();
-        for packet in packets {
-            let to = virtual_mac(leg, forge::ethertype(packet) == 0x86dd);
-            let from = station(leg, source(packet));
-            let frame = forge::ethernet(to, from, forge::ethertype(packet), packet);
-            let sent = self.take(leg, &frame);
+        for frame in frames {
+            let sent = self.take(leg, frame);
             emissions.extend(self.answer(sent));
         }
         let after = self.node.counters();
@@ -85,6 +93,18 @@ impl Ours {
             .drops()
             .filter(|(reason, count)| before.dropped(*reason) != *count);
         (emissions, drops.map(|(reason, _)| reason).collect())
+    }
+
+    /// How many flows the node knows.
+    #[must_use]
+    pub fn flows(&self) -> usize {
+        self.node.flows()
+    }
+
+    /// How many frames the node dropped for this reason.
+    #[must_use]
+    pub fn dropped(&self, reason: Drop) -> u32 {
+        self.node.counters().dropped(reason)
     }
 
     fn take(&mut self, port: u8, bytes: &[u8]) -> Sent {

@@ -26,8 +26,11 @@ pub struct Way {
     server: (IpAddr, u16),
 }
 
-/// Generators by name.
-pub const KINDS: &[(&str, fn(&mut Rng, u32) -> Story)] = &[
+/// A generator and its name.
+pub type Kind = (&'static str, fn(&mut Rng, u32) -> Story);
+
+/// All generators.
+pub const KINDS: &[Kind] = &[
     ("orderly tcp", tcp::orderly),
     ("disorderly tcp", tcp::disorderly),
     ("udp", datagram::udp),
@@ -41,7 +44,7 @@ pub const KINDS: &[(&str, fn(&mut Rng, u32) -> Story)] = &[
 
 /// The story of a kind with this number.
 #[must_use]
-pub fn tell(kind: &(&'static str, fn(&mut Rng, u32) -> Story), number: u32) -> Story {
+pub fn tell(kind: &Kind, number: u32) -> Story {
     let seed = kind.0.bytes().fold(u64::from(number), |seed, byte| {
         seed.wrapping_mul(0x100_0000_01b3).wrapping_add(byte.into())
     });

@@ -1,0 +1,422 @@
+//! Attacks that everybody knows, as their frames: each ends at its own counter, and the connection that was there
+//! before goes on. The frames are built here; none is a capture of somebody's network.
+
+use std::net::Ipv4Addr;
+use std::thread;
+
+use differential::ours::Ours;
+use differential::site::{DMZ, LAN, LEGS, WAN, host, neighbour_mac, own_mac, virtual_mac};
+use differential::stories;
+use forge::flags::{ACK, FIN, PSH, RST, SYN, URG};
+use forge::{Icmp, Ipv4, Sum, Tcp, Udp};
+use node::Drop;
+
+/// Frames of one attack.
+struct Attack {
+    name: &'static str,
+    leg: u8,
+    frames: Vec<Vec<u8>>,
+    /// Where they end.
+    drop: Drop,
+}
+
+const ATTACKER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 66);
+const USER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+
+/// One by one, each against a fresh appliance with one connection through it.
+#[test]
+fn each_attack_ends_at_its_counter_and_harms_nobody() {
+    on_a_large_stack(|| {
+        for attack in attacks() {
+            let mut world = Ours::new(&stories::site());
+            let mut user = Connection::open(&mut world);
+            let (flows, before) = (world.flows(), world.dropped(attack.drop));
+            for (number, frame) in attack.frames.iter().enumerate() {
+                let (sent, drops) = world.frames(attack.leg, std::slice::from_ref(frame));
+                assert!(
+                    sent.is_empty(),
+                    "{}, frame {number}: {sent:02x?}",
+                    attack.name
+                );
+                assert_eq!(drops, [attack.drop], "{}, frame {number}", attack.name);
+            }
+            let dropped = world.dropped(attack.drop) - before;
+            assert_eq!(dropped, attack.frames.len() as u32, "{}", attack.name);
+            assert_eq!(world.flows(), flows, "{} left a flow", attack.name);
+            user.talk(&mut world, attack.name);
+        }
+    });
+}
+
+fn attacks() -> Vec<Attack> {
+    let mut list = vec![
+        Attack {
+            name: "land: the victim's own address and port as the source",
+            leg: LAN,
+            frames: vec![packet(
+                LAN,
+                &Ipv4::new(host(LAN, 11), host(LAN, 11)).around(&Tcp {
+                    source: 80,
+                    destination: 80,
+                    ..Tcp::default()
+                }),
+            )],
+            drop: Drop::Land,
+        },
+        Attack {
+            name: "land against the virtual address",
+            leg: WAN,
+            frames: vec![packet(
+                WAN,
+                &Ipv4::new(host(WAN, 10), host(WAN, 10)).around(&Tcp::default()),
+            )],
+            drop: Drop::Land,
+        },
+        Attack {
+            name: "smurf: pings to directed broadcast addresses",
+            leg: WAN,
+            frames: [host(LAN, 255), host(DMZ, 255), host(LAN, 0)]
+                .iter()
+                .map(|to| packet(WAN, &Ipv4::new(USER, *to).around(&Icmp::echo(8, 1, 1))))
+                .collect(),
+            drop: Drop::Martian,
+        },
+        Attack {
+            name: "martian sources",
+            leg: WAN,
+            frames: [
+                [127, 0, 0, 1],
+                [0, 0, 0, 0],
+                [224, 0, 0, 1],
+                [255; 4],
+                [169, 254, 1, 1],
+                [240, 0, 0, 1],
+            ]
+            .iter()
+            .map(|from| packet(WAN, &syn((*from).into(), 4000)))
+            .collect(),
+            drop: Drop::Martian,
+        },
+        Attack {
+            name: "inside sources from outside",
+            leg: WAN,
+            frames: vec![
+                packet(WAN, &syn(host(LAN, 11), 4000)),
+                packet(WAN, &syn(host(DMZ, 21), 4000)),
+            ],
+            drop: Drop::ReversePath,
+        },
+        Attack {
+            name: "outside sources from inside",
+            leg: LAN,
+            frames: vec![packet(LAN, &syn(USER, 4000))],
+            drop: Drop::ReversePath,
+        },
+        Attack {
+            name: "segments that claim to be on the connection from another leg",
+            leg: DMZ,
+            frames: vec![packet(
+                DMZ,
+                &Ipv4::new(USER, host(WAN, 10)).around(&Tcp {
+                    source: 50_000,
+                    flags: RST,
+                    sequence: 1001,
+                    ..Tcp::default()
+                }),
+            )],
+            drop: Drop::ReversePath,
+        },
+        Attack {
+            name: "scans: null, FIN, Xmas, SYN+FIN, SYN+RST, everything",
+            leg: WAN,
+            frames: [0, FIN, FIN | PSH | URG, SYN | FIN, SYN | RST, 0x3f]
+                .iter()
+                .map(|flags| {
+                    packet(
+                        WAN,
+                        &Ipv4::new(ATTACKER, host(WAN, 10)).around(&Tcp {
+                            flags: *flags,
+                            ..Tcp::default()
+                        }),
+                    )
+                })
+                .collect(),
+            drop: Drop::TcpFlags,
+        },
+        Attack {
+            name: "ACK scan of a machine that is not a service",
+            leg: WAN,
+            frames: vec![packet(
+                WAN,
+                &Ipv4::new(ATTACKER, host(DMZ, 21)).around(&Tcp {
+                    destination: 25,
+                    flags: ACK,
+                    ..Tcp::default()
+                }),
+            )],
+            drop: Drop::NoFlow,
+        },
+        Attack {
+            name: "port 0",
+            leg: WAN,
+            frames: vec![
+                packet(WAN, &syn(ATTACKER, 0)),
+                packet(
+                    WAN,
+                    &Ipv4::new(ATTACKER, host(DMZ, 22)).around(&Udp {
+                        source: 0,
+                        destination: 53,
+                        ..Udp::default()
+                    }),
+                ),
+            ],
+            drop: Drop::Transport,
+        },
+        Attack {
+            name: "headers cut short",
+            leg: WAN,
+            frames: [0, 1, 13, 19]
+                .iter()
+                .map(|length| {
+                    let whole = Ipv4::new(ATTACKER, host(WAN, 10));
+                    packet(WAN, &whole.raw(6, &vec![0x50; *length]))
+                })
+                .collect(),
+            drop: Drop::Transport,
+        },
+        Attack {
+            name: "wrong header checksums",
+            leg: WAN,
+            frames: (0..16)
+                .map(|bit| {
+                    let ip = Ipv4 {
+                        checksum: Sum::Flipped(1 << bit),
+                        ..Ipv4::new(USER, host(WAN, 10))
+                    };
+                    packet(WAN, &ip.around(&Tcp::default()))
+                })
+                .collect(),
+            drop: Drop::Ipv4Checksum,
+        },
+        Attack {
+            name: "lengths and versions that lie",
+            leg: WAN,
+            frames: [
+                (Some(4), None, 4),
+                (None, Some(19), 4),
+                (None, Some(1400), 4),
+                (Some(15), None, 4),
+                (None, None, 5),
+            ]
+            .iter()
+            .map(|(header_len, total_len, version)| {
+                let ip = Ipv4 {
+                    header_len: *header_len,
+                    total_len: *total_len,
+                    version: *version,
+                    ..Ipv4::new(USER, host(WAN, 10))
+                };
+                packet(WAN, &ip.around(&Tcp::default()))
+            })
+            .collect(),
+            drop: Drop::Ipv4Header,
+        },
+    ];
+    list.extend(spoofed_errors());
+    list.extend(neighbours());
+    list
+}
+
+/// Blind ICMP attacks on connections (RFC 5927): the attacker guesses addresses and ports, but not our table.
+fn spoofed_errors() -> Vec<Attack> {
+    let about = |kind, code, server: (Ipv4Addr, u16)| {
+        let quoted = Ipv4::new(server.0, USER).around(&Tcp {
+            source: server.1,
+            destination: 50_000,
+            flags: ACK,
+            ..Tcp::default()
+        });
+        let error = Icmp::about(kind, code, &quoted, 28);
+        packet(WAN, &Ipv4::new(ATTACKER, server.0).around(&error))
+    };
+    let (service, mail) = ((host(WAN, 10), 80), (host(DMZ, 21), 25));
+    let broken = Icmp {
+        checksum: Sum::Flipped(1),
+        ..Icmp::about(3, 1, &syn(USER, 50_000), 28)
+    };
+    vec![
+        Attack {
+            name: "source quench and redirects about the connection",
+            leg: WAN,
+            frames: vec![about(4, 0, service)],
+            drop: Drop::IcmpType,
+        },
+        Attack {
+            name: "errors about connections that there are not",
+            leg: WAN,
+            frames: vec![about(3, 1, mail), about(3, 4, mail), about(11, 0, mail)],
+            drop: Drop::IcmpUnrelated,
+        },
+        Attack {
+            name: "an error with a wrong checksum",
+            leg: WAN,
+            frames: vec![packet(
+                WAN,
+                &Ipv4::new(ATTACKER, host(WAN, 10)).around(&broken),
+            )],
+            drop: Drop::Transport,
+        },
+        Attack {
+            name: "answers to nobody's ping",
+            leg: WAN,
+            frames: vec![packet(
+                WAN,
+                &Ipv4::new(ATTACKER, host(DMZ, 21)).around(&Icmp::echo(0, 7, 7)),
+            )],
+            drop: Drop::IcmpUnrelated,
+        },
+    ]
+}
+
+/// Lies about who has which MAC address.
+fn neighbours() -> Vec<Attack> {
+    let evil = [2, 0xbd, 0, 0, 0, 1];
+    let claim = |operation: u8, sender: [u8; 6], address: Ipv4Addr, target: Ipv4Addr| {
+        let body = [
+            &[0, 1, 8, 0, 6, 4, 0, operation][..],
+            &sender,
+            &address.octets(),
+            &[0; 6],
+            &target.octets(),
+        ];
+        forge::ethernet([0xff; 6], evil, 0x0806, &body.concat())
+    };
+    let gateway = LEGS[usize::from(LAN)].virtuals[0];
+    vec![
+        Attack {
+            name: "ARP for the virtual address",
+            leg: LAN,
+            frames: vec![
+                claim(1, evil, gateway, gateway),
+                claim(2, evil, gateway, host(LAN, 11)),
+                claim(2, evil, LEGS[usize::from(LAN)].own.0, host(LAN, 11)),
+            ],
+            drop: Drop::AddressConflict,
+        },
+        Attack {
+            name: "ARP from elsewhere, or with a group's MAC address",
+            leg: LAN,
+            frames: vec![
+                claim(2, evil, USER, gateway),
+                claim(2, [1, 0, 0x5e, 0, 0, 1], host(LAN, 11), gateway),
+                claim(2, [0xff; 6], host(LAN, 11), gateway),
+            ],
+            drop: Drop::Arp,
+        },
+        Attack {
+            name: "frames from a group's MAC address",
+            leg: LAN,
+            frames: vec![forge::ethernet(
+                virtual_mac(LAN, false),
+                [3, 0, 0, 0, 0, 1],
+                0x0800,
+                &syn(host(LAN, 11), 1),
+            )],
+            drop: Drop::Ethernet,
+        },
+        Attack {
+            name: "transit through the appliance's own MAC address",
+            leg: LAN,
+            frames: vec![forge::ethernet(
+                own_mac(LAN),
+                neighbour_mac(LAN, 11),
+                0x0800,
+                &Ipv4::new(host(LAN, 11), USER).around(&Udp {
+                    source: 1,
+                    destination: 1,
+                    ..Udp::default()
+                }),
+            )],
+            drop: Drop::NotActive,
+        },
+    ]
+}
+
+/// A user's connection to the web service.
+struct Connection {
+    next: [u32; 2],
+}
+
+impl Connection {
+    fn open(world: &mut Ours) -> Self {
+        let mut user = Self { next: [1000, 9000] };
+        user.say(world, "the handshake", 0, SYN, b"");
+        user.say(world, "the handshake", 1, SYN | ACK, b"");
+        user.say(world, "the handshake", 0, ACK, b"");
+        user
+    }
+
+    fn talk(&mut self, world: &mut Ours, after: &str) {
+        self.say(world, after, 0, ACK | PSH, b"GET / HTTP/1.1\r\n\r\n");
+        self.say(world, after, 1, ACK | PSH, b"HTTP/1.1 200 OK\r\n\r\n");
+        self.say(world, after, 0, ACK, b"");
+    }
+
+    /// One segment, which must come out on the other side.
+    fn say(&mut self, world: &mut Ours, after: &str, side: usize, flags: u8, data: &[u8]) {
+        let (service, server) = (host(WAN, 10), host(LAN, 11));
+        let (leg, ip, source, destination) = match side {
+            0 => (WAN, Ipv4::new(USER, service), 50_000, 80),
+            _ => (LAN, Ipv4::new(server, USER), 8080, 50_000),
+        };
+        let segment = ip.around(&Tcp {
+            source,
+            destination,
+            sequence: self.next[side],
+            acknowledgment: if flags & ACK == 0 {
+                0
+            } else {
+                self.next[1 - side]
+            },
+            flags,
+            payload: data.to_vec(),
+            ..Tcp::default()
+        });
+        let (sent, drops) = world.exchange(leg, &[&segment]);
+        assert_eq!(drops, [], "after {after}: {}", forge::read(&segment));
+        let [sent] = &sent[..] else {
+            panic!("after {after}: {} frames", sent.len());
+        };
+        assert_eq!(sent.leg, if side == 0 { LAN } else { WAN }, "after {after}");
+        assert!(sent.packet.ends_with(data), "after {after}");
+        let length = data.len() as u32 + u32::from(flags & SYN != 0);
+        self.next[side] = self.next[side].wrapping_add(length);
+    }
+}
+
+/// An attempt to connect to the web service.
+fn syn(source: Ipv4Addr, port: u16) -> Vec<u8> {
+    Ipv4::new(source, host(WAN, 10)).around(&Tcp {
+        source: port,
+        ..Tcp::default()
+    })
+}
+
+/// A packet as the leg's router sends it on, or a neighbour.
+fn packet(leg: u8, packet: &[u8]) -> Vec<u8> {
+    let from = neighbour_mac(leg, LEGS[usize::from(leg)].neighbours[0]);
+    forge::ethernet(
+        virtual_mac(leg, forge::ethertype(packet) == 0x86dd),
+        from,
+        forge::ethertype(packet),
+        packet,
+    )
+}
+
+/// Nodes are built on the stack before they move to the heap.
+fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test);
+    if let Err(panic) = thread.expect("a thread").join() {
+        std::panic::resume_unwind(panic);
+    }
+}
