@@ -2,19 +2,18 @@
 
 use core::net::IpAddr;
 
-use filter::Drop;
+use filter::{Drop, Hop};
 use health::{Action, Datagram, EchoReply, Header, Input, Segment};
 use policy::{MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 use wire::checksum::{self, Sum};
-use wire::ethernet;
 use wire::tcp::{self, Flags, UDP_HEADER_LEN, UdpHeader};
 use wire::{ipv4, ipv6};
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::appliance::Appliance;
 use crate::held::Owner;
-use crate::{Event, Log, Transmit};
+use crate::{Event, Log, Transmit, emit};
 
 impl<const FLOWS: usize> Appliance<FLOWS> {
     /// A packet to the appliance's own address that may answer a check: its transport header and data.
@@ -99,33 +98,40 @@ impl<const FLOWS: usize> Appliance<FLOWS> {
         packet: &health::Packet,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        let IpAddr::V4(server) = packet.server else {
-            return Err(Drop::NoRoute);
-        };
-        let routes = self.filter.routes();
-        let hop = routes.lookup(server.to_bits()).ok_or(Drop::NoRoute)?;
+        let (hop, source) = self.way(packet.server).ok_or(Drop::NoRoute)?;
         let leg = self.legs.get(hop.leg).ok_or(Drop::NoRoute)?;
-        let source = IpAddr::V4(leg.address);
         let mut payload = [0; health::MAX_PAYLOAD];
         let len = self.checker.payload(packet.payload, &mut payload);
         let payload = payload.get(..len).unwrap_or_default();
-
-        let mut frame = [0; FRAME];
-        let start = ethernet::header_len(leg.vlan);
-        let place = frame.get_mut(start..).unwrap_or_default();
-        let len = write(packet, source, payload, place).ok_or(Drop::NoRoute)?;
-        let end = (start + len).max(ethernet::MIN_LEN);
+        let mut buffer = [0; PACKET];
+        let len = write(packet, source, payload, &mut buffer).ok_or(Drop::NoRoute)?;
+        let packet = buffer.get(..len).unwrap_or_default();
         match self.neighbours.lookup(hop) {
             Some(mac) => {
-                let frame = frame.get_mut(..end).unwrap_or_default();
-                ethernet::write(frame, mac, leg.mac, leg.vlan, ethernet::IPV4);
-                out.transmit(leg.port, frame);
+                emit::packet(leg, leg.mac, mac, packet, out);
                 Ok(())
             }
-            None => {
-                let packet = frame.get(start..start + len).unwrap_or_default();
-                self.neighbours
-                    .hold(now, hop, packet, Owner::Ourselves, &self.legs, out)
+            None => self
+                .neighbours
+                .hold(now, hop, packet, Owner::Ourselves, &self.legs, out),
+        }
+    }
+
+    /// The next hop towards a server, and the own address that asks.
+    fn way(&self, server: IpAddr) -> Option<(Hop, IpAddr)> {
+        match server {
+            IpAddr::V4(server) => {
+                let hop = self.filter.routes().lookup(server.to_bits())?;
+                let leg = self.legs.get(hop.leg)?;
+                Some((hop, leg.address.into()))
+            }
+            IpAddr::V6(server) => {
+                let (leg, on) = self.legs.iter().find(|(_, on)| on.is_neighbour6(server))?;
+                let hop = Hop {
+                    leg,
+                    address: server.into(),
+                };
+                Some((hop, on.own6(server)?.into()))
             }
         }
     }
@@ -310,9 +316,5 @@ const ECHO6: u8 = 128;
 const ECHO_REPLY6: u8 = 129;
 const ECHO_HEADER_LEN: usize = 8;
 
-/// Longest frame of a check: Ethernet with a tag, IPv6, TCP, payload.
-const FRAME: usize = ethernet::HEADER_LEN
-    + ethernet::TAG_LEN
-    + ipv6::HEADER_LEN
-    + tcp::HEADER_LEN
-    + health::MAX_PAYLOAD;
+/// Longest packet of a check: IPv6, TCP, payload.
+const PACKET: usize = ipv6::HEADER_LEN + tcp::HEADER_LEN + health::MAX_PAYLOAD;
