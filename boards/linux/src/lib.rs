@@ -15,11 +15,11 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
+use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use node::Node;
 use node::superloop::Superloop;
-use policy::Config;
 use time::Instant;
 
 use port::AnyPort;
@@ -35,8 +35,10 @@ const STACK: usize = 256 << 20;
 #[derive(Debug)]
 pub struct Options {
     /// What the appliance does.
-    pub config: Config,
-    /// Its physical ports in the order that `config` counts them (0 is wan on a two-port board).
+    pub policy: Policy<'static>,
+    /// Names of its rules, for reports; those that are missing are numbered.
+    pub rules: Vec<String>,
+    /// Its physical ports in the order that `policy` counts them (0 is wan on a two-port board).
     pub ports: Vec<PortSpec>,
     /// When this becomes readable or its other end closes, the appliance stops in good order, as it
     /// does on SIGTERM and SIGINT.
@@ -113,12 +115,17 @@ pub fn run(options: Options) -> Result<(), RunError> {
     }
     let seed = seed()?;
     std::thread::scope(|scope| {
-        let Options { config, stop, .. } = options;
+        let Options {
+            policy,
+            rules,
+            stop,
+            ..
+        } = options;
         std::thread::Builder::new()
             .name("node".into())
             .stack_size(STACK)
             .spawn_scoped(scope, move || {
-                turn_until_stopped(config, ports, stop, signals, seed)
+                turn_until_stopped(policy, &rules, ports, stop, signals, seed)
             })
             .map_err(|error| RunError::System {
                 what: "starting the node's thread",
@@ -130,20 +137,16 @@ pub fn run(options: Options) -> Result<(), RunError> {
 }
 
 fn turn_until_stopped(
-    config: Config,
+    policy: Policy<'static>,
+    rules: &[String],
     mut ports: Vec<AnyPort>,
     stop: Option<OwnedFd>,
     mut signals: Signals,
     seed: u64,
 ) -> Result<(), RunError> {
     let clock = Clock::start();
-    let name = config.name.to_string();
-    let rules: Vec<String> = config
-        .rules
-        .iter()
-        .map(|rule| rule.name.to_string())
-        .collect();
-    let mut node = Node::<FLOWS>::new(Some(config), seed, clock.now());
+    let name = policy.config.name.to_string();
+    let mut node = Node::<FLOWS>::new(Some(policy), seed, clock.now());
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
     log(
         clock.now(),
@@ -162,7 +165,7 @@ fn turn_until_stopped(
         };
         match sleep(&turns, stop.as_ref(), &mut signals, wait)? {
             Woken::Work => {}
-            Woken::Report => report(clock.now(), &name, &rules, &node, turns.ports()),
+            Woken::Report => report(clock.now(), &name, rules, &node, turns.ports()),
             Woken::Stop => break,
         }
     }
@@ -170,7 +173,7 @@ fn turn_until_stopped(
     while let Some(event) = node.next_event() {
         log(clock.now(), &name, event);
     }
-    report(clock.now(), &name, &rules, &node, turns.ports());
+    report(clock.now(), &name, rules, &node, turns.ports());
     log(clock.now(), &name, "stopped");
     Ok(())
 }
@@ -218,7 +221,7 @@ fn sleep(
 }
 
 /// All counters that are not zero.
-fn report(now: Instant, name: &str, rules: &[String], node: &Node<FLOWS>, ports: &[AnyPort]) {
+fn report(now: Instant, name: &str, rules: &[String], node: &Node<'_, FLOWS>, ports: &[AnyPort]) {
     let counters = node.counters();
     let text = format!(
         "received {}, forwarded {}, flows {}",
@@ -227,9 +230,15 @@ fn report(now: Instant, name: &str, rules: &[String], node: &Node<FLOWS>, ports:
         node.flows()
     );
     log(now, name, text);
-    for (rule, hits) in rules.iter().zip(node.rule_hits()) {
-        if *hits > 0 {
-            log(now, name, format_args!("rule {rule}: {hits} flows"));
+    for (index, hits) in node
+        .rule_hits()
+        .iter()
+        .enumerate()
+        .filter(|(_, hits)| **hits > 0)
+    {
+        match rules.get(index) {
+            Some(rule) => log(now, name, format_args!("rule {rule}: {hits} flows")),
+            None => log(now, name, format_args!("rule {index}: {hits} flows")),
         }
     }
     for (reason, count) in counters.drops() {
@@ -259,7 +268,7 @@ fn log(now: Instant, name: &str, text: impl Display) {
 }
 
 fn open_ports(options: &Options) -> Result<Vec<AnyPort>, RunError> {
-    let config = &options.config;
+    let config = &options.policy.config;
     let needed = config
         .interfaces
         .iter()

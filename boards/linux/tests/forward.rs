@@ -11,8 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use board_linux::{Options, PortSpec, RunError};
+use classifier::Policy;
 use nix::sched::{CloneFlags, setns};
-use policy::{Action, Config, Interface, Prefix, Protocol, Rule, VirtualRouter};
+use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
+use policy::{Config, Interface, Name, VirtualRouter};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 100);
 const PORT: u16 = 4000;
@@ -31,7 +33,8 @@ fn bulk_data_of_local_peers_arrives_whole() {
     let (stop, stopped) = UnixStream::pair().unwrap();
     let appliance = lab.spawn("router", move || {
         board_linux::run(Options {
-            config: config(),
+            policy: policy(),
+            rules: vec!["bulk".into()],
             ports: vec![
                 PortSpec::Interface("left".into()),
                 PortSpec::Interface("right".into()),
@@ -72,7 +75,8 @@ fn trouble_is_named_before_anything_starts() {
     let spec = |text: &str| text.parse::<PortSpec>().unwrap();
     let run = |ports: Vec<PortSpec>| {
         let options = Options {
-            config: config(),
+            policy: policy(),
+            rules: vec!["bulk".into()],
             ports,
             stop: None,
             realtime: false,
@@ -167,11 +171,7 @@ fn connect() -> TcpStream {
     }
 }
 
-fn config() -> Config {
-    let any = Prefix {
-        address: Ipv4Addr::UNSPECIFIED,
-        length: 0,
-    };
+fn policy() -> Policy<'static> {
     let interface = |port: u8, name: &str| Interface {
         name: name.try_into().expect("a short name"),
         port,
@@ -191,28 +191,29 @@ fn config() -> Config {
         track_weight: 0,
         ..Interface::default()
     };
-    Config {
+    let config = Config {
         name: "router".try_into().expect("a short name"),
         interfaces: [interface(0, "left"), interface(1, "right")]
             .into_iter()
             .collect(),
         default_route: None,
-        rules: std::iter::once(Rule {
-            name: "bulk".try_into().expect("a short name"),
-            from: Some(0),
-            to: Some(1),
-            source: any,
-            destination: any,
-            protocol: Protocol::Tcp {
-                first: PORT,
-                last: PORT,
-            },
-            action: Action::Accept,
-        })
-        .collect(),
         services: Default::default(),
         ..Config::default()
-    }
+    };
+    let bulk = Rule {
+        name: Name::new(),
+        from: Legs::one(0),
+        to: Legs::one(1),
+        sources: vec![],
+        destinations: vec![],
+        protocol: Protocol::Tcp(Ports::to(PORT)),
+        state: State::New,
+        action: Action::Accept,
+        log: false,
+        rate: None,
+        flows: None,
+    };
+    classifier::policy(config, &[bulk]).expect("a good policy")
 }
 
 fn pattern() -> Vec<u8> {

@@ -68,7 +68,7 @@ impl hal::Board for Mps2 {
         seed ^ (u64::from(count()) << 32)
     }
 
-    fn config(&self) -> &[u8] {
+    fn config(&self) -> &'static [u8] {
         // SAFETY: this memory is outside of the linker's regions (memory.x), so nothing writes to it
         // while the program runs.
         unsafe {

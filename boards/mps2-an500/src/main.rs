@@ -13,16 +13,16 @@ use node::Node;
 /// The same as in board.toml.
 const FLOWS: usize = 4096;
 
-static mut NODE: MaybeUninit<Node<FLOWS>> = MaybeUninit::uninit();
+static mut NODE: MaybeUninit<Node<'static, FLOWS>> = MaybeUninit::uninit();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let mut board = Mps2::take();
     info!("mps2-an500, {=usize} flows", FLOWS);
-    let config = match policy::decode(board.config()) {
-        Ok(config) => {
-            info!("configuration of {=str}", config.name.as_str());
-            Some(config)
+    let policy = match classifier::load(board.config()) {
+        Ok(policy) => {
+            info!("configuration of {=str}", policy.config.name.as_str());
+            Some(policy)
         }
         Err(reason) => {
             error!(
@@ -36,7 +36,7 @@ fn main() -> ! {
     let seed = board.seed();
     let node = &raw mut NODE;
     // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
-    let node = unsafe { &mut *node }.write(Node::new(config, seed, board.now()));
+    let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
     match board.port() {
         Ok(port) => node::superloop::run(&mut board, &mut [port], node, |event| info!("{}", event)),
         Err(reason) => {

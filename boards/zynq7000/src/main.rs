@@ -13,17 +13,17 @@ use zynq7000_board::{CONFIG_ADDRESS, Zynq};
 /// The same as in board.toml.
 const FLOWS: usize = 4096;
 
-static mut NODE: MaybeUninit<Node<FLOWS>> = MaybeUninit::uninit();
+static mut NODE: MaybeUninit<Node<'static, FLOWS>> = MaybeUninit::uninit();
 
 #[zynq7000_rt::entry]
 fn main() -> ! {
     // SAFETY: `main` runs once.
     let mut board = unsafe { Zynq::take() };
     info!("zynq7000, {=usize} flows", FLOWS);
-    let config = match policy::decode(board.config()) {
-        Ok(config) => {
-            info!("configuration of {=str}", config.name.as_str());
-            Some(config)
+    let policy = match classifier::load(board.config()) {
+        Ok(policy) => {
+            info!("configuration of {=str}", policy.config.name.as_str());
+            Some(policy)
         }
         Err(reason) => {
             error!(
@@ -37,7 +37,7 @@ fn main() -> ! {
     let seed = board.seed();
     let node = &raw mut NODE;
     // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
-    let node = unsafe { &mut *node }.write(Node::new(config, seed, board.now()));
+    let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
     match board.ports() {
         Ok(mut ports) => {
             node::superloop::run(&mut board, &mut ports, node, |event| info!("{}", event))

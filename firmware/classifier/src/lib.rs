@@ -16,12 +16,14 @@ pub mod generate;
 mod key;
 #[cfg(feature = "compile")]
 pub mod linear;
+mod load;
 mod node;
 mod tables;
 
 #[cfg(feature = "compile")]
 pub use aligned::Aligned;
 #[cfg(feature = "compile")]
-pub use compile::{CompileError, Compiled, compile};
+pub use compile::{BlobError, CompileError, Compiled, blob, compile, policy};
 pub use key::{Addresses, Key, State};
+pub use load::{LoadError, Policy, load};
 pub use tables::{Match, TableError, Tables};

@@ -17,7 +17,7 @@ struct Target {
     choice: u8,
 }
 
-impl<const FLOWS: usize> Filter<FLOWS> {
+impl<const FLOWS: usize> Filter<'_, FLOWS> {
     /// The first packet of a flow, or one that belongs to none.
     pub(crate) fn first(
         &mut self,

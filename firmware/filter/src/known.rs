@@ -7,7 +7,7 @@ use crate::rewrite::{Quoted, Rewrite, Translation};
 use crate::track::{Direction, State, Ticks};
 use crate::{Drop, Filter, Forward, Hop, Kind, Packet, Tuple, Verdict};
 
-impl<const FLOWS: usize> Filter<FLOWS> {
+impl<const FLOWS: usize> Filter<'_, FLOWS> {
     /// A packet of a flow; `None` if it has to be judged as a first one.
     #[inline]
     pub(crate) fn known(

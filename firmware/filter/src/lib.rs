@@ -9,7 +9,8 @@ extern crate std;
 
 use core::net::IpAddr;
 
-use policy::{Config, MAX_SERVERS, MAX_SERVICES};
+use classifier::Policy;
+use policy::{MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 
 pub mod balance;
@@ -77,9 +78,9 @@ pub enum Unknown {
 
 /// Rules, services and flows of one appliance, with room for `FLOWS` flows (a power of two).
 #[derive(Debug)]
-pub struct Filter<const FLOWS: usize> {
+pub struct Filter<'t, const FLOWS: usize> {
     routes: Routes,
-    rules: Rules,
+    rules: Rules<'t>,
     services: heapless::Vec<Service, MAX_SERVICES>,
     flows: Flows<FLOWS>,
 }
@@ -98,10 +99,11 @@ struct Server {
     healthy: bool,
 }
 
-impl<const FLOWS: usize> Filter<FLOWS> {
-    /// The filter of a validated configuration. No server is healthy yet. `seed` keys the flow hash.
+impl<'t, const FLOWS: usize> Filter<'t, FLOWS> {
+    /// The filter of a policy. No server is healthy yet. `seed` keys the flow hash.
     #[must_use]
-    pub fn new(config: &Config, seed: u64) -> Self {
+    pub fn new(policy: &Policy<'t>, seed: u64) -> Self {
+        let config = &policy.config;
         let services = config.services.iter().map(|service| {
             let servers = service.servers.iter().map(|server| Server {
                 address: bits(server.address),
@@ -116,7 +118,7 @@ impl<const FLOWS: usize> Filter<FLOWS> {
         });
         Self {
             routes: Routes::new(config),
-            rules: Rules::new(&config.rules),
+            rules: Rules::new(policy.tables),
             services: services.collect(),
             flows: Flows::new(seed),
         }

@@ -1,303 +1,137 @@
-//! Rules in the form that the first packet of a flow is compared with.
+//! The rules for first packets: compiled tables, and a counter for each rule.
 
-use policy::{Action, MAX_INTERFACES, MAX_RULES, Prefix, Protocol, Rule};
-use wire::ipv4;
+use classifier::{Addresses, Key, Match, State, Tables};
+use policy::rule::{Action, MAX_RULES};
 
 use crate::{Drop, Tuple};
 
-/// A rule as masks and ranges.
-#[derive(Clone, Copy, Debug)]
-struct Compiled {
-    source: u32,
-    source_mask: u32,
-    destination: u32,
-    destination_mask: u32,
-    /// One bit for each leg the packet may come in from.
-    from: u8,
-    /// One bit for each leg the packet may leave by.
-    to: u8,
-    /// Zero for any.
-    protocol: u8,
-    action: Action,
-    first: u16,
-    last: u16,
-}
-
-const _: () = assert!(MAX_INTERFACES <= u8::BITS as usize);
-
-/// All rules of an appliance, in order; what no rule accepts is dropped.
+/// All rules of an appliance; what none of them accepts is dropped.
 #[derive(Debug)]
-pub struct Rules {
-    rules: heapless::Vec<Compiled, MAX_RULES>,
+pub struct Rules<'t> {
+    tables: Tables<'t>,
     hits: [u32; MAX_RULES],
 }
 
-impl Rules {
-    pub fn new(rules: &[Rule]) -> Self {
+impl<'t> Rules<'t> {
+    pub fn new(tables: Tables<'t>) -> Self {
         Self {
-            rules: rules.iter().take(MAX_RULES).map(compile).collect(),
+            tables,
             hits: [0; MAX_RULES],
         }
     }
 
-    /// The first rule that matches decides, and is counted.
-    pub fn decide(&mut self, from: u8, to: u8, tuple: &Tuple) -> Result<(), Drop> {
-        let (from, to) = (1_u8 << (from & 7), 1_u8 << (to & 7));
-        for (rule, hits) in self.rules.iter().zip(&mut self.hits) {
-            if !rule.matches(from, to, tuple) {
-                continue;
-            }
+    /// The first rule that matches, which is counted.
+    pub fn find(&mut self, key: &Key) -> Option<Match> {
+        let found = self.tables.lookup(key)?;
+        if let Some(hits) = self.hits.get_mut(usize::from(found.rule)) {
             *hits = hits.wrapping_add(1);
-            return match rule.action {
-                Action::Accept => Ok(()),
-                Action::Drop => Err(Drop::Rule),
-            };
         }
-        Err(Drop::NoRule)
+        Some(found)
+    }
+
+    /// What the rules say about the first packet of a flow.
+    pub fn decide(&mut self, from: u8, to: u8, tuple: &Tuple) -> Result<(), Drop> {
+        let key = Key {
+            addresses: Addresses::V4 {
+                source: tuple.source,
+                destination: tuple.destination,
+            },
+            source_port: tuple.source_port,
+            destination_port: destination_port(tuple),
+            protocol: tuple.protocol,
+            from,
+            to,
+            state: State::New,
+        };
+        match self.find(&key).map(|found| found.action) {
+            Some(Action::Accept) => Ok(()),
+            Some(Action::Drop | Action::Reject) => Err(Drop::Rule),
+            None => Err(Drop::NoRule),
+        }
     }
 
     /// How many first packets each rule decided, in the order of the configuration.
     pub fn hits(&self) -> &[u32] {
-        self.hits.get(..self.rules.len()).unwrap_or_default()
+        let rules = usize::from(self.tables.rules());
+        self.hits.get(..rules).unwrap_or_default()
     }
 }
 
-impl Compiled {
-    fn matches(&self, from: u8, to: u8, tuple: &Tuple) -> bool {
-        (tuple.destination ^ self.destination) & self.destination_mask == 0
-            && (tuple.source ^ self.source) & self.source_mask == 0
-            && self.from & from != 0
-            && self.to & to != 0
-            && (self.protocol == 0 || self.protocol == tuple.protocol)
-            && (self.first..=self.last).contains(&tuple.destination_port)
+/// The port, or the type and code of the only ICMP message that opens a flow: an echo request.
+fn destination_port(tuple: &Tuple) -> u16 {
+    match tuple.protocol {
+        wire::ipv4::ICMP => u16::from_be_bytes([crate::ECHO_REQUEST, 0]),
+        _ => tuple.destination_port,
     }
-}
-
-fn compile(rule: &Rule) -> Compiled {
-    let (protocol, first, last) = match rule.protocol {
-        Protocol::Any => (0, 0, u16::MAX),
-        Protocol::Tcp { first, last } => (ipv4::TCP, first, last),
-        Protocol::Udp { first, last } => (ipv4::UDP, first, last),
-        // Only an echo request can be the first packet of an ICMP flow.
-        Protocol::Ping => (ipv4::ICMP, 0, u16::MAX),
-    };
-    Compiled {
-        source: rule.source.address.to_bits(),
-        source_mask: mask(rule.source),
-        destination: rule.destination.address.to_bits(),
-        destination_mask: mask(rule.destination),
-        from: legs(rule.from),
-        to: legs(rule.to),
-        protocol,
-        action: rule.action,
-        first,
-        last,
-    }
-}
-
-fn mask(prefix: Prefix) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(prefix.length.min(32)))
-        .unwrap_or(0)
-}
-
-fn legs(leg: Option<u8>) -> u8 {
-    leg.map_or(u8::MAX, |leg| 1_u8.checked_shl(leg.into()).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use core::net::Ipv4Addr;
+    use policy::rule::{Legs, Ports, Protocol, Rule, State};
+    use policy::{IpPrefix, Name, Prefix};
+    use std::vec::Vec;
 
     use super::*;
-
-    const TCP: u8 = ipv4::TCP;
-    const UDP: u8 = ipv4::UDP;
-    const ICMP: u8 = ipv4::ICMP;
+    use crate::tests::bits;
 
     #[test]
-    fn first_match_decides_and_the_rest_is_denied() {
-        let mut rules = Rules::new(&[
-            rule(
-                Some(0),
-                Some(1),
-                "0.0.0.0/0",
-                "10.0.0.66/32",
-                Protocol::Any,
-                Action::Drop,
-            ),
-            rule(
-                Some(0),
-                Some(1),
-                "0.0.0.0/0",
-                "10.0.0.0/24",
-                tcp(80, 443),
-                Action::Accept,
-            ),
-            rule(
-                None,
-                Some(2),
-                "10.0.0.0/24",
-                "10.0.9.9/32",
-                udp(53),
-                Action::Accept,
-            ),
-            rule(
-                Some(1),
-                None,
-                "10.0.0.0/24",
-                "0.0.0.0/0",
-                Protocol::Ping,
-                Action::Accept,
-            ),
-        ]);
+    fn rules_decide_and_count() {
+        let rules = [
+            rule("10.0.0.66", Protocol::Any, Action::Drop),
+            rule("10.0.0.5", Protocol::Tcp(Ports::to(80)), Action::Accept),
+            rule("10.0.0.5", Protocol::Icmp([8].into()), Action::Accept),
+            rule("10.0.0.7", Protocol::Any, Action::Reject),
+        ];
+        let config = policy::Config::default();
+        let policy = classifier::policy(config, &rules).expect("good rules");
+        let mut rules = Rules::new(policy.tables);
         let table = [
+            ("dropped", "10.0.0.66", wire::ipv4::TCP, 80, Err(Drop::Rule)),
+            ("accepted", "10.0.0.5", wire::ipv4::TCP, 80, Ok(())),
             (
-                "web",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 80),
-                Ok(()),
-            ),
-            (
-                "last port",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 443),
-                Ok(()),
-            ),
-            (
-                "port after",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 444),
+                "another port",
+                "10.0.0.5",
+                wire::ipv4::TCP,
+                81,
                 Err(Drop::NoRule),
             ),
+            ("a ping", "10.0.0.5", wire::ipv4::ICMP, 7, Ok(())),
+            ("rejected", "10.0.0.7", wire::ipv4::UDP, 7, Err(Drop::Rule)),
             (
-                "port before",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 79),
+                "unknown",
+                "10.0.0.8",
+                wire::ipv4::TCP,
+                80,
                 Err(Drop::NoRule),
-            ),
-            (
-                "other leg in",
-                2,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 80),
-                Err(Drop::NoRule),
-            ),
-            (
-                "other leg out",
-                0,
-                2,
-                tuple("198.51.100.7", "10.0.0.5", TCP, 80),
-                Err(Drop::NoRule),
-            ),
-            (
-                "other protocol",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.5", UDP, 80),
-                Err(Drop::NoRule),
-            ),
-            (
-                "next subnet",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.1.5", TCP, 80),
-                Err(Drop::NoRule),
-            ),
-            (
-                "dropped first",
-                0,
-                1,
-                tuple("198.51.100.7", "10.0.0.66", TCP, 80),
-                Err(Drop::Rule),
-            ),
-            (
-                "any leg in",
-                7,
-                2,
-                tuple("10.0.0.1", "10.0.9.9", UDP, 53),
-                Ok(()),
-            ),
-            (
-                "wrong source",
-                7,
-                2,
-                tuple("10.0.1.1", "10.0.9.9", UDP, 53),
-                Err(Drop::NoRule),
-            ),
-            (
-                "ping",
-                1,
-                5,
-                tuple("10.0.0.1", "192.0.2.1", ICMP, 7),
-                Ok(()),
             ),
         ];
-        for (name, from, to, tuple, expected) in table {
-            assert_eq!(rules.decide(from, to, &tuple), expected, "{name}");
+        for (name, to, protocol, port, expected) in table {
+            let tuple = Tuple {
+                source: bits("192.0.2.1"),
+                destination: bits(to),
+                source_port: 40_000,
+                destination_port: port,
+                protocol,
+            };
+            assert_eq!(rules.decide(0, 1, &tuple), expected, "{name}");
         }
-        assert_eq!(rules.hits(), [1, 2, 1, 1]);
+        assert_eq!(rules.hits(), [1, 1, 1, 1]);
     }
 
-    #[test]
-    fn no_rules_deny() {
-        let mut rules = Rules::new(&[]);
-        assert_eq!(
-            rules.decide(0, 1, &tuple("1.2.3.4", "5.6.7.8", TCP, 80)),
-            Err(Drop::NoRule)
-        );
-    }
-
-    fn tcp(first: u16, last: u16) -> Protocol {
-        Protocol::Tcp { first, last }
-    }
-
-    fn udp(port: u16) -> Protocol {
-        Protocol::Udp {
-            first: port,
-            last: port,
-        }
-    }
-
-    fn rule(
-        from: Option<u8>,
-        to: Option<u8>,
-        source: &str,
-        destination: &str,
-        protocol: Protocol,
-        action: Action,
-    ) -> Rule {
-        let (source, destination) = (prefix(source), prefix(destination));
+    fn rule(to: &str, protocol: Protocol, action: Action) -> Rule {
+        let host = Prefix::of(to.parse().expect("an address"), 32);
         Rule {
-            name: policy::Name::new(),
-            from,
-            to,
-            source,
-            destination,
+            name: Name::new(),
+            from: Legs::one(0),
+            to: Legs::one(1),
+            sources: Vec::new(),
+            destinations: [IpPrefix::V4(host)].into(),
             protocol,
+            state: State::New,
             action,
-        }
-    }
-
-    fn prefix(text: &str) -> Prefix {
-        let (address, length) = text.split_once('/').unwrap();
-        Prefix {
-            address: address.parse().unwrap(),
-            length: length.parse().unwrap(),
-        }
-    }
-
-    fn tuple(source: &str, destination: &str, protocol: u8, port: u16) -> Tuple {
-        Tuple {
-            source: source.parse::<Ipv4Addr>().unwrap().to_bits(),
-            destination: destination.parse::<Ipv4Addr>().unwrap().to_bits(),
-            source_port: 40_000,
-            destination_port: port,
-            protocol,
+            log: false,
+            rate: None,
+            flows: None,
         }
     }
 }

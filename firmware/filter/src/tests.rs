@@ -5,7 +5,9 @@ extern crate std;
 use core::net::Ipv4Addr;
 use std::vec::Vec;
 
-use policy::{Action, Check, Config, Interface, Name, Prefix, Protocol, Rule, VirtualRouter};
+use classifier::Policy;
+use policy::rule::{self, Action, Legs, Ports, Protocol, Rule};
+use policy::{Check, Config, Interface, IpPrefix, Name, Prefix, VirtualRouter};
 use time::{Duration, Instant};
 use wire::tcp::{Flags, Segment};
 use wire::{checksum, ipv4, tcp};
@@ -430,7 +432,7 @@ pub fn bits(address: &str) -> u32 {
 }
 
 /// Three legs; the Internet reaches 80 and 443 of the balanced servers, they reach the web tier.
-pub fn config() -> Config {
+pub fn policy() -> Policy<'static> {
     let legs = [
         ("wan", None, "203.0.113.2", "203.0.113.10", 10),
         ("edge", Some(21), "10.20.1.2", "10.20.1.1", 21),
@@ -515,10 +517,7 @@ pub fn config() -> Config {
             WAN,
             "10.20.1.0/28",
             "0.0.0.0/0",
-            Protocol::Udp {
-                first: 53,
-                last: 53,
-            },
+            Protocol::Udp(Ports::to(53)),
         ),
         rule(
             "edge-ping",
@@ -526,49 +525,54 @@ pub fn config() -> Config {
             WAN,
             "10.20.1.0/28",
             "0.0.0.0/0",
-            Protocol::Ping,
+            Protocol::Icmp([8].into()),
         ),
     ];
-    Config {
+    let config = Config {
         name: "gw1".try_into().unwrap(),
         interfaces: interfaces.into_iter().collect(),
         default_route: Some("203.0.113.1".parse().unwrap()),
-        rules: rules.into_iter().collect(),
         services: services.into_iter().collect(),
         ..Config::default()
-    }
+    };
+    classifier::policy(config, &rules).unwrap()
+}
+
+pub fn config() -> Config {
+    policy().config
 }
 
 fn port(port: u16) -> Protocol {
-    Protocol::Tcp {
-        first: port,
-        last: port,
-    }
+    Protocol::Tcp(Ports::to(port))
 }
 
 fn rule(name: &str, from: u8, to: u8, source: &str, destination: &str, protocol: Protocol) -> Rule {
     Rule {
         name: name.try_into().unwrap(),
-        from: Some(from),
-        to: Some(to),
-        source: prefix(source),
-        destination: prefix(destination),
+        from: Legs::one(from),
+        to: Legs::one(to),
+        sources: [prefix(source)].into(),
+        destinations: [prefix(destination)].into(),
         protocol,
+        state: rule::State::New,
         action: Action::Accept,
+        log: false,
+        rate: None,
+        flows: None,
     }
 }
 
-fn prefix(text: &str) -> Prefix {
+fn prefix(text: &str) -> IpPrefix {
     let (address, length) = text.split_once('/').unwrap();
-    Prefix {
-        address: address.parse().unwrap(),
-        length: length.parse().unwrap(),
-    }
+    IpPrefix::V4(Prefix::of(
+        address.parse().unwrap(),
+        length.parse().unwrap(),
+    ))
 }
 
 /// A filter whose servers are healthy, and the packets' way through it.
 struct Lab {
-    filter: Filter<64>,
+    filter: Filter<'static, 64>,
     now: Instant,
     unknown: Unknown,
 }
@@ -584,7 +588,7 @@ struct Passed {
 impl Lab {
     fn new() -> Self {
         let mut lab = Self {
-            filter: Filter::new(&config(), 1),
+            filter: Filter::new(&policy(), 1),
             now: NOW,
             unknown: Unknown::Refuse,
         };

@@ -42,7 +42,7 @@ pub trait Board {
     fn seed(&mut self) -> u64;
 
     /// The configuration region, as provisioned; may be erased or corrupt.
-    fn config(&self) -> &[u8];
+    fn config(&self) -> &'static [u8];
 
     /// Shows the watchdog that the loop still turns.
     fn feed_watchdog(&mut self);

@@ -2,9 +2,9 @@
 
 use core::net::Ipv4Addr;
 
+use classifier::Policy;
 use filter::{Drop, Filter};
 use health::Checker;
-use policy::Config;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
 use wire::Frame;
@@ -20,9 +20,9 @@ use crate::{Event, Log, Transmit, emit, nd};
 
 /// All parts of a running appliance.
 #[derive(Debug)]
-pub struct Appliance<const FLOWS: usize> {
+pub struct Appliance<'t, const FLOWS: usize> {
     pub(crate) legs: Legs,
-    pub(crate) filter: Filter<FLOWS>,
+    pub(crate) filter: Filter<'t, FLOWS>,
     group: Group,
     pub(crate) checker: Checker,
     pub(crate) neighbours: Neighbours,
@@ -47,11 +47,12 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// Shortest time between two events about address conflicts.
 pub(crate) const CONFLICT: Duration = Duration::from_secs(1);
 
-impl<const FLOWS: usize> Appliance<FLOWS> {
-    pub fn new(config: &Config, seed: u64, now: Instant) -> Self {
+impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
+    pub fn new(policy: &Policy<'t>, seed: u64, now: Instant) -> Self {
+        let config = &policy.config;
         let legs = Legs::new(config);
         Self {
-            filter: Filter::new(config, seed),
+            filter: Filter::new(policy, seed),
             group: Group::new(config),
             checker: Checker::new(config, seed.rotate_left(32), now),
             neighbours: Neighbours::new(now, seed.rotate_left(16)),

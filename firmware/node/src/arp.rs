@@ -13,7 +13,7 @@ use crate::leg::Station;
 use crate::neighbour::Said;
 use crate::{Event, Log, Transmit, emit};
 
-impl<const FLOWS: usize> Appliance<FLOWS> {
+impl<const FLOWS: usize> Appliance<'_, FLOWS> {
     pub(crate) fn arp(
         &mut self,
         now: Instant,

@@ -15,7 +15,7 @@ use crate::appliance::Appliance;
 use crate::held::Owner;
 use crate::{Event, Log, Transmit, emit};
 
-impl<const FLOWS: usize> Appliance<FLOWS> {
+impl<const FLOWS: usize> Appliance<'_, FLOWS> {
     /// A packet to the appliance's own address that may answer a check: its transport header and data.
     #[expect(
         clippy::too_many_arguments,

@@ -3,7 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use policy::Config;
+use classifier::Policy;
 use time::{Duration, Instant};
 use wire::Frame;
 
@@ -42,8 +42,8 @@ pub trait Transmit {
 
 /// One appliance with room for `FLOWS` flows (a power of two, chosen by the board).
 #[derive(Debug)]
-pub struct Node<const FLOWS: usize> {
-    appliance: Option<Appliance<FLOWS>>,
+pub struct Node<'t, const FLOWS: usize> {
+    appliance: Option<Appliance<'t, FLOWS>>,
     log: Log,
     reported: Counters,
     next_report: Instant,
@@ -59,17 +59,17 @@ struct Log {
 /// How often drop counters that changed become events.
 const REPORT: Duration = Duration::from_secs(10);
 
-impl<const FLOWS: usize> Node<FLOWS> {
-    /// A node that runs `config`; without one it is closed: it forwards nothing and answers nothing.
+impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
+    /// A node that runs `policy`; without one it is closed: it forwards nothing and answers nothing.
     /// `seed` keys the flow hash and picks initial sequence numbers and identifiers.
     #[must_use]
-    pub fn new(config: Option<Config>, seed: u64, now: Instant) -> Self {
+    pub fn new(policy: Option<Policy<'t>>, seed: u64, now: Instant) -> Self {
         let mut events = Events::default();
-        if config.is_none() {
+        if policy.is_none() {
             events.push(Event::Closed);
         }
         Self {
-            appliance: config.map(|config| Appliance::new(&config, seed, now)),
+            appliance: policy.map(|policy| Appliance::new(&policy, seed, now)),
             log: Log {
                 counters: Counters::new(),
                 events,

@@ -14,7 +14,7 @@ use crate::held::{MTU, Owner};
 use crate::leg::Station;
 use crate::{Log, Transmit, emit};
 
-impl<const FLOWS: usize> Appliance<FLOWS> {
+impl<const FLOWS: usize> Appliance<'_, FLOWS> {
     pub(crate) fn ipv4(
         &mut self,
         now: Instant,

@@ -1,15 +1,19 @@
-//! The form in which a [`Config`] lies in an appliance's memory: a header of 16 bytes, then postcard.
+//! The form in which a policy lies in an appliance's memory: a header of 20 bytes, the configuration, the rules.
 //!
 //! | offset | size | content (little-endian) |
 //! |---|---|---|
 //! | 0 | 4 | `RVLN` |
 //! | 4 | 2 | format version, 2 |
 //! | 6 | 2 | zero |
-//! | 8 | 4 | length of the payload |
-//! | 12 | 4 | CRC-32 (ISO-HDLC) of the payload |
-//! | 16 | … | payload: the [`Config`] in postcard |
+//! | 8 | 4 | length of the configuration, c |
+//! | 12 | 4 | length of the tables |
+//! | 16 | 4 | CRC-32 (ISO-HDLC) of all that follows |
+//! | 20 | c | the [`Config`] in postcard |
+//! | 20 + c | 0–3 | zeros up to a multiple of 4 |
+//! | … | … | the rules' tables (crate `classifier`), or nothing for no rules |
 //!
-//! Released bytes keep their meaning for ever: a change of the types is a new format version.
+//! Released bytes keep their meaning for ever: a change of the types is a new format version. Version 1 had the
+//! rules inside of the configuration.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
@@ -18,8 +22,10 @@ use crate::{Config, ConfigError};
 /// The version of the format that this code writes and reads.
 pub const FORMAT_VERSION: u16 = 2;
 
-/// A buffer of this size holds every valid [`Config`].
-pub const MAX_BLOB: usize = 32 * 1024;
+/// A buffer of this size holds every valid [`Config`] without tables.
+pub const MAX_CONFIG: usize = 32 * 1024;
+/// Room for configuration and tables where no board says how much there is: an appliance that is a process.
+pub const MAX_BLOB: usize = 4 * 1024 * 1024;
 
 /// Why a [`Config`] cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,9 +33,11 @@ pub enum EncodeError {
     /// It could not be decoded again.
     #[error("invalid configuration: {0}")]
     Invalid(#[from] ConfigError),
-    /// [`MAX_BLOB`] bytes are always enough.
-    #[error("the configuration does not fit a buffer of {have} bytes")]
-    BufferTooSmall {
+    /// The buffer, or the region of the board, is too small.
+    #[error("the configuration and {tables} bytes of rules do not fit {have} bytes")]
+    TooLarge {
+        /// Size of the tables.
+        tables: usize,
         /// Size of the buffer.
         have: usize,
     },
@@ -67,71 +75,81 @@ pub enum DecodeError {
         /// As the payload gives it.
         computed: u32,
     },
-    /// The payload is whole but no configuration.
+    /// The bytes are whole but no configuration.
     #[error("the payload is not a configuration")]
     Malformed,
-    /// The payload goes on after the configuration.
+    /// There are bytes behind the configuration that do not belong to it.
     #[error("{0} bytes after the configuration")]
     Trailing(usize),
+    /// The bytes between configuration and tables are not zero.
+    #[error("the bytes before the rules are not zero")]
+    Padding,
     /// The configuration contradicts itself.
     #[error("invalid configuration: {0}")]
     Invalid(#[from] ConfigError),
 }
 
-/// Validates `config` and writes its blob to the front of `buffer`; returns the written part.
-pub fn encode<'a>(config: &Config, buffer: &'a mut [u8]) -> Result<&'a [u8], EncodeError> {
+/// Validates `config` and writes its blob with the rules' `tables` to the front of `buffer`; returns the written
+/// part.
+///
+/// # Errors
+/// If the configuration is wrong, or the buffer too small.
+pub fn encode<'a>(
+    config: &Config,
+    tables: &[u8],
+    buffer: &'a mut [u8],
+) -> Result<&'a [u8], EncodeError> {
     config.validate()?;
-    let have = buffer.len();
-    let too_small = EncodeError::BufferTooSmall { have };
-    let (header, rest) = buffer.split_first_chunk_mut::<HEADER>().ok_or(too_small)?;
-    let payload: &[u8] = postcard::to_slice(config, rest).map_err(|_| too_small)?;
-    let length = u32::try_from(payload.len()).map_err(|_| too_small)?;
+    let too_large = EncodeError::TooLarge {
+        tables: tables.len(),
+        have: buffer.len(),
+    };
+    let space = buffer.get_mut(HEADER..).ok_or(too_large)?;
+    let length = postcard::to_slice(config, space)
+        .map_err(|_| too_large)?
+        .len();
+    let begin = length.next_multiple_of(ALIGN);
+    let total = begin + tables.len();
+    space.get_mut(length..begin).ok_or(too_large)?.fill(0);
+    space
+        .get_mut(begin..total)
+        .ok_or(too_large)?
+        .copy_from_slice(tables);
+    let checksum = CRC.checksum(space.get(..total).ok_or(too_large)?);
+    let field = |value: usize| u32::try_from(value).map_err(|_| too_large);
+    let (length, tables) = (field(length)?, field(tables.len())?);
 
+    let header = buffer.first_chunk_mut::<HEADER>().ok_or(too_large)?;
     header[..4].copy_from_slice(&MAGIC);
     header[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
     header[6..8].copy_from_slice(&[0, 0]);
     header[8..12].copy_from_slice(&length.to_le_bytes());
-    header[12..].copy_from_slice(&CRC.checksum(payload).to_le_bytes());
-
-    let total = HEADER + payload.len();
-    Ok(&buffer[..total])
+    header[12..16].copy_from_slice(&tables.to_le_bytes());
+    header[16..].copy_from_slice(&checksum.to_le_bytes());
+    buffer.get(..HEADER + total).ok_or(too_large)
 }
 
-/// Reads and validates the blob at the front of `bytes`. What follows the blob is not looked at, so a
-/// whole memory region can be passed.
-pub fn decode(bytes: &[u8]) -> Result<Config, DecodeError> {
+/// Reads and validates the configuration of the blob at the front of `bytes`, and returns it with the bytes of the
+/// rules' tables. What follows the blob is not looked at, so a whole memory region can be passed; if it is aligned
+/// to 4, the tables are too.
+///
+/// # Errors
+/// If the bytes are erased, foreign or damaged, or contradict themselves.
+pub fn decode(bytes: &[u8]) -> Result<(Config, &[u8]), DecodeError> {
     let truncated = |need| DecodeError::Truncated {
         need,
         have: bytes.len(),
     };
-    let (header, rest) = bytes
-        .split_first_chunk::<HEADER>()
-        .ok_or(truncated(HEADER))?;
-    if [[0xff; HEADER], [0; HEADER]].contains(header) {
+    let start = bytes
+        .first_chunk::<VERSIONED>()
+        .ok_or(truncated(VERSIONED))?;
+    if [[0xff; VERSIONED], [0; VERSIONED]].contains(start) {
         return Err(DecodeError::Erased);
     }
-    let &[
-        m0,
-        m1,
-        m2,
-        m3,
-        v0,
-        v1,
-        r0,
-        r1,
-        l0,
-        l1,
-        l2,
-        l3,
-        c0,
-        c1,
-        c2,
-        c3,
-    ] = header;
-
-    let magic = [m0, m1, m2, m3];
-    if magic != MAGIC {
-        return Err(DecodeError::Magic(magic));
+    // Of other versions only so much is known.
+    let [m0, m1, m2, m3, v0, v1, r0, r1] = *start;
+    if [m0, m1, m2, m3] != MAGIC {
+        return Err(DecodeError::Magic([m0, m1, m2, m3]));
     }
     let version = u16::from_le_bytes([v0, v1]);
     if version != FORMAT_VERSION {
@@ -141,25 +159,51 @@ pub fn decode(bytes: &[u8]) -> Result<Config, DecodeError> {
     if reserved != 0 {
         return Err(DecodeError::Reserved(reserved));
     }
-    let length = usize::try_from(u32::from_le_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+    let (header, rest) = bytes
+        .split_first_chunk::<HEADER>()
+        .ok_or(truncated(HEADER))?;
+    let [_, _, length, tables, stored] = words(header);
+    // Sums of untrusted lengths, which on the device could go round.
+    let begin = (length as usize).checked_next_multiple_of(ALIGN);
+    let total = begin.and_then(|begin| begin.checked_add(tables as usize));
+    let need = total.and_then(|total| total.checked_add(HEADER));
+    let (begin, total) = begin.zip(total).ok_or(truncated(usize::MAX))?;
     let payload = rest
-        .get(..length)
-        .ok_or(truncated(HEADER.saturating_add(length)))?;
-    let stored = u32::from_le_bytes([c0, c1, c2, c3]);
+        .get(..total)
+        .ok_or(truncated(need.unwrap_or(usize::MAX)))?;
     let computed = CRC.checksum(payload);
-    if stored != computed {
+    if computed != stored {
         return Err(DecodeError::Checksum { stored, computed });
     }
-
+    let (payload, tables) = payload
+        .split_at_checked(begin)
+        .ok_or(DecodeError::Malformed)?;
+    let (payload, padding) = payload
+        .split_at_checked(length as usize)
+        .ok_or(DecodeError::Malformed)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(DecodeError::Padding);
+    }
     let (config, trailing) =
         postcard::take_from_bytes::<Config>(payload).map_err(|_| DecodeError::Malformed)?;
     if !trailing.is_empty() {
         return Err(DecodeError::Trailing(trailing.len()));
     }
     config.validate()?;
-    Ok(config)
+    Ok((config, tables))
+}
+
+fn words(header: &[u8; HEADER]) -> [u32; HEADER / 4] {
+    let mut words = [0; HEADER / 4];
+    for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
+        *word = u32::from_le_bytes(*bytes);
+    }
+    words
 }
 
 const MAGIC: [u8; 4] = *b"RVLN";
-const HEADER: usize = 16;
+/// What every version begins with: magic, version, zero.
+const VERSIONED: usize = 8;
+const HEADER: usize = 20;
+const ALIGN: usize = 4;
 const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);

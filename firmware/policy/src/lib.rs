@@ -4,7 +4,6 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
-use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 use heapless::{String, Vec};
@@ -26,7 +25,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, decode, encode};
+pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, decode, encode};
 pub use nat::{MAX_NAT, Nat};
 pub use prefix::{IpPrefix, Prefix, Prefix6};
 pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};
@@ -42,13 +41,11 @@ pub const MAX_INTERFACES: usize = 8;
 pub const MAX_VIRTUAL_ADDRESSES: usize = 4;
 /// Most hosts whose reachability one interface tracks.
 pub const MAX_TRACKED: usize = 4;
-/// Most filter rules.
-pub const MAX_RULES: usize = 128;
 
 /// A name as the operator wrote it (networks, appliances, rules, servers).
 pub type Name = String<31>;
 
-/// Everything one appliance does.
+/// Everything one appliance does, but for its rules, which lie beside it as compiled tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// The appliance's own name, as in the site file.
@@ -59,8 +56,6 @@ pub struct Config {
     pub default_route: Option<Ipv4Addr>,
     /// The same for IPv6; a global or a link-local address of a neighbour on the first interface.
     pub default_route6: Option<Ipv6Addr>,
-    /// First match decides; what no rule accepts is dropped.
-    pub rules: Vec<Rule, MAX_RULES>,
     /// Balanced services on virtual addresses.
     pub services: Vec<Service, MAX_SERVICES>,
     /// Address translation besides the services'; the first entry that matches applies.
@@ -165,80 +160,5 @@ impl VirtualRouter {
     #[must_use]
     pub const fn mac6(&self) -> [u8; 6] {
         [0x00, 0x00, 0x5e, 0x00, 0x02, self.vrid]
-    }
-}
-
-/// One filter rule for the first packet of a flow. Packets of known flows do not see the rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
-    /// Name for counters and logs.
-    pub name: Name,
-    /// Index of the interface the packet comes in from; `None` for any.
-    pub from: Option<u8>,
-    /// Index of the interface the packet would leave by; `None` for any.
-    pub to: Option<u8>,
-    /// Source prefix.
-    pub source: Prefix,
-    /// Destination prefix, after DNAT.
-    pub destination: Prefix,
-    /// What it carries.
-    pub protocol: Protocol,
-    /// What happens.
-    pub action: Action,
-}
-
-/// Protocol part of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Protocol {
-    /// Any IPv4 packet.
-    Any,
-    /// TCP with a destination port in `first..=last`.
-    Tcp {
-        /// First destination port.
-        first: u16,
-        /// Last destination port.
-        last: u16,
-    },
-    /// UDP with a destination port in `first..=last`.
-    Udp {
-        /// First destination port.
-        first: u16,
-        /// Last destination port.
-        last: u16,
-    },
-    /// ICMP echo request.
-    Ping,
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::Any => f.write_str("any"),
-            Self::Tcp { first, last } if first == last => write!(f, "tcp {first}"),
-            Self::Tcp { first, last } => write!(f, "tcp {first}-{last}"),
-            Self::Udp { first, last } if first == last => write!(f, "udp {first}"),
-            Self::Udp { first, last } => write!(f, "udp {first}-{last}"),
-            Self::Ping => f.write_str("ping"),
-        }
-    }
-}
-
-/// Verdict of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Action {
-    /// Let the flow through.
-    Accept,
-    /// Drop silently and count.
-    Drop,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Accept => "accept",
-            Self::Drop => "drop",
-        })
     }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 #[cfg(feature = "alloc")]
-use crate::{IpPrefix, Name};
+use crate::{Config, IpPrefix, LimitKind, Name, Prefix, Prefix6};
 
 /// Most filter rules of one appliance.
 pub const MAX_RULES: usize = 4096;
@@ -126,4 +126,126 @@ pub enum Action {
     Drop,
     /// Drop, count, and tell the sender: TCP by RST, others by ICMP (RFC 1812 §5.2.7.1, code 13).
     Reject,
+}
+
+/// What is wrong with a list of rules. Rules are named by their index.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(
+    missing_docs,
+    reason = "the message of each variant says what it means"
+)]
+pub enum RuleError {
+    #[error("{count} rules, an appliance takes {MAX_RULES}")]
+    TooMany { count: usize },
+    #[error("rule {rule}: no packet can match, it has no interface on one side")]
+    NoLegs { rule: usize },
+    #[error("rule {rule}: {prefix} is longer than an address")]
+    PrefixLength { rule: usize, prefix: IpPrefix },
+    #[error("rule {rule}: {prefix} has bits beyond the prefix")]
+    HostBits { rule: usize, prefix: IpPrefix },
+    #[error("rule {rule}: port range {first}-{last} is reversed")]
+    Ports { rule: usize, first: u16, last: u16 },
+    #[error("rule {rule}: it accepts packets that cannot open a flow")]
+    AcceptsInvalid { rule: usize },
+    #[error(
+        "rule {rule}: limit {limit} on new flows is not one of the configuration's {limits} limits, or of another kind"
+    )]
+    Rate {
+        rule: usize,
+        limit: u8,
+        limits: usize,
+    },
+    #[error(
+        "rule {rule}: limit {limit} on flows is not one of the configuration's {limits} limits, or of another kind"
+    )]
+    Flows {
+        rule: usize,
+        limit: u8,
+        limits: usize,
+    },
+}
+
+/// Checks everything about rules that the types cannot say.
+///
+/// # Errors
+/// With the first thing that is wrong.
+#[cfg(feature = "alloc")]
+pub fn validate(rules: &[Rule], config: &Config) -> Result<(), RuleError> {
+    if rules.len() > MAX_RULES {
+        return Err(RuleError::TooMany { count: rules.len() });
+    }
+    let kind = |index: u8| {
+        config
+            .limits
+            .get(usize::from(index))
+            .map(|limit| limit.kind)
+    };
+    let limits = config.limits.len();
+    for (index, rule) in rules.iter().enumerate() {
+        if rule.from.0 == 0 || rule.to.0 == 0 {
+            return Err(RuleError::NoLegs { rule: index });
+        }
+        for prefix in rule.sources.iter().chain(&rule.destinations) {
+            check_prefix(index, *prefix)?;
+        }
+        match &rule.protocol {
+            Protocol::Tcp(ports) | Protocol::Udp(ports) => check_ports(index, ports)?,
+            Protocol::Any | Protocol::Icmp(_) | Protocol::Icmp6(_) | Protocol::Number(_) => {}
+        }
+        let invalid = match rule.state {
+            State::New => false,
+            State::Invalid | State::Any => true,
+        };
+        if invalid && rule.action == Action::Accept {
+            return Err(RuleError::AcceptsInvalid { rule: index });
+        }
+        if let Some(limit) = rule.rate
+            && !matches!(kind(limit), Some(LimitKind::Rate { .. }))
+        {
+            return Err(RuleError::Rate {
+                rule: index,
+                limit,
+                limits,
+            });
+        }
+        if let Some(limit) = rule.flows
+            && !matches!(kind(limit), Some(LimitKind::Flows { .. }))
+        {
+            return Err(RuleError::Flows {
+                rule: index,
+                limit,
+                limits,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "alloc")]
+fn check_prefix(rule: usize, prefix: IpPrefix) -> Result<(), RuleError> {
+    let (length, most, clean) = match prefix {
+        IpPrefix::V4(it) => (it.length, 32, Prefix::of(it.address, it.length) == it),
+        IpPrefix::V6(it) => (it.length, 128, Prefix6::of(it.address, it.length) == it),
+    };
+    if length > most {
+        return Err(RuleError::PrefixLength { rule, prefix });
+    }
+    if !clean {
+        return Err(RuleError::HostBits { rule, prefix });
+    }
+    Ok(())
+}
+
+#[cfg(feature = "alloc")]
+fn check_ports(rule: usize, ports: &Ports) -> Result<(), RuleError> {
+    let mut ranges = ports.source.iter().chain(&ports.destination);
+    match ranges.find(|range| range.start() > range.end()) {
+        Some(range) => Err(RuleError::Ports {
+            rule,
+            first: *range.start(),
+            last: *range.end(),
+        }),
+        None => Ok(()),
+    }
 }

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::{Config, Interface, Prefix, Protocol, Rule, Service, VirtualRouter};
+use crate::{Config, Interface, Prefix, Service, VirtualRouter};
 
 /// What is wrong with a configuration. Interfaces, rules, services and servers are named by their index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,19 +49,6 @@ pub enum ConfigError {
     #[error("default route {address} is not a neighbour in any subnet")]
     DefaultRoute { address: Ipv4Addr },
 
-    #[error("rule {rule}: there is no interface {interface}")]
-    RuleInterface { rule: usize, interface: u8 },
-    #[error("rule {rule}: prefix length {length} is more than 32")]
-    RulePrefixLength { rule: usize, length: u8 },
-    #[error("rule {rule}: {address}/{length} has bits beyond the prefix")]
-    RuleHostBits {
-        rule: usize,
-        address: Ipv4Addr,
-        length: u8,
-    },
-    #[error("rule {rule}: port range {first}-{last} is reversed")]
-    RulePorts { rule: usize, first: u16, last: u16 },
-
     #[error("service {service}: port is zero")]
     ServicePort { service: usize },
     #[error("service {service}: {address} is not a virtual address of this appliance")]
@@ -90,9 +77,6 @@ impl Config {
         self.check_pairs_of_interfaces()?;
         self.check_routers_agree()?;
         self.check_default_route()?;
-        for (index, rule) in self.rules.iter().enumerate() {
-            check_rule(index, rule, self.interfaces.len())?;
-        }
         for (index, service) in self.services.iter().enumerate() {
             self.check_service(index, service)?;
         }
@@ -112,12 +96,15 @@ impl Config {
             })
     }
 
-    fn virtual_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+    fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
         let routers = self
             .interfaces
             .iter()
             .filter_map(|interface| interface.router.as_ref());
-        routers.flat_map(|router| router.addresses.iter().copied())
+        routers.flat_map(|router| {
+            let v4 = router.addresses.iter().copied().map(IpAddr::V4);
+            v4.chain(router.addresses6.iter().copied().map(IpAddr::V6))
+        })
     }
 
     fn check_pairs_of_interfaces(&self) -> Result<(), ConfigError> {
@@ -182,19 +169,16 @@ impl Config {
         if port == 0 {
             return Err(ConfigError::ServicePort { service: index });
         }
-        if !self
-            .virtual_addresses()
-            .any(|other| IpAddr::V4(other) == address)
-        {
+        if !self.virtual_addresses().any(|other| other == address) {
             return Err(ConfigError::ServiceAddress {
                 service: index,
                 address,
             });
         }
         let mut earlier = self.services.iter().take(index);
-        if let Some(first) =
-            earlier.position(|other| (other.address, other.port) == (address, port))
-        {
+        if let Some(first) = earlier.position(|other| {
+            (other.address, other.port, other.transport) == (address, port, service.transport)
+        }) {
             return Err(ConfigError::SharedService {
                 first,
                 second: index,
@@ -321,42 +305,6 @@ fn check_router(
         }
     }
     Ok(())
-}
-
-fn check_rule(index: usize, rule: &Rule, interfaces: usize) -> Result<(), ConfigError> {
-    for interface in [rule.from, rule.to].into_iter().flatten() {
-        if usize::from(interface) >= interfaces {
-            return Err(ConfigError::RuleInterface {
-                rule: index,
-                interface,
-            });
-        }
-    }
-    for Prefix { address, length } in [rule.source, rule.destination] {
-        if length > 32 {
-            return Err(ConfigError::RulePrefixLength {
-                rule: index,
-                length,
-            });
-        }
-        if Prefix::of(address, length).address != address {
-            return Err(ConfigError::RuleHostBits {
-                rule: index,
-                address,
-                length,
-            });
-        }
-    }
-    match rule.protocol {
-        Protocol::Tcp { first, last } | Protocol::Udp { first, last } if first > last => {
-            Err(ConfigError::RulePorts {
-                rule: index,
-                first,
-                last,
-            })
-        }
-        Protocol::Any | Protocol::Tcp { .. } | Protocol::Udp { .. } | Protocol::Ping => Ok(()),
-    }
 }
 
 /// Whether `address` may belong to a machine in `subnet`: not its first or last address, except where

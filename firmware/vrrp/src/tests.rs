@@ -591,7 +591,6 @@ fn config(priorities: &[u8]) -> Config {
         name: policy::Name::new(),
         interfaces: interfaces.into_iter().take(MAX_INTERFACES).collect(),
         default_route: None,
-        rules: heapless::Vec::new(),
         services: heapless::Vec::new(),
         ..Config::default()
     }

@@ -365,7 +365,6 @@ fn config(n: usize, setup: Setup) -> Config {
         name: Name::new(),
         interfaces: (0..LEGS).map(interface).collect(),
         default_route: None,
-        rules: heapless::Vec::new(),
         services: heapless::Vec::new(),
         ..Config::default()
     };

@@ -308,14 +308,9 @@ pub fn configuration(plan: &Plan, appliance: &str, room: usize) -> Result<Vec<u8
         appliance: appliance.to_owned(),
         message,
     };
-    let config =
-        render::appliance::config(plan, appliance).map_err(|error| failed(error.to_string()))?;
-    let mut buffer = vec![0; room];
-    let len = policy::encode(&config, &mut buffer)
-        .map_err(|error| failed(error.to_string()))?
-        .len();
-    buffer.truncate(len);
-    Ok(buffer)
+    let (config, rules) =
+        render::appliance::policy(plan, appliance).map_err(|error| failed(error.to_string()))?;
+    classifier::blob(&config, &rules, room).map_err(|error| failed(error.to_string()))
 }
 
 /// Who compiles.

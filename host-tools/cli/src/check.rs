@@ -49,9 +49,9 @@ pub fn check(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
 fn rules(plan: &Plan) -> Result<usize, Failure> {
     let mut most = 0;
     for appliance in &plan.appliances {
-        let config = render::appliance::config(plan, &appliance.name)
+        let (_, rules) = render::appliance::policy(plan, &appliance.name)
             .map_err(|error| Failure::input(Message::new(error.to_string())))?;
-        most = most.max(config.rules.len());
+        most = most.max(rules.len());
     }
     Ok(most)
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use board_linux::{Options, PortSpec, RunError};
+use classifier::{Aligned, Policy};
 use site::Boards;
 
 use crate::{
@@ -17,9 +18,9 @@ const BOARD: &str = "linux";
 /// Runs until SIGTERM, SIGINT or trouble.
 pub fn run(site: Option<&Path>, options: &args::Run) -> Result<ExitCode, Failure> {
     let ports = ports(options)?;
-    let config = match (&options.config_blob, &options.appliance) {
-        (Some(blob), _) => blob_config(blob)?,
-        (None, Some(appliance)) => site_config(site, appliance, ports.len())?,
+    let (policy, rules) = match (&options.config_blob, &options.appliance) {
+        (Some(blob), _) => (blob_policy(blob)?, Vec::new()),
+        (None, Some(appliance)) => site_policy(site, appliance, ports.len())?,
         (None, None) => {
             return Err(Failure::input(Message::new(
                 "name an appliance of the site file",
@@ -27,7 +28,8 @@ pub fn run(site: Option<&Path>, options: &args::Run) -> Result<ExitCode, Failure
         }
     };
     let options = Options {
-        config,
+        policy,
+        rules,
         ports,
         stop: None,
         realtime: options.realtime,
@@ -67,15 +69,16 @@ fn ports(options: &args::Run) -> Result<Vec<PortSpec>, Failure> {
     }
 }
 
-fn site_config(
+/// What the appliance runs, and the names of its rules.
+fn site_policy(
     site: Option<&Path>,
     appliance: &str,
     ports: usize,
-) -> Result<policy::Config, Failure> {
+) -> Result<(Policy<'static>, Vec<String>), Failure> {
     // Whatever board the file names: here the appliance is a process with the ports it was given.
     let boards = Boards::new([(BOARD, u8::try_from(ports).unwrap_or(u8::MAX))]);
     let plan = SiteFile::read(site)?.plan_on_board(&boards, BOARD)?;
-    render::appliance::config(&plan, appliance).map_err(|error| {
+    let (config, rules) = render::appliance::policy(&plan, appliance).map_err(|error| {
         let names: Vec<&str> = plan
             .appliances
             .iter()
@@ -85,13 +88,17 @@ fn site_config(
             Message::new(error.to_string())
                 .help(format!("its appliances are {}", names.join(" and "))),
         )
-    })
+    })?;
+    let names = rules.iter().map(|rule| rule.name.to_string()).collect();
+    let policy = classifier::policy(config, &rules)
+        .map_err(|error| Failure::input(Message::new(error.to_string())))?;
+    Ok((policy, names))
 }
 
-fn blob_config(path: &Path) -> Result<policy::Config, Failure> {
+fn blob_policy(path: &Path) -> Result<Policy<'static>, Failure> {
     let bytes =
         std::fs::read(path).map_err(|error| Failure::input(Message::file("read", path, &error)))?;
-    policy::decode(&bytes).map_err(|error| {
+    classifier::load(Aligned::copy(&bytes).leak()).map_err(|error| {
         Failure::input(Message::new(format!(
             "{} is not a configuration: {error}",
             path.display()

@@ -39,7 +39,6 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
         interfaces: bounded("networks on one appliance", interfaces)?,
         default_route: plan.networks.iter().find_map(|network| network.uplink),
         default_route6: plan.networks.iter().find_map(|network| network.uplink6),
-        rules: bounded("filter rules", rules::linear(&rules))?,
         services: bounded("services", services.concat())?,
         nat: bounded("translations", nat.concat())?,
         limits: bounded("limits of flows", limits)?,

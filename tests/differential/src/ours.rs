@@ -3,8 +3,6 @@
 use std::net::Ipv4Addr;
 
 use node::{Drop, Node, State, Transmit};
-use policy::rule::{Action, Protocol, Rule};
-use policy::{IpPrefix, Prefix};
 use time::{Duration, Instant};
 use wire::{Frame, frame::HEADROOM};
 
@@ -14,7 +12,7 @@ use crate::{Emission, source};
 /// A node and its surroundings.
 #[derive(Debug)]
 pub struct Ours {
-    node: Box<Node<FLOWS>>,
+    node: Box<Node<'static, FLOWS>>,
     now: Instant,
 }
 
@@ -39,9 +37,8 @@ impl Ours {
     /// A node that is Active, has healthy servers, and no longer picks up connections in the middle.
     #[must_use]
     pub fn new(site: &Site) -> Self {
-        let mut config = site.config.clone();
-        config.rules = site.rules.iter().flat_map(old).collect();
-        let node = Box::new(Node::new(Some(config), 1, Instant::ZERO));
+        let policy = classifier::policy(site.config.clone(), &site.rules).expect("a good policy");
+        let node = Box::new(Node::new(Some(policy), 1, Instant::ZERO));
         let mut ours = Self {
             node,
             now: Instant::ZERO,
@@ -186,70 +183,4 @@ fn accepted(frame: &[u8], syn: &[u8]) -> Vec<u8> {
     });
     let mac = |at: usize| -> [u8; 6] { frame[at..at + 6].try_into().expect("six bytes") };
     forge::ethernet(mac(6), mac(0), 0x0800, &answer)
-}
-
-/// The same in the form that the device searched one by one.
-fn old(rule: &Rule) -> Vec<policy::Rule> {
-    let prefixes = |list: &[IpPrefix]| -> Vec<Prefix> {
-        let v4 = list.iter().filter_map(|prefix| match prefix {
-            IpPrefix::V4(prefix) => Some(*prefix),
-            IpPrefix::V6(_) => None,
-        });
-        if list.is_empty() {
-            vec![Prefix::ANY]
-        } else {
-            v4.collect()
-        }
-    };
-    let legs = |legs: policy::rule::Legs| -> Vec<Option<u8>> {
-        if legs == policy::rule::Legs::ANY {
-            return vec![None];
-        }
-        (0..8).filter(|leg| legs.contains(*leg)).map(Some).collect()
-    };
-    let ports = |ports: &policy::rule::Ports| {
-        assert!(ports.source.is_empty(), "source ports come later");
-        if ports.destination.is_empty() {
-            vec![(0, u16::MAX)]
-        } else {
-            let ranges = ports.destination.iter();
-            ranges.map(|range| (*range.start(), *range.end())).collect()
-        }
-    };
-    let protocols: Vec<policy::Protocol> = match &rule.protocol {
-        Protocol::Any => vec![policy::Protocol::Any],
-        Protocol::Tcp(list) => ports(list)
-            .into_iter()
-            .map(|(first, last)| policy::Protocol::Tcp { first, last })
-            .collect(),
-        Protocol::Udp(list) => ports(list)
-            .into_iter()
-            .map(|(first, last)| policy::Protocol::Udp { first, last })
-            .collect(),
-        Protocol::Icmp(_) => vec![policy::Protocol::Ping],
-        Protocol::Icmp6(_) | Protocol::Number(_) => return Vec::new(),
-    };
-    let action = match rule.action {
-        Action::Accept => policy::Action::Accept,
-        Action::Drop | Action::Reject => policy::Action::Drop,
-    };
-    let mut list = Vec::new();
-    for from in legs(rule.from) {
-        for to in legs(rule.to) {
-            for source in prefixes(&rule.sources) {
-                for destination in prefixes(&rule.destinations) {
-                    list.extend(protocols.iter().map(|protocol| policy::Rule {
-                        name: rule.name.clone(),
-                        from,
-                        to,
-                        source,
-                        destination,
-                        protocol: *protocol,
-                        action,
-                    }));
-                }
-            }
-        }
-    }
-    list
 }

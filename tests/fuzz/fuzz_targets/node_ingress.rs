@@ -7,16 +7,17 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use node::{Node, Transmit};
-use policy::Config;
+use classifier::Policy;
 use site::Boards;
 use time::{Duration, Instant};
 use wire::{Frame, frame::HEADROOM};
 
-static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+static POLICY: LazyLock<Policy<'static>> = LazyLock::new(|| {
     let text = include_str!("../../../examples/foobar/site.toml");
     let boards = Boards::new([("zynq7000", 2)]);
     let plan = site::parse("site.toml", text, &boards).expect("the example is valid");
-    render::appliance::config(&plan, "gw1").expect("the example compiles")
+    let (config, rules) = render::appliance::policy(&plan, "gw1").expect("the example compiles");
+    classifier::policy(config, &rules).expect("its rules compile")
 });
 
 struct Sink;
@@ -30,7 +31,7 @@ impl Transmit for Sink {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut now = Instant::ZERO;
-    let mut node = Node::<64>::new(Some(CONFIG.clone()), 1, now);
+    let mut node = Node::<64>::new(Some(POLICY.clone()), 1, now);
     // Half of the inputs meet an Active node.
     if bytes.first().is_some_and(|byte| byte & 1 == 0) {
         for _ in 0..100 {

@@ -198,7 +198,7 @@ impl Lab {
     pub fn appliance(&self, program: &str, side: Side, priority: u8, centiseconds: u16) -> Router {
         let blob = self.path(&format!("{}.blob", side.name()));
         let mut buffer = [0; 4096];
-        let bytes = policy::encode(&config(side, priority, centiseconds), &mut buffer);
+        let bytes = policy::encode(&config(side, priority, centiseconds), &[], &mut buffer);
         fs::write(&blob, bytes.expect("a valid configuration")).expect("a writable directory");
         let blob = blob.to_str().expect("a UTF-8 path");
         self.start(side, &[program, blob, "wan=wan", "lan=lan"])
@@ -450,7 +450,6 @@ fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
         .into_iter()
         .collect(),
         default_route: None,
-        rules: Default::default(),
         services: Default::default(),
         ..Config::default()
     }

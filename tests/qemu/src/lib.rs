@@ -8,4 +8,4 @@ pub mod frames;
 mod site;
 
 pub use emulated::{Emulated, firmware};
-pub use site::{Neighbours, SITE, config, mac_of, plan};
+pub use site::{Neighbours, SITE, blob, config, mac_of, plan};

@@ -31,6 +31,15 @@ pub fn config(board: &str) -> Config {
     render::appliance::config(&plan(board), "gw1").expect("a configuration")
 }
 
+/// The same with its rules, as the board reads it.
+///
+/// # Panics
+/// If the site cannot be compiled.
+pub fn blob(board: &str) -> Vec<u8> {
+    let (config, rules) = render::appliance::policy(&plan(board), "gw1").expect("a policy");
+    classifier::blob(&config, &rules, policy::MAX_BLOB).expect("a good configuration")
+}
+
 /// All other stations of the site: they answer ARP requests and health checks.
 pub struct Neighbours<'a> {
     board: &'a Emulated,

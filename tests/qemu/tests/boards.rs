@@ -3,9 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use policy::Config;
 use qemu::frames::{self, BROADCAST, Frame};
-use qemu::{Emulated, Neighbours, config, mac_of};
+use qemu::{Emulated, Neighbours, blob, config, mac_of};
 use smoltcp::wire::{ArpOperation, ArpRepr, EthernetAddress, TcpControl};
 
 const BOARDS: [&str; 2] = ["mps2-an500", "zynq7000"];
@@ -58,7 +57,7 @@ fn drivers_carry_frames_of_every_length() {
 fn answers_for_its_addresses_and_advertises_them() {
     for board in BOARDS {
         let config = config(board);
-        let emulated = Emulated::start(board, board, &blob(&config));
+        let emulated = Emulated::start(board, board, &blob(board));
         let site = Neighbours::new(&emulated, &config);
         let mut missing: Vec<&str> = config
             .interfaces
@@ -153,7 +152,7 @@ fn answers_for_its_addresses_and_advertises_them() {
 fn carries_the_public_service_to_the_balancer_and_back() {
     for board in BOARDS {
         let config = config(board);
-        let emulated = Emulated::start(board, board, &blob(&config));
+        let emulated = Emulated::start(board, board, &blob(board));
         let site = Neighbours::new(&emulated, &config);
         let (wan, edge) = (site.leg("wan"), site.leg("edge"));
         let service = config
@@ -243,7 +242,7 @@ fn carries_the_public_service_to_the_balancer_and_back() {
 fn without_a_good_configuration_it_stays_closed_and_says_why() {
     for board in BOARDS {
         let config = config(board);
-        let good = blob(&config);
+        let good = blob(board);
         let mut flipped = good.clone();
         *flipped.last_mut().expect("it is not empty") ^= 0x10;
         let mut newer = good.clone();
@@ -284,7 +283,7 @@ fn without_a_good_configuration_it_stays_closed_and_says_why() {
 fn a_lost_cable_is_a_fault_until_it_is_back() {
     for board in BOARDS {
         let config = config(board);
-        let mut emulated = Emulated::start(board, board, &blob(&config));
+        let mut emulated = Emulated::start(board, board, &blob(board));
         let advert = |priority: u8| {
             move |_: &str, frame: &Frame| {
                 let (ip, _, advert) = frame.ipv4()?;
@@ -321,7 +320,7 @@ fn a_lost_cable_is_a_fault_until_it_is_back() {
 fn frames_outside_of_its_networks_are_not_answered() {
     for board in BOARDS {
         let config = config(board);
-        let emulated = Emulated::start(board, board, &blob(&config));
+        let emulated = Emulated::start(board, board, &blob(board));
         let site = Neighbours::new(&emulated, &config);
         let edge = site.leg("edge");
         let asker = (mac_of(LB1), LB1);
@@ -359,8 +358,7 @@ fn frames_outside_of_its_networks_are_not_answered() {
 #[test]
 fn an_idle_board_needs_little_of_the_host() {
     for board in BOARDS {
-        let config = config(board);
-        let emulated = Emulated::start(board, board, &blob(&config));
+        let emulated = Emulated::start(board, board, &blob(board));
         let before = emulated.cpu_time();
         for _ in 0..400 {
             // QEMU spins on a cable that nobody reads.
@@ -404,11 +402,4 @@ fn checksum(source: Ipv4Addr, advert: &[u8]) -> [u8; 2] {
     let sum: u32 = words.sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     (!((folded & 0xffff) + (folded >> 16)) as u16).to_be_bytes()
-}
-
-fn blob(config: &Config) -> Vec<u8> {
-    let mut buffer = vec![0; 65_536];
-    policy::encode(config, &mut buffer)
-        .expect("a good configuration")
-        .to_vec()
 }

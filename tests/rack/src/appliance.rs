@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use board_linux::{Options, PortSpec};
+use classifier::Aligned;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -20,9 +21,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
-    let config = policy::decode(&config.ok_or("no configuration")?)?;
+    let blob = Aligned::copy(&config.ok_or("no configuration")?);
+    let policy = classifier::load(blob.leak())?;
     board_linux::run(Options {
-        config,
+        policy,
+        rules: Vec::new(),
         ports,
         stop: None,
         realtime: false,

@@ -29,9 +29,8 @@ pub fn plan(ports: u8) -> Plan {
 
 /// Writes the compiled configuration of an appliance into `directory`.
 pub fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
-    let config = render::appliance::config(plan, appliance).expect("a configuration");
-    let mut buffer = vec![0; 65_536];
-    let blob = policy::encode(&config, &mut buffer).expect("a blob");
+    let (config, rules) = render::appliance::policy(plan, appliance).expect("a policy");
+    let blob = classifier::blob(&config, &rules, policy::MAX_BLOB).expect("a blob");
     let path = directory.join(format!("{appliance}.bin"));
     std::fs::write(&path, blob).expect("written");
     path

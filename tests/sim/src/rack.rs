@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use classifier::Policy;
 use policy::Config;
 use site::plan::{Plan, ports};
 
@@ -64,6 +65,17 @@ pub fn config(boards: Boards, name: &str) -> Config {
     render::appliance::config(&plan(boards), name).expect("the example compiles")
 }
 
+/// What one of the example's appliances runs.
+#[must_use]
+pub fn policy(boards: Boards, name: &str) -> Policy<'static> {
+    policy_of(&plan(boards), name)
+}
+
+fn policy_of(plan: &Plan, name: &str) -> Policy<'static> {
+    let (config, rules) = render::appliance::policy(plan, name).expect("the example compiles");
+    classifier::policy(config, &rules).expect("its rules compile")
+}
+
 impl Rack {
     /// Builds the rack, starts both appliances, and runs until one is Active and knows its servers.
     #[must_use]
@@ -92,7 +104,7 @@ impl Rack {
             }
             servers.push(host);
         }
-        let of = |name| render::appliance::config(&plan, name).expect("the example compiles");
+        let of = |name| policy_of(&plan, name);
         let gw1 = world.appliance(of("gw1"), wan_vlan);
         let gw2 = world.appliance(of("gw2"), wan_vlan);
         Self {

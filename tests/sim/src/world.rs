@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use classifier::Policy;
 use node::{Event, Node, State, Transmit};
 use policy::Config;
 use time::{Duration, Instant};
@@ -31,9 +32,9 @@ pub const STRAY: u16 = 99;
 const FLOWS: usize = 256;
 
 struct Appliance {
-    config: Config,
+    policy: Policy<'static>,
     /// `None` without power.
-    node: Option<Box<Node<FLOWS>>>,
+    node: Option<Box<Node<'static, FLOWS>>>,
     ports: Vec<PortId>,
     boots: u64,
 }
@@ -97,7 +98,8 @@ impl World {
 
     /// Adds an appliance and turns it on. Ports with tagged legs become trunks of the switch; `access`
     /// is the VLAN of those without.
-    pub fn appliance(&mut self, config: Config, access: u16) -> NodeId {
+    pub fn appliance(&mut self, policy: Policy<'static>, access: u16) -> NodeId {
+        let config = &policy.config;
         let index = self.appliances.len();
         let count = config
             .interfaces
@@ -116,7 +118,7 @@ impl World {
         });
         let ports = ports.collect();
         self.appliances.push(Appliance {
-            config,
+            policy,
             node: None,
             ports,
             boots: 0,
@@ -162,7 +164,7 @@ impl World {
             let seed = self.draw();
             let appliance = &mut self.appliances[id.0];
             appliance.boots += 1;
-            let node = Node::new(Some(appliance.config.clone()), seed, self.now);
+            let node = Node::new(Some(appliance.policy.clone()), seed, self.now);
             appliance.node = Some(Box::new(node));
         }
         for port in ports {
@@ -270,7 +272,7 @@ impl World {
 
     /// The node of an appliance, if it has power.
     #[must_use]
-    pub fn node(&self, id: NodeId) -> Option<&Node<FLOWS>> {
+    pub fn node(&self, id: NodeId) -> Option<&Node<'static, FLOWS>> {
         self.appliances[id.0].node.as_deref()
     }
 
@@ -383,7 +385,11 @@ impl World {
     }
 
     /// Calls into a node, checks what it sends, and sends it.
-    fn with_node(&mut self, id: NodeId, f: impl FnOnce(&mut Node<FLOWS>, Instant, &mut Sent)) {
+    fn with_node(
+        &mut self,
+        id: NodeId,
+        f: impl FnOnce(&mut Node<'static, FLOWS>, Instant, &mut Sent),
+    ) {
         let appliance = &mut self.appliances[id.0];
         let Some(node) = &mut appliance.node else {
             return;
@@ -395,7 +401,7 @@ impl World {
         let events: Vec<Event> = core::iter::from_fn(|| node.next_event()).collect();
         if before != Some(State::Active) && after != Some(State::Active) {
             for (_, frame) in &sent.0 {
-                check_quiet(&appliance.config, frame);
+                check_quiet(&appliance.policy.config, frame);
             }
         }
         let ports = appliance.ports.clone();
@@ -429,7 +435,7 @@ impl World {
     }
 
     fn note(&mut self, id: NodeId, text: &str) {
-        let name = &self.appliances[id.0].config.name;
+        let name = &self.appliances[id.0].policy.config.name;
         let seconds = self.now.as_micros() as f64 / 1e6;
         self.journal.push(format!("{seconds:>11.6} {name} {text}"));
     }

@@ -3,10 +3,11 @@
 use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
+use classifier::Policy;
 use node::{Event, Node, State, Transmit};
 use policy::Config;
 use proptest::prelude::*;
-use sim::{Boards, config};
+use sim::{Boards, config, policy};
 use time::{Duration, Instant};
 use wire::ethernet::{self, Mac};
 use wire::frame::HEADROOM;
@@ -138,7 +139,7 @@ fn plausible() -> Vec<(u8, Vec<u8>)> {
 }
 
 /// Hands a frame to the node and checks what comes of it. No time passes.
-fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
+fn take(node: &mut Node<'_, 64>, port: u8, bytes: Vec<u8>) {
     let quiet = node.state() != Some(State::Active);
     let length = bytes.len();
     let mut buffer = vec![0; HEADROOM];
@@ -165,14 +166,14 @@ fn take(node: &mut Node<64>, port: u8, bytes: Vec<u8>) {
     while node.next_event().is_some() {}
 }
 
-static GW1: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw1"));
+static GW1: LazyLock<Policy<'static>> = LazyLock::new(|| policy(Boards::TwoPorts, "gw1"));
 static GW2: LazyLock<Config> = LazyLock::new(|| config(Boards::TwoPorts, "gw2"));
 
 const NOW: Instant = Instant::from_micros(5_000_000);
 
 /// A node of the example site that has run for five seconds: Active, or Backup of a stronger peer. Its
 /// neighbours answer ARP and its servers their checks, so that packets get as far as they can.
-fn node(active: bool) -> Node<64> {
+fn node(active: bool) -> Node<'static, 64> {
     let mut node = Node::new(Some(GW1.clone()), 1, Instant::ZERO);
     let mut now = Instant::ZERO;
     let mut next_advert = now;
@@ -199,7 +200,7 @@ fn node(active: bool) -> Node<64> {
     node
 }
 
-fn hand(node: &mut Node<64>, now: Instant, port: u8, frame: &[u8], sent: &mut Sent) {
+fn hand(node: &mut Node<'_, 64>, now: Instant, port: u8, frame: &[u8], sent: &mut Sent) {
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(frame);
     let frame = Frame::new(&mut buffer, HEADROOM, frame.len()).expect("it fits");
@@ -290,8 +291,8 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
         [0, 0, 0x5e, 0, 1, 10],
         [0, 0, 0x5e, 0, 1, 21],
         [0, 0, 0x5e, 0, 1, 22],
-        GW1.interfaces[0].mac,
-        GW1.interfaces[1].mac,
+        GW1.config.interfaces[0].mac,
+        GW1.config.interfaces[1].mac,
         ethernet::BROADCAST,
         wire::vrrp::MULTICAST_MAC,
     ]);

@@ -32,7 +32,7 @@ const INSTRUCTIONS_PER_TICK: u32 = 40;
 const CLIENT: [u8; 4] = [198, 51, 100, 7];
 const CLIENT_PORT: u16 = 40_000;
 
-static mut NODE: MaybeUninit<Node<FLOWS>> = MaybeUninit::uninit();
+static mut NODE: MaybeUninit<Node<'static, FLOWS>> = MaybeUninit::uninit();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -43,14 +43,15 @@ fn main() -> ! {
     systick.clear_current();
     systick.enable_counter();
 
-    let config = unwrap!(
-        policy::decode(board.config()).ok(),
+    let policy = unwrap!(
+        classifier::load(board.config()).ok(),
         "no configuration was placed"
     );
+    let config = &policy.config;
     let service = unwrap!(config.services.iter().find(|service| service.port == 443)).clone();
-    let bench = Bench::new(&config, service);
+    let bench = Bench::new(config, service);
     // SAFETY: `main` runs once, and this is the only mention of NODE.
-    let node = unsafe { (*&raw mut NODE).write(Node::new(Some(config), 1, Instant::ZERO)) };
+    let node = unsafe { (*&raw mut NODE).write(Node::new(Some(policy), 1, Instant::ZERO)) };
     let now = bench.elect(node, &mut board);
 
     let request = bench.from_client(CLIENT_PORT, Flags::ACK.with(Flags::PSH));
@@ -187,7 +188,7 @@ impl Bench {
     }
 
     /// Turns the node until it is Active and forwards a connection to the service's first server.
-    fn elect(&self, node: &mut Node<FLOWS>, board: &mut Mps2) -> Instant {
+    fn elect(&self, node: &mut Node<'_, FLOWS>, board: &mut Mps2) -> Instant {
         let mut now = Instant::ZERO;
         let mut settled = 0;
         while settled < 3000 {
@@ -207,7 +208,7 @@ impl Bench {
     }
 
     /// Sends a packet through and answers the ARP requests that it causes.
-    fn send(&self, node: &mut Node<FLOWS>, now: Instant, mut packet: Packet) {
+    fn send(&self, node: &mut Node<'_, FLOWS>, now: Instant, mut packet: Packet) {
         let mut sent = Mailbox::default();
         node.ingress(now, 0, packet.frame(), &mut sent);
         while let Some(mut frame) = sent.0.pop_front() {

@@ -1,10 +1,12 @@
 //! Rules to tables, on the host.
 
+use alloc::vec;
 use alloc::vec::Vec;
 
-use policy::rule::{MAX_RULES, Rule};
+use policy::rule::{MAX_RULES, Rule, RuleError};
+use policy::{Config, EncodeError};
 
-use crate::{Aligned, TableError, Tables};
+use crate::{Aligned, Policy, TableError, Tables};
 
 mod forest;
 mod layout;
@@ -63,6 +65,20 @@ pub enum CompileError {
     Differs(alloc::string::String),
 }
 
+/// Why there is no blob for an appliance.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlobError {
+    /// A rule is wrong.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The rules cannot be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The configuration is wrong or too large.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
 /// Compiles rules to tables of at most `room` bytes: of those that fit, the ones with the fewest nodes to visit
 /// in the worst case. They were compared with the plain evaluation on packets at the rules' boundaries.
 ///
@@ -110,21 +126,53 @@ pub fn compile(rules: &[Rule], room: usize) -> Result<Compiled, CompileError> {
     })
 }
 
+/// Compiles rules and encodes them with the configuration, in at most `room` bytes: what [`crate::load`] takes.
+///
+/// # Errors
+/// If something is wrong, or too large for `room`.
+pub fn blob(config: &Config, rules: &[Rule], room: usize) -> Result<Vec<u8>, BlobError> {
+    policy::rule::validate(rules, config)?;
+    let mut buffer = vec![0; room];
+    // The configuration has its size whatever the tables are.
+    let used = policy::encode(config, &[], &mut buffer)?.len();
+    let compiled = compile(rules, room.saturating_sub(used).saturating_sub(PADDING))?;
+    let len = policy::encode(config, &compiled.bytes, &mut buffer)?.len();
+    buffer.truncate(len);
+    Ok(buffer)
+}
+
+/// The policy that [`crate::load`] would give for a blob of these parts, for programs that need no blob. Its
+/// tables stay for the rest of the process.
+///
+/// # Errors
+/// If something is wrong.
+pub fn policy(config: Config, rules: &[Rule]) -> Result<Policy<'static>, BlobError> {
+    config.validate().map_err(EncodeError::from)?;
+    policy::rule::validate(rules, &config)?;
+    let compiled = compile(rules, policy::MAX_BLOB)?;
+    let tables = Aligned::copy(&compiled.bytes).leak();
+    let tables = Tables::parse(tables).map_err(CompileError::from)?;
+    Ok(Policy { config, tables })
+}
+
 fn pairs(found: &[Vec<Forest>; 2]) -> impl Iterator<Item = [&Forest; 2]> {
     let [v4, v6] = found;
     v4.iter()
         .flat_map(move |v4| v6.iter().map(move |v6| [v4, v6]))
 }
 
-/// The pair with the lowest worst cases that fits; of equal ones the smaller.
+/// Of the pairs that fit the smallest whose worst case is near the lowest.
 fn best(found: &[Vec<Forest>; 2], room: usize) -> Option<[&Forest; 2]> {
-    let fits = pairs(found).filter(|pair| layout::size(*pair) <= room);
-    fits.min_by_key(|pair| {
-        let [v4, v6] = pair.map(|forest| forest.worst);
-        (v4 + v6, layout::size(*pair))
-    })
+    let cost = |pair: &[&Forest; 2]| pair[0].worst + pair[1].worst;
+    let fits = || pairs(found).filter(|pair| layout::size(*pair) <= room);
+    let lowest = fits().map(|pair| cost(&pair)).min()?;
+    fits()
+        .filter(|pair| cost(pair) <= lowest + lowest / 10)
+        .min_by_key(|pair| layout::size(*pair))
 }
 
 const NODE: usize = size_of::<crate::node::Node>();
+/// Zeros before the tables, at most.
+const PADDING: usize = 3;
 /// Most boxes of one IP version.
 const MAX_PIECES: usize = 65_536;

@@ -4,13 +4,14 @@ use std::error::Error;
 use std::{env, fs};
 
 use board_linux::{Options, PortSpec};
+use classifier::Aligned;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let blob = arguments
         .next()
         .ok_or("usage: appliance BLOB NAME=PORT...")?;
-    let config = policy::decode(&fs::read(&blob)?)?;
+    let policy = classifier::load(Aligned::copy(&fs::read(&blob)?).leak())?;
     let ports = arguments
         .map(|port| {
             port.split_once('=')
@@ -19,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect::<Result<Result<Vec<PortSpec>, _>, _>>()??;
     Ok(board_linux::run(Options {
-        config,
+        policy,
+        rules: Vec::new(),
         ports,
         stop: None,
         realtime: false,
