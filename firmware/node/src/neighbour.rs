@@ -48,8 +48,13 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Free,
-    Asked { tries: u8 },
-    Known,
+    Asked {
+        tries: u8,
+    },
+    /// `asked` times for a confirmation since it was heard.
+    Known {
+        asked: u8,
+    },
 }
 
 /// Why a neighbour spoke of itself.
@@ -70,11 +75,11 @@ const MAX_ASKED: usize = WAYS / 2;
 const TICK: Duration = Duration::from_millis(250);
 /// Requests without answer after which a neighbour counts as silent.
 const TRIES: u8 = 4;
-/// After this long without being heard, an entry that is used is confirmed by a request to its MAC
+/// After this long without being heard, an entry that is used is confirmed by requests to its MAC
 /// (RFC 4861 §7.3 calls that unreachability detection).
 const CONFIRM: Duration = Duration::from_secs(30);
-/// Without an answer to that, it is asked for anew.
-const STALE: Duration = Duration::from_secs(35);
+/// Without an answer to so many of them, everybody is asked.
+const CONFIRMATIONS: u8 = 8;
 /// Entries that nobody uses are kept this long.
 const UNUSED: Duration = Duration::from_secs(300);
 
@@ -111,7 +116,7 @@ impl Neighbours {
     pub fn lookup(&mut self, hop: Hop) -> Option<Mac> {
         let key = Key::from(hop);
         let entry = self.set(&key).iter_mut().find(|entry| entry.is(&key))?;
-        if entry.state != State::Known {
+        if !matches!(entry.state, State::Known { .. }) {
             return None;
         }
         entry.used = true;
@@ -164,7 +169,7 @@ impl Neighbours {
         if let Some(entry) = entry {
             *entry = Entry {
                 key,
-                state: State::Known,
+                state: State::Known { asked: 0 },
                 mac,
                 since: now,
                 used: entry.used && entry.is(&key),
@@ -187,7 +192,7 @@ impl Neighbours {
         let Some(entry) = self.entry(&Key::from(hop)) else {
             return;
         };
-        let known = entry.state == State::Known;
+        let known = matches!(entry.state, State::Known { .. });
         let mac = match advert.mac {
             Some(mac) => mac,
             // An answer to a question that went to it alone (§4.4).
@@ -199,8 +204,8 @@ impl Neighbours {
             return;
         }
         entry.mac = mac;
-        entry.state = State::Known;
         if changed || advert.solicited {
+            entry.state = State::Known { asked: 0 };
             entry.since = now;
         }
         self.held.send(hop, mac, legs, log, out);
@@ -242,12 +247,15 @@ impl Neighbours {
                     *entry = FREE;
                     self.held.give_up(now, hop, legs, errors, log, out);
                 }
-                State::Known if entry.used && age > STALE => *entry = FREE,
-                State::Known if entry.used && age > CONFIRM => {
+                State::Known {
+                    asked: CONFIRMATIONS,
+                } => *entry = FREE,
+                State::Known { asked } if entry.used && age > CONFIRM => {
+                    entry.state = State::Known { asked: asked + 1 };
                     emit::ask(legs, entry.key.hop(), Some(entry.mac), out);
                 }
-                State::Known if age > UNUSED => *entry = FREE,
-                State::Known => {}
+                State::Known { .. } if age > UNUSED => *entry = FREE,
+                State::Known { .. } => {}
             }
             // Uses are noticed again once the entry is old enough to be confirmed.
             if age < CONFIRM {

@@ -1,14 +1,15 @@
-//! Hosts with smoltcp's ARP, ICMP and TCP: servers that answer with their own number, clients that talk.
+//! Hosts with smoltcp's ARP, neighbour discovery, ICMP and TCP: servers that answer with their own number, clients that talk.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
-use smoltcp::wire::{EthernetAddress, HardwareAddress, IpAddress, IpCidr};
+use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use time::{Duration, Instant};
 use wire::ethernet::Mac;
+use wire::nd;
 
 /// A client's connection, by number on its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,27 +46,25 @@ const BACKLOG: usize = 6;
 const TALK: Duration = Duration::from_millis(20);
 
 impl Host {
-    pub fn new(
-        number: u8,
-        mac: Mac,
-        addresses: &[(Ipv4Addr, u8)],
-        gateway: Option<Ipv4Addr>,
-    ) -> Self {
+    pub fn new(number: u8, mac: Mac, addresses: &[(IpAddr, u8)], gateways: &[IpAddr]) -> Self {
         let mut wire = Wire::default();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = u64::from(number);
         let mut interface = Interface::new(config, &mut wire, at(Instant::ZERO));
         interface.update_ip_addrs(|list| {
-            for (address, prefix) in addresses {
-                list.push(IpCidr::new(IpAddress::Ipv4(*address), *prefix))
-                    .expect("two at most");
+            let link_local = (IpAddr::from(nd::link_local(mac)), 64);
+            for (address, prefix) in addresses.iter().chain([&link_local]) {
+                let cidr = IpCidr::new((*address).into(), *prefix);
+                list.push(cidr).expect("eight at most");
             }
         });
-        if let Some(gateway) = gateway {
-            interface
-                .routes_mut()
-                .add_default_ipv4_route(gateway)
-                .expect("the only one");
+        for gateway in gateways {
+            let routes = interface.routes_mut();
+            match gateway {
+                IpAddr::V4(gateway) => routes.add_default_ipv4_route(*gateway),
+                IpAddr::V6(gateway) => routes.add_default_ipv6_route(*gateway),
+            }
+            .expect("one of each version");
         }
         Self {
             number,
@@ -94,12 +93,12 @@ impl Host {
         self.servers.retain(|(_, on)| *on != port);
     }
 
-    pub fn connect(&mut self, now: Instant, from: Ipv4Addr, to: Ipv4Addr, port: u16) -> StreamId {
+    pub fn connect(&mut self, now: Instant, from: IpAddr, to: IpAddr, port: u16) -> StreamId {
         let mut socket = socket();
         self.next_port += 1;
-        let local = (IpAddress::Ipv4(from), self.next_port);
+        let local = (from, self.next_port);
         socket
-            .connect(self.interface.context(), (IpAddress::Ipv4(to), port), local)
+            .connect(self.interface.context(), (to, port), local)
             .expect("fresh");
         self.streams.push(Stream {
             handle: self.sockets.add(socket),

@@ -12,6 +12,6 @@ mod switch;
 mod world;
 
 pub use host::{Stream, StreamId};
-pub use rack::{Boards, Rack, USER, config, policy};
+pub use rack::{Boards, Rack, USER, USER6, Versions, config, policy};
 pub use switch::PortId;
 pub use world::{HostId, NodeId, STRAY, TapId, World};

@@ -1,6 +1,6 @@
 //! The example site as a world: its own site file, compiled as for the real appliances.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
 use policy::Config;
@@ -37,9 +37,22 @@ pub struct Rack {
 /// A user's address, behind the provider's router.
 pub const USER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
+/// The same user's address with IPv6.
+pub const USER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 51, 0, 0, 0, 0, 7);
+
+/// What the networks carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// IPv4, as the example has it.
+    Four,
+    /// Both: 2001:db8:203::/64 outside, 2001:db8:20:N::/64 inside instead of 10.20.N.0/24, with the same
+    /// last digits.
+    Both,
+}
+
 const SITE: &str = include_str!("../../../examples/foobar/site.toml");
 
-fn plan(boards: Boards) -> Plan {
+fn plan(boards: Boards, versions: Versions) -> Plan {
     let known = site::Boards::new([("zynq7000", 2), ("mps2-an500", 1)]);
     let (gw1, gw2) = match boards {
         Boards::TwoPorts => ("zynq7000", "zynq7000"),
@@ -55,6 +68,9 @@ fn plan(boards: Boards) -> Plan {
         };
         text.push_str(&line.replace("zynq7000", board));
         text.push('\n');
+        if versions == Versions::Both {
+            text.push_str(&six(line));
+        }
     }
     site::parse("site.toml", &text, &known).expect("the example is valid")
 }
@@ -62,13 +78,13 @@ fn plan(boards: Boards) -> Plan {
 /// The configuration of one of the example's appliances, `gw1` or `gw2`.
 #[must_use]
 pub fn config(boards: Boards, name: &str) -> Config {
-    render::appliance::config(&plan(boards), name).expect("the example compiles")
+    render::appliance::config(&plan(boards, Versions::Four), name).expect("the example compiles")
 }
 
 /// What one of the example's appliances runs.
 #[must_use]
 pub fn policy(boards: Boards, name: &str) -> Policy<'static> {
-    policy_of(&plan(boards), name)
+    policy_of(&plan(boards, Versions::Four), name)
 }
 
 fn policy_of(plan: &Plan, name: &str) -> Policy<'static> {
@@ -80,7 +96,13 @@ impl Rack {
     /// Builds the rack, starts both appliances, and runs until one is Active and knows its servers.
     #[must_use]
     pub fn new(seed: u64, boards: Boards) -> Self {
-        let plan = plan(boards);
+        Self::with(seed, boards, Versions::Four)
+    }
+
+    /// The same with networks of one version or both.
+    #[must_use]
+    pub fn with(seed: u64, boards: Boards, versions: Versions) -> Self {
+        let plan = plan(boards, versions);
         let mut world = World::new(seed);
         let wan = plan
             .networks
@@ -90,15 +112,23 @@ impl Rack {
         let wan_vlan = wan.vlan.expect("the example gives it one");
         let uplink = wan.uplink.expect("just found");
         // It routes to the servers' networks too, as a stranger who guesses them would.
-        let guess = Some(wan.virtual_address);
-        let uplink = world.host(wan_vlan, &[(uplink, 24), (USER, 32)], guess);
+        let mut addresses = vec![(IpAddr::V4(uplink), 24), (USER.into(), 32)];
+        let mut guess = vec![IpAddr::V4(wan.virtual_address)];
+        if let (Some(uplink), Some(gateway)) = (wan.uplink6, wan.virtual6) {
+            addresses.extend([(IpAddr::V6(uplink), 64), (USER6.into(), 128)]);
+            guess.push(gateway.into());
+        }
+        let uplink = world.host(wan_vlan, &addresses, &guess);
         let mut servers = Vec::new();
         for server in &plan.servers {
             let network = plan.networks.iter().find(|n| n.name == server.network);
             let network = network.expect("a server's network exists");
-            let address = (server.address, network.subnet.prefix_len());
+            let mut addresses = vec![(IpAddr::V4(server.address), network.subnet.prefix_len())];
+            let mut gateways = vec![IpAddr::V4(network.virtual_address)];
+            addresses.extend(server.address6.map(|address| (IpAddr::V6(address), 64)));
+            gateways.extend(network.virtual6.map(IpAddr::V6));
             let vlan = network.vlan.expect("the example gives them all one");
-            let host = world.host(vlan, &[address], Some(network.virtual_address));
+            let host = world.host(vlan, &addresses, &gateways);
             for port in listens(server.role) {
                 world.listen(host, *port);
             }
@@ -124,6 +154,22 @@ impl Rack {
         wan.expect("a wan network").virtual_address
     }
 
+    /// The public virtual IPv6 address, of a rack with both versions.
+    #[must_use]
+    pub fn public6(&self) -> Ipv6Addr {
+        let wan = self.plan.networks.iter().find(|n| n.uplink.is_some());
+        let address = wan.expect("a wan network").virtual6;
+        address.expect("it has both versions")
+    }
+
+    /// The IPv6 address of a server, of a rack with both versions.
+    #[must_use]
+    pub fn address6(&self, server: &str) -> Ipv6Addr {
+        let server = self.plan.servers.iter().find(|s| s.name == server);
+        let address = server.expect("a server of the example").address6;
+        address.expect("it has both versions")
+    }
+
     /// The VLAN of a network.
     #[must_use]
     pub fn vlan(&self, network: &str) -> u16 {
@@ -145,6 +191,20 @@ impl Rack {
     pub fn server(&self, server: &str) -> HostId {
         let index = self.plan.servers.iter().position(|s| s.name == server);
         self.servers[index.expect("a server of the example")]
+    }
+}
+
+/// What a dual-stack site says after a line of the example.
+fn six(line: &str) -> String {
+    let Some(subnet) = line.strip_prefix("subnet = ") else {
+        return String::new();
+    };
+    match subnet.trim_matches('"').strip_prefix("10.20.") {
+        Some(rest) => {
+            let third = rest.split('.').next().expect("four numbers");
+            format!("subnet6 = \"2001:db8:20:{third}::/64\"\n")
+        }
+        None => "subnet6 = \"2001:db8:203::/64\"\nuplink6 = \"2001:db8:203::1\"\n".to_owned(),
     }
 }
 

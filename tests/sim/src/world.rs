@@ -1,7 +1,7 @@
 //! The world: a clock, a switch, and everything that hangs on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
 use node::{Event, Node, State, Transmit};
@@ -9,7 +9,7 @@ use policy::Config;
 use time::{Duration, Instant};
 use wire::ethernet::{self, Mac};
 use wire::frame::HEADROOM;
-use wire::{Frame, ipv4};
+use wire::{Frame, ipv4, ipv6, nd};
 
 use crate::host::{Host, Stream, StreamId};
 use crate::switch::{Mode, PortId, Switch};
@@ -127,17 +127,13 @@ impl World {
         NodeId(index)
     }
 
-    /// Adds a host with these addresses and prefix lengths.
-    pub fn host(
-        &mut self,
-        vlan: u16,
-        addresses: &[(Ipv4Addr, u8)],
-        gateway: Option<Ipv4Addr>,
-    ) -> HostId {
+    /// Adds a host with these addresses and prefix lengths, a link-local address besides, and a default router
+    /// for each version at most.
+    pub fn host(&mut self, vlan: u16, addresses: &[(IpAddr, u8)], gateways: &[IpAddr]) -> HostId {
         let number = self.hosts.len() as u8 + 1;
         let port = self.switch.add(Mode::Access(vlan));
         self.owners.push(Owner::Host(self.hosts.len()));
-        let host = Host::new(number, [2, 0xee, 0, 0, 0, number], addresses, gateway);
+        let host = Host::new(number, [2, 0xee, 0, 0, 0, number], addresses, gateways);
         self.hosts.push((host, port));
         HostId(self.hosts.len() - 1)
     }
@@ -241,7 +237,14 @@ impl World {
     }
 
     /// Lets a host connect and then send a byte every 20 ms.
-    pub fn connect(&mut self, id: HostId, from: Ipv4Addr, to: Ipv4Addr, port: u16) -> StreamId {
+    pub fn connect(
+        &mut self,
+        id: HostId,
+        from: impl Into<IpAddr>,
+        to: impl Into<IpAddr>,
+        port: u16,
+    ) -> StreamId {
+        let (from, to) = (from.into(), to.into());
         let stream = self.hosts[id.0].0.connect(self.now, from, to, port);
         self.poll_host(id.0);
         stream
@@ -463,6 +466,16 @@ fn check_quiet(config: &Config, frame: &[u8]) {
             ipv4::Header::parse(&frame[received.payload..]).expect("nodes send whole packets");
         let source = Ipv4Addr::from(ip.source);
         let own = config.interfaces.iter().any(|leg| leg.address == source);
+        assert!(own, "a Backup passed on a packet from {source}");
+    }
+    if received.ethertype == ethernet::IPV6 {
+        let ip = ipv6::Header::parse(&frame[received.payload..]).expect("nodes send whole packets");
+        let source = Ipv6Addr::from(ip.source);
+        let own = config.interfaces.iter().any(|leg| {
+            let link_local = Ipv6Addr::from(nd::link_local(leg.mac));
+            leg.address6
+                .is_some_and(|six| source == six.address || source == link_local)
+        });
         assert!(own, "a Backup passed on a packet from {source}");
     }
 }
