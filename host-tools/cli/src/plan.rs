@@ -6,7 +6,7 @@ use policy::rule::{Legs, Protocol, Rule};
 use serde_json::json;
 use site::{
     Plan,
-    plan::{Flow, Leg, Nat, Port, PortRange},
+    plan::{Flow, Leg, Nat, Party, Port, PortRange},
 };
 
 use crate::{
@@ -49,8 +49,9 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
     sets(&plan);
     flows(&plan);
     nat(&plan);
+    protection(&plan.protection);
     if let Some((config, list)) = policies.first() {
-        rules(config, list);
+        rules(&plan, config, list);
     }
     images(&plan);
     Ok(ExitCode::SUCCESS)
@@ -65,6 +66,7 @@ fn networks(plan: &Plan) {
             network.vrid.to_string(),
             both(Some(network.virtual_address), network.virtual6),
             both(network.uplink, network.uplink6),
+            network.mtu.to_string(),
         ]
     };
     let rows: Vec<_> = plan.networks.iter().map(row).collect();
@@ -77,6 +79,7 @@ fn networks(plan: &Plan) {
             "vrid",
             "virtual address",
             "uplink",
+            "mtu",
         ],
         &rows,
     );
@@ -235,8 +238,8 @@ fn check(check: &policy::Check) -> String {
 
 fn sets(plan: &Plan) {
     let row = |set: &site::plan::Set| {
-        let prefixes: Vec<String> = set.prefixes.iter().map(ToString::to_string).collect();
-        vec![set.name.clone(), prefixes.join(", ")]
+        let prefixes = set.prefixes.iter().map(|p| Party::Address(*p).to_string());
+        vec![set.name.clone(), prefixes.collect::<Vec<_>>().join(", ")]
     };
     let rows: Vec<_> = plan.sets.iter().map(row).collect();
     if !rows.is_empty() {
@@ -345,19 +348,65 @@ fn nat(plan: &Plan) {
     }
 }
 
-fn rules(config: &policy::Config, rules: &[Rule]) {
+fn protection(protection: &policy::Protection) {
+    let yes = |is| if is { "yes" } else { "no" };
+    let rows = [
+        [
+            "SYN cookies above".to_owned(),
+            format!("{} half-open connections", protection.syn_cookies_above),
+        ],
+        [
+            "windows held strictly".to_owned(),
+            yes(protection.strict_windows).to_owned(),
+        ],
+        [
+            "ICMP errors".to_owned(),
+            format!("{} per second", protection.icmp_errors_per_second),
+        ],
+        [
+            "MSS lowered".to_owned(),
+            yes(protection.clamp_mss).to_owned(),
+        ],
+        [
+            "rejects answered".to_owned(),
+            yes(protection.answer_rejects).to_owned(),
+        ],
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    table::print("Protection", &["what", "how"], &rows);
+}
+
+/// Addresses as people call them: a server by its name where all of its addresses are meant.
+fn called(plan: &Plan, prefixes: &[policy::IpPrefix]) -> String {
+    if prefixes.is_empty() {
+        return "any".to_owned();
+    }
+    let meant = |server: &&site::plan::Server| {
+        let mut addresses = server.addresses().map(policy::IpPrefix::host);
+        addresses.all(|address| prefixes.contains(&address))
+    };
+    let mut names: Vec<String> = Vec::new();
+    for one in prefixes {
+        let server = plan.servers.iter().filter(meant).find(|server| {
+            let mut addresses = server.addresses().map(policy::IpPrefix::host);
+            addresses.any(|address| address == *one)
+        });
+        let name = server.map_or_else(|| prefix(one), |server| server.name.clone());
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+fn rules(plan: &Plan, config: &policy::Config, rules: &[Rule]) {
     let end = |legs: Legs, prefixes: &[policy::IpPrefix]| {
         let names = (0..).zip(&config.interfaces);
         let names: Vec<&str> = names
             .filter(|(index, _)| legs.contains(*index))
             .map(|(_, interface)| interface.name.as_str())
             .collect();
-        let prefixes: Vec<String> = prefixes.iter().map(prefix).collect();
-        let addresses = if prefixes.is_empty() {
-            "any".to_owned()
-        } else {
-            prefixes.join(", ")
-        };
+        let addresses = called(plan, prefixes);
         format!("{} {addresses}", names.join("+"))
     };
     let row = |rule: &Rule| {

@@ -899,7 +899,12 @@ pub(crate) fn flows(file: &SiteFile, service: &Service) -> Vec<Flow> {
             format!("check-{name}"),
             party,
             check_traffic(&service.check),
-            "the appliances send users only to a balancer that answers",
+            match of.role {
+                Some(Role::Haproxy) => "the appliances send users only to a balancer that answers",
+                Some(Role::Nginx | Role::App | Role::Db | Role::Monitor) | None => {
+                    "the appliances send users only to a server that answers"
+                }
+            },
         ));
         flows.extend(service.agent.map(|port| {
             appliances(
