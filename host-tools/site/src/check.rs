@@ -16,7 +16,7 @@ use crate::{
     flow, nat,
     plan::{Flow, Party, Plan, Port, Role},
     read::At,
-    service,
+    service_check,
     traffic::host_address,
     version6,
 };
@@ -39,7 +39,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     addresses(file, problems);
     version6::check(file, problems);
     flow::check(file, problems);
-    service::check(file, problems);
+    service_check::check(file, problems);
     nat::check(file, problems);
     sizes(file, problems);
 }
@@ -594,7 +594,7 @@ fn sizes(file: &SiteFile, problems: &mut Vec<Problem>) {
 /// What only the whole plan shows.
 pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
     flow::impossible(plan, file)
-        .or_else(|| service::fit(plan, file))
+        .or_else(|| service_check::fit(plan, file))
         .or_else(|| nat::fit(plan, file))
         .or_else(|| limits_fit(plan, file))
         .or_else(|| rules_fit(plan, file))

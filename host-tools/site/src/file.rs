@@ -14,7 +14,7 @@ use crate::{
     flow, nat,
     plan::Port,
     read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan, Vrid},
-    service,
+    service_file,
     value::Prefixes,
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct SiteFile {
     pub(crate) servers: Section<Server>,
     pub(crate) sets: Vec<(At<String>, Option<At<Prefixes>>)>,
     pub(crate) flows: Vec<flow::Entry>,
-    pub(crate) services: Section<service::Entry>,
+    pub(crate) services: Section<service_file::Entry>,
     pub(crate) nat: Vec<nat::Entry>,
     pub(crate) protection: policy::Protection,
 }
@@ -146,8 +146,8 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         file.flows.extend(flow::Entry::read(&table, problems));
     }
     if root.has("services") {
-        let keys = &service::Entry::KEYS;
-        file.services = section(&root, "services", keys, service::Entry::read, problems);
+        let keys = &service_file::Entry::KEYS;
+        file.services = section(&root, "services", keys, service_file::Entry::read, problems);
     }
     for (place, entries) in root.array("nat", problems) {
         let table = Table::new("[[nat]]", place, entries, &nat::Entry::KEYS, problems);
@@ -305,11 +305,11 @@ mod tests {
             &APPLIANCE,
             &SERVER,
             &flow::Entry::KEYS,
-            &service::Entry::KEYS,
-            &service::MEMBER,
-            &service::PERSISTENCE,
-            &service::SORRY,
-            &service::CHECK,
+            &service_file::Entry::KEYS,
+            &service_file::MEMBER,
+            &service_file::PERSISTENCE,
+            &service_file::SORRY,
+            &service_file::CHECK,
             &nat::Entry::KEYS,
             &PROTECTION,
         ];

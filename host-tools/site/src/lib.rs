@@ -14,6 +14,8 @@ mod nat;
 pub mod plan;
 mod read;
 mod service;
+mod service_check;
+mod service_file;
 mod traffic;
 mod value;
 mod version6;

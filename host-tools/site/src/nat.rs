@@ -9,7 +9,7 @@ use crate::{
     flow::{self, Terms},
     plan::{Flow, Nat, Network, Party, Plan, Port, PortRange, Traffic},
     read::{At, Label, PortNumber, Table},
-    service,
+    service, service_check,
     value::NatKind,
 };
 
@@ -150,14 +150,14 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
             );
         }
         if name.len() > service::MAX_NAME {
-            problems.push(service::long_name(&At::new(
+            problems.push(service_check::long_name(&At::new(
                 entry.name.span(),
                 name.clone(),
             )));
         }
         if let Some(network) = &entry.network {
             let what = format!("translation `{name}`");
-            service::unknown_network(file, &what, network, problems);
+            service_check::unknown_network(file, &what, network, problems);
         }
         keys(entry, problems);
         match entry.kind.get_ref() {
@@ -247,7 +247,7 @@ fn forward(file: &SiteFile, entry: &Entry, problems: &mut Vec<Problem>) {
     let name = &entry.name.get_ref().0;
     let what = format!("translation `{name}`");
     if let Some(server) = &entry.server {
-        service::unknown_server(file, &what, server, problems);
+        service_check::unknown_server(file, &what, server, problems);
     }
     if let Some(from) = &entry.from
         && flow::party(file, from.get_ref()).is_none()
