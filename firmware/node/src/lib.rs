@@ -21,6 +21,7 @@ mod leg;
 mod local;
 mod nd;
 mod neighbour;
+mod report;
 pub mod superloop;
 mod tracker;
 mod transit;
@@ -32,6 +33,7 @@ pub use vrrp::State;
 
 use appliance::Appliance;
 use event::Events;
+use report::Reports;
 
 /// Where the node's frames go: a board's ports, or a test's list.
 pub trait Transmit {
@@ -45,7 +47,7 @@ pub trait Transmit {
 pub struct Node<'t, const FLOWS: usize> {
     appliance: Option<Appliance<'t, FLOWS>>,
     log: Log,
-    reported: Counters,
+    reports: Reports,
     next_report: Instant,
 }
 
@@ -74,7 +76,7 @@ impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
                 counters: Counters::new(),
                 events,
             },
-            reported: Counters::new(),
+            reports: Reports::new(),
             next_report: now + REPORT,
         }
     }
@@ -98,7 +100,7 @@ impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
         }
         if now >= self.next_report {
             self.next_report = now + REPORT;
-            self.report();
+            self.reports.write(&mut self.log);
         }
     }
 
@@ -153,15 +155,5 @@ impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.appliance.as_ref().map(Appliance::state)
-    }
-
-    fn report(&mut self) {
-        for (reason, total) in self.log.counters.drops() {
-            let count = total.wrapping_sub(self.reported.dropped(reason));
-            if count > 0 {
-                self.log.events.push(Event::Dropped { reason, count });
-            }
-        }
-        self.reported = self.log.counters.clone();
     }
 }

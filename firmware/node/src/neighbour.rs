@@ -347,3 +347,229 @@ impl From<Hop> for Key {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use policy::{Config, Interface, Interface6, Protection};
+    use wire::ethernet;
+
+    use super::*;
+    use crate::counters::Counters;
+    use crate::event::Events;
+
+    const NOW: Instant = Instant::from_micros(1_000_000);
+    const A: Mac = [2, 0, 0, 0, 0, 0xa];
+    const B: Mac = [2, 0, 0, 0, 0, 0xb];
+
+    struct Asked(u32);
+
+    impl Transmit for Asked {
+        fn transmit(&mut self, _: u8, frame: &[u8]) {
+            let received = ethernet::parse(frame).unwrap();
+            self.0 += u32::from(received.source == Interface::default().mac);
+        }
+    }
+
+    struct Bench {
+        neighbours: Neighbours,
+        legs: Legs,
+        log: Log,
+        out: Asked,
+    }
+
+    fn bench() -> Bench {
+        let address6 = Interface6 {
+            address: "2001:db8::1".parse().unwrap(),
+            prefix: 64,
+        };
+        let interface = Interface {
+            address6: Some(address6),
+            ..Interface::default()
+        };
+        let config = Config {
+            interfaces: [interface].into_iter().collect(),
+            ..Config::default()
+        };
+        Bench {
+            neighbours: Neighbours::new(NOW, 7),
+            legs: Legs::new(&config),
+            log: Log {
+                counters: Counters::new(),
+                events: Events::default(),
+            },
+            out: Asked(0),
+        }
+    }
+
+    impl Bench {
+        fn learn(&mut self, hop: Hop, said: Said) {
+            let Self {
+                neighbours,
+                legs,
+                log,
+                out,
+            } = self;
+            neighbours.learn(NOW, hop, said, legs, log, out);
+        }
+
+        fn advertised(&mut self, hop: Hop, mac: Option<Mac>, solicited: bool, overrides: bool) {
+            let advert = Advertisement {
+                target: [0; 16],
+                mac,
+                router: false,
+                solicited,
+                overrides,
+            };
+            let Self {
+                neighbours,
+                legs,
+                log,
+                out,
+            } = self;
+            neighbours.advertised(NOW, hop, &advert, legs, log, out);
+        }
+
+        fn hold(&mut self, hop: Hop) -> Result<(), Drop> {
+            let owner = Owner::Transit { from: None };
+            self.neighbours
+                .hold(NOW, hop, &[0x45; 40], owner, &self.legs, &mut self.out)
+        }
+    }
+
+    fn hop(address: &str) -> Hop {
+        Hop {
+            leg: 0,
+            address: address.parse().unwrap(),
+        }
+    }
+
+    fn six(number: u32) -> Hop {
+        let address = 0x2001_0db8_u128 << 96 | u128::from(number);
+        Hop {
+            leg: 0,
+            address: IpAddr::V6(address.into()),
+        }
+    }
+
+    #[test]
+    fn keys_keep_what_hops_say() {
+        for address in ["192.0.2.7", "2001:db8:1:2:3:4:5:6", "::7", "fe80::1"] {
+            for leg in [0, 7] {
+                let hop = Hop {
+                    leg,
+                    ..hop(address)
+                };
+                assert_eq!(Key::from(hop).hop(), hop);
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_differ_by_leg_and_version() {
+        let mut bench = bench();
+        bench.learn(hop("0.0.0.7"), Said::Asking(A));
+        assert_eq!(bench.neighbours.lookup(hop("0.0.0.7")), Some(A));
+        assert_eq!(bench.neighbours.lookup(hop("::7")), None);
+        let other = Hop {
+            leg: 1,
+            ..hop("0.0.0.7")
+        };
+        assert_eq!(bench.neighbours.lookup(other), None);
+    }
+
+    #[test]
+    fn who_only_tells_is_not_entered_but_renewed() {
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            let mut bench = bench();
+            bench.learn(hop(address), Said::Telling(A));
+            assert_eq!(bench.neighbours.lookup(hop(address)), None);
+            bench.learn(hop(address), Said::Asking(A));
+            bench.learn(hop(address), Said::Telling(B));
+            assert_eq!(bench.neighbours.lookup(hop(address)), Some(B));
+        }
+    }
+
+    /// Rows follow RFC 4861 §7.2.5.
+    #[test]
+    fn advertisements() {
+        #[derive(Clone, Copy, Debug)]
+        enum Before {
+            Unknown,
+            Asked,
+            Known,
+        }
+        let table = [
+            // before, MAC, solicited, overrides, MAC after
+            (Before::Unknown, Some(B), true, true, None),
+            (Before::Asked, Some(B), true, false, Some(B)),
+            (Before::Asked, Some(B), false, true, Some(B)),
+            (Before::Asked, None, true, true, None),
+            (Before::Known, Some(B), true, false, Some(A)),
+            (Before::Known, Some(B), false, true, Some(B)),
+            (Before::Known, Some(A), false, false, Some(A)),
+            (Before::Known, None, true, true, Some(A)),
+        ];
+        for (before, mac, solicited, overrides, after) in table {
+            let name = std::format!("{before:?} {mac:?} {solicited} {overrides}");
+            let mut bench = bench();
+            let hop = hop("2001:db8::7");
+            match before {
+                Before::Unknown => {}
+                Before::Asked => bench.hold(hop).unwrap(),
+                Before::Known => bench.learn(hop, Said::Asking(A)),
+            }
+            bench.advertised(hop, mac, solicited, overrides);
+            assert_eq!(bench.neighbours.lookup(hop), after, "{name}");
+        }
+    }
+
+    /// Somebody sends packets to each address of a /64 (RFC 6583).
+    #[test]
+    fn a_scan_pushes_out_no_neighbour_of_a_half_full_table() {
+        let mut bench = bench();
+        let known = |number: u32| Hop {
+            leg: 0,
+            address: IpAddr::V4((0xc000_0200 + number).into()),
+        };
+        for number in 0..32 {
+            bench.learn(known(number), Said::Asking(A));
+        }
+        let mut refused = 0;
+        for number in 0..5000 {
+            refused += u32::from(bench.hold(six(number)) == Err(Drop::NeighbourTableFull));
+        }
+        let found = (0..32).filter(|n| bench.neighbours.lookup(known(*n)).is_some());
+        assert_eq!(found.count(), 32);
+        assert_eq!(refused, 5000 - (SETS * MAX_ASKED) as u32);
+        assert_eq!(bench.out.0, (SETS * MAX_ASKED) as u32, "and few are asked");
+    }
+
+    #[test]
+    fn silent_neighbours_are_confirmed_then_forgotten() {
+        for address in ["192.0.2.7", "2001:db8::7"] {
+            let mut bench = bench();
+            let mut errors = Errors::new(NOW, &Protection::default());
+            let hop = hop(address);
+            bench.learn(hop, Said::Asking(A));
+            let mut now = NOW;
+            let mut asked_at = None;
+            while bench.neighbours.lookup(hop).is_some() {
+                now = now + TICK;
+                bench.neighbours.tick(
+                    now,
+                    &bench.legs,
+                    &mut errors,
+                    &mut bench.log,
+                    &mut bench.out,
+                );
+                if bench.out.0 == 1 {
+                    asked_at.get_or_insert(now.since(NOW));
+                }
+            }
+            assert!(asked_at.is_some_and(|at| at > CONFIRM && at <= CONFIRM + 2 * TICK));
+            assert_eq!(bench.out.0, u32::from(CONFIRMATIONS));
+        }
+    }
+}
