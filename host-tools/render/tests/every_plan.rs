@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use policy::IpPrefix;
-use policy::rule::{Action as Verdict, Legs, Protocol, Rule};
+use policy::rule::{Action as Verdict, Protocol, Rule};
 use proptest::prelude::*;
 use site::Boards;
-use site::plan::{Action, Plan, PortRange, Server, Traffic};
+use site::plan::{Action, Party, Plan, PortRange, Server, Traffic};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
@@ -26,16 +26,15 @@ proptest! {
                 Err(error) => return Err(TestCaseError::fail(format!("{error}\n{text}"))),
             };
             prop_assert_eq!(config.validate(), Ok(()));
-            for from in &plan.servers {
-                for to in plan.servers.iter().filter(|to| to.network != from.network) {
-                    for port in PORTS {
-                        for (source, destination) in pairs(from, to) {
-                            prop_assert_eq!(
-                                by_rules(&rules, (&plan, from, source), (to, destination), port),
-                                by_flows(&plan, (from, source), (to, destination), port),
-                                "{} -> {} {}\n{}", source, destination, port, &text
-                            );
-                        }
+            let points = points(&plan);
+            for from in &points {
+                for to in points.iter().filter(|to| to.leg != from.leg) {
+                    for port in PORTS.into_iter().filter(|_| from.address.is_ipv4() == to.address.is_ipv4()) {
+                        prop_assert_eq!(
+                            by_rules(&rules, from, to, port),
+                            by_flows(&plan, from, to, port),
+                            "{} -> {} {}\n{}", from.address, to.address, port, &text
+                        );
                     }
                 }
             }
@@ -45,21 +44,66 @@ proptest! {
 
 const PORTS: [u16; 4] = [22, 80, 443, 8080];
 
-/// Their addresses of the same version.
-fn pairs(from: &Server, to: &Server) -> Vec<(IpAddr, IpAddr)> {
-    from.addresses()
-        .flat_map(|source| to.addresses().map(move |destination| (source, destination)))
-        .filter(|(source, destination)| source.is_ipv4() == destination.is_ipv4())
+/// Somebody with one address: a server, or a host outside.
+struct Point<'a> {
+    server: Option<&'a Server>,
+    leg: u8,
+    address: IpAddr,
+}
+
+fn points(plan: &Plan) -> Vec<Point<'_>> {
+    let leg = |name: &str| {
+        let index = plan
+            .networks
+            .iter()
+            .position(|network| network.name == name);
+        u8::try_from(index.unwrap()).unwrap()
+    };
+    let servers = plan.servers.iter().flat_map(|server| {
+        server
+            .addresses()
+            .map(move |address| (Some(server), server.network.as_str(), address))
+    });
+    // In the set `office`, beside our addresses in a prefix that has them, and anywhere.
+    let outside = [
+        "198.51.100.7",
+        "2001:db8:7::7",
+        "10.0.200.1",
+        "192.0.2.1",
+        "2a00::1",
+    ];
+    let outside = outside
+        .into_iter()
+        .map(|text| (None, "wan", text.parse().unwrap()));
+    servers
+        .chain(outside)
+        .map(|(server, network, address)| Point {
+            server,
+            leg: leg(network),
+            address,
+        })
         .collect()
 }
 
-/// What the plan says about a first TCP segment, by its definition.
-fn by_flows(
-    plan: &Plan,
-    (from, source): (&Server, IpAddr),
-    (to, destination): (&Server, IpAddr),
-    port: u16,
-) -> Option<(String, Verdict)> {
+/// Whether a party of a flow stands for somebody, by its definition.
+fn is_one_of(plan: &Plan, party: &Party, point: &Point<'_>) -> bool {
+    match party {
+        Party::Internet => point.server.is_none(),
+        Party::Appliances => false,
+        Party::Role(role) => point.server.is_some_and(|server| server.role == *role),
+        Party::Servers => point.server.is_some(),
+        Party::Server(name) => point.server.is_some_and(|server| server.name == *name),
+        Party::Set(_) | Party::Address(_) => {
+            let prefixes = plan.prefixes_of(party);
+            prefixes
+                .iter()
+                .any(|prefix| prefix.contains(&point.address))
+        }
+    }
+}
+
+/// What the plan says about a first TCP segment.
+fn by_flows(plan: &Plan, from: &Point<'_>, to: &Point<'_>, port: u16) -> Option<(String, Verdict)> {
     let flow = plan.flows.iter().find(|flow| {
         let carried = match &flow.traffic {
             Traffic::Any => true,
@@ -73,9 +117,7 @@ fn by_flows(
             | Traffic::Icmp6(_)
             | Traffic::Number(_) => false,
         };
-        carried
-            && plan.addresses_in(&flow.from, from).any(|a| a == source)
-            && plan.addresses_in(&flow.to, to).any(|a| a == destination)
+        carried && is_one_of(plan, &flow.from, from) && is_one_of(plan, &flow.to, to)
     })?;
     let verdict = match flow.action {
         Action::Accept => Verdict::Accept,
@@ -88,18 +130,13 @@ fn by_flows(
 /// What the first rule says that fits.
 fn by_rules(
     rules: &[Rule],
-    (plan, from, source): (&Plan, &Server, IpAddr),
-    (to, destination): (&Server, IpAddr),
+    from: &Point<'_>,
+    to: &Point<'_>,
     port: u16,
 ) -> Option<(String, Verdict)> {
-    let leg = |server: &Server| {
-        let index = plan.networks.iter().position(|n| n.name == server.network);
-        u8::try_from(index.unwrap()).unwrap()
-    };
     let among = |prefixes: &[IpPrefix], address: IpAddr| {
         prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(address))
     };
-    let on = |legs: Legs, server: &Server| legs.contains(leg(server));
     let rule = rules.iter().find(|rule| {
         let carried = match &rule.protocol {
             Protocol::Any => true,
@@ -111,10 +148,10 @@ fn by_rules(
             }
         };
         carried
-            && on(rule.from, from)
-            && on(rule.to, to)
-            && among(&rule.sources, source)
-            && among(&rule.destinations, destination)
+            && rule.from.contains(from.leg)
+            && rule.to.contains(to.leg)
+            && among(&rule.sources, from.address)
+            && among(&rule.destinations, to.address)
     })?;
     Some((rule.name.to_string(), rule.action))
 }
@@ -216,7 +253,7 @@ fn flow() -> impl Strategy<Value = String> {
     (party(), party(), outside, 0..4, what).prop_map(|(from, to, outside, end, what)| {
         let (from, to) = match end {
             0 => (from, outside),
-            1 if outside == "office" => (outside, to),
+            1 => (outside, to),
             _ => (from, to),
         };
         format!("from = \"{from}\"\nto = \"{to}\"\n{what}")
