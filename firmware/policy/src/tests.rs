@@ -448,6 +448,51 @@ fn contradictions_are_refused() {
     }
 }
 
+/// What cannot be put into a check's question as it is.
+#[test]
+fn checks_that_cannot_be_asked() {
+    let text = |text: &str| Text::try_from(text).unwrap();
+    let http = |host: &str, path: &str, lowest, highest| CheckKind::Http {
+        host: text(host),
+        path: text(path),
+        lowest,
+        highest,
+    };
+    let dns = |name: &str| CheckKind::Dns { name: text(name) };
+    let label = ["a"; 63].concat();
+    let table = [
+        (CheckKind::Ping, true),
+        (http("www.example.org", "/health?a=b", 200, 399), true),
+        (http("", "/", 100, 999), true),
+        (http("www.example.org\r\nX-Evil: 1", "/", 200, 399), false),
+        (http("www.example.org", "/a b", 200, 399), false),
+        (http("www.exämple.org", "/", 200, 399), false),
+        (http("www.example.org", "health", 200, 399), false),
+        (http("www.example.org", "", 200, 399), false),
+        (http("www.example.org", "/", 399, 200), false),
+        (http("www.example.org", "/", 0, 200), false),
+        (http("www.example.org", "/", 1000, 1001), false),
+        (dns("www.example.org."), true),
+        (dns("."), true),
+        (dns(&label), true),
+        (dns("www..org"), false),
+        (dns(".org"), false),
+    ];
+    for (kind, good) in table {
+        let mut config = example();
+        config.services[0].check.kind = kind.clone();
+        let expected = match good {
+            true => Ok(()),
+            false => Err(ConfigError::CheckQuestion { service: 0 }),
+        };
+        assert_eq!(config.validate(), expected, "{kind:?}");
+    }
+    let mut config = example();
+    config.services[0].check.kind = CheckKind::Ping;
+    config.services[0].check.port = 0;
+    assert_eq!(config.validate(), Ok(()), "a ping has no port");
+}
+
 #[test]
 fn limits_themselves_are_allowed() {
     let mut config = example();

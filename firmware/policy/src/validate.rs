@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use crate::{Config, Interface, Prefix, Service, VirtualRouter};
+use crate::{CheckKind, Config, Interface, Prefix, Service, VirtualRouter};
 
 /// What is wrong with a configuration. Interfaces, rules, services and servers are named by their index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,8 @@ pub enum ConfigError {
     ServerAddress { service: usize, server: usize },
     #[error("service {service}: port, interval, timeout, rise or fall of its check is zero")]
     CheckZero { service: usize },
+    #[error("service {service}: host, path, statuses or name of its check cannot be asked for")]
+    CheckQuestion { service: usize },
 }
 
 impl Config {
@@ -208,11 +210,44 @@ impl Config {
                 });
             }
         }
-        let times = [check.port, check.interval_ms, check.timeout_ms];
-        if times.contains(&0) || check.rise == 0 || check.fall == 0 {
+        let portless = check.port == 0 && check.kind != CheckKind::Ping;
+        let times = [check.interval_ms, check.timeout_ms];
+        if portless || times.contains(&0) || check.rise == 0 || check.fall == 0 {
             return Err(ConfigError::CheckZero { service: index });
         }
+        if !can_be_asked(&check.kind) {
+            return Err(ConfigError::CheckQuestion { service: index });
+        }
         Ok(())
+    }
+}
+
+/// Whether a check's texts fit into its question: they are sent as they are.
+fn can_be_asked(kind: &CheckKind) -> bool {
+    match kind {
+        CheckKind::Ping | CheckKind::Tcp | CheckKind::Mysql => true,
+        CheckKind::Http {
+            host,
+            path,
+            lowest,
+            highest,
+        }
+        | CheckKind::Https {
+            host,
+            path,
+            lowest,
+            highest,
+        } => {
+            // No blank or line break that would end the request line or add a header (RFC 9112 §3).
+            let clean = [host, path]
+                .iter()
+                .all(|text| text.bytes().all(|b| b.is_ascii_graphic()));
+            clean && path.starts_with('/') && lowest <= highest && (100..1000).contains(lowest)
+        }
+        CheckKind::Dns { name } => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name.is_empty() || name.split('.').all(|label| (1..64).contains(&label.len()))
+        }
     }
 }
 

@@ -20,6 +20,8 @@ use nix::unistd::{Pid, Uid};
 use policy::{Config, Interface, Name, VirtualRouter};
 use tempfile::TempDir;
 
+pub mod servers;
+
 /// Virtual address on the WAN side.
 pub const WAN_VIRTUAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// Virtual address on the LAN side.
@@ -196,9 +198,15 @@ impl Lab {
     /// Starts our appliance on the Linux board in a router's place. `program` is the test crate's own `appliance`.
     #[must_use]
     pub fn appliance(&self, program: &str, side: Side, priority: u8, centiseconds: u16) -> Router {
+        self.appliance_with(program, side, &config(side, priority, centiseconds))
+    }
+
+    /// Starts our appliance with a configuration like [`config`]'s.
+    #[must_use]
+    pub fn appliance_with(&self, program: &str, side: Side, config: &Config) -> Router {
         let blob = self.path(&format!("{}.blob", side.name()));
-        let mut buffer = [0; 4096];
-        let bytes = policy::encode(&config(side, priority, centiseconds), &[], &mut buffer);
+        let mut buffer = [0; 8192];
+        let bytes = policy::encode(config, &[], &mut buffer);
         fs::write(&blob, bytes.expect("a valid configuration")).expect("a writable directory");
         let blob = blob.to_str().expect("a UTF-8 path");
         self.start(side, &[program, blob, "wan=wan", "lan=lan"])
@@ -421,7 +429,9 @@ fn mac_text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
+/// An appliance in a router's place, without rules and services.
+#[must_use]
+pub fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
     let interface = |name: &str, port: u8, network: [u8; 3], address: Ipv4Addr| Interface {
         name: Name::try_from(name).expect("a short name"),
         port,
