@@ -1,12 +1,14 @@
 //! `[[flows]]` and `[sets]`: reading them, checking them, and what they become in the plan.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+
+use ipnet::IpNet;
 
 use crate::{
     derive,
     error::{Problem, nearest},
     file::SiteFile,
-    plan::{Action, Flow, Party, Plan, Port, Ports, Role, Set, Traffic},
+    plan::{Action, Flow, Network, Party, Plan, Port, Ports, Role, Set, Traffic},
     read::{At, Label, Table},
     value::{self, IcmpTypes, MaxFlows, PortList, Prefixes, Protocol, Rate},
 };
@@ -447,6 +449,12 @@ pub(crate) fn impossible(plan: &Plan, file: &SiteFile) -> Option<Problem> {
                 format!("no packet can belong to flow `{}`", flow.name),
             );
             let (from, to) = (entry.from.span(), entry.to.span());
+            if let Some(network) = virtual_network(plan, &flow.to) {
+                let label = format!("what the appliances answer for in network `{network}`");
+                return Some(problem.at(to, label).help(
+                    "flows lead to servers, after services and translations have chosen: write the server or role",
+                ));
+            }
             if [&flow.from, &flow.to]
                 .iter()
                 .all(|end| plan.servers_in(end).next().is_none())
@@ -470,6 +478,20 @@ pub(crate) fn impossible(plan: &Plan, file: &SiteFile) -> Option<Problem> {
                     .help("both ends need addresses of the same version of IP"),
             )
         })
+}
+
+/// The network whose virtual address a party is.
+fn virtual_network<'a>(plan: &'a Plan, party: &Party) -> Option<&'a str> {
+    let Party::Address(address) = party else {
+        return None;
+    };
+    let is_virtual = |network: &&Network| {
+        let v4 = IpNet::from(IpAddr::V4(network.virtual_address));
+        let v6 = network.virtual6.map(|v6| IpNet::from(IpAddr::V6(v6)));
+        *address == v4 || v6 == Some(*address)
+    };
+    let network = plan.networks.iter().find(is_virtual);
+    network.map(|network| network.name.as_str())
 }
 
 /// Whether a party has addresses of IPv4 and of IPv6.

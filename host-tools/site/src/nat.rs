@@ -463,6 +463,9 @@ pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
                 .help("only IPv4 is masqueraded: IPv6 addresses go out as they are, or by kind = \"prefix6\""),
             );
         }
+        if let Some(problem) = past_the_appliance(plan, file, nat, entry) {
+            return Some(problem);
+        }
         let taken = service_at(plan, nat).map(|name| format!("the service `{name}` has it"));
         let earlier = plan.nat[..position].iter().find(|other| clash(nat, other));
         let label = taken.or(earlier.map(|other| format!("`{}` has it", name(other))));
@@ -500,6 +503,33 @@ fn name(nat: &Nat) -> &str {
             name
         }
     }
+}
+
+/// A forwarded port is of no use to neighbours of its server: answers would not be translated back.
+fn past_the_appliance(plan: &Plan, file: &SiteFile, nat: &Nat, entry: &Entry) -> Option<Problem> {
+    let Nat::Forward { name, server, .. } = nat else {
+        return None;
+    };
+    let from = entry.from.as_ref()?;
+    let party = flow::party(file, from.get_ref())?;
+    let server = plan.server(server)?;
+    let neighbour = plan
+        .servers_in(&party)
+        .find(|client| client.network == server.network)?;
+    Some(
+        Problem::new(
+            "site::no_way_back",
+            format!(
+                "`{}` would get no answers by translation `{name}`",
+                neighbour.name
+            ),
+        )
+        .at(
+            from.span(),
+            format!("`{}` is a neighbour of `{}`", neighbour.name, server.name),
+        )
+        .help("neighbours connect to the server itself: write others here"),
+    )
 }
 
 /// The service that has one of these ports.
