@@ -6,6 +6,7 @@ use node::{Drop, Event};
 use sim::{Boards, Rack, TapId, Versions};
 use time::Duration;
 use wire::ethernet::{self, Mac};
+use wire::ipv4;
 use wire::ipv6::{self, Header};
 use wire::nd::{self, Advertisement, Message};
 use zerocopy::IntoBytes;
@@ -211,6 +212,29 @@ fn what_is_never_listened_to() {
         assert_eq!(after, before.map(|count| count + 1), "{name}");
         assert!(adverts(&mut rack, tap).is_empty(), "{name}");
     }
+}
+
+#[test]
+fn a_datagram_to_the_appliance_is_answered_with_port_unreachable() {
+    let (mut rack, tap) = started(7);
+    let gw1 = own(&rack, "gw1");
+    let datagram = [0x90, 0, 0x82, 0x9b, 0, 8, 0, 0];
+    let (from, to) = (PROBE.octets(), EDGE_GW1.octets());
+    let header = Header::new(from, to, ipv4::UDP, 64, datagram.len());
+    let packet = [header.as_bytes(), &datagram].concat();
+    rack.world.inject(tap, &frame(gw1, &packet));
+    rack.world.run(MOMENT);
+    let heard = rack.world.heard(tap).into_iter();
+    let told = heard.filter(|frame| frame[..6] == STRANGER && frame[12..14] == [0x86, 0xdd]);
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 1, "{}", rack.world.journal());
+    let answer = Header::parse(&told[0][14..]).expect("whole");
+    assert_eq!((answer.source, answer.destination), (to, from));
+    let message = &told[0][54..14 + answer.total_len()];
+    assert_eq!(message[..2], [1, 4], "RFC 4443 §3.1");
+    assert_eq!(message[8..], packet);
+    let sum = ipv6::pseudo_header(to, from, ipv6::ICMP, message.len() as u16);
+    assert_eq!(sum.bytes(message).finish(), 0);
 }
 
 /// A rack with both versions in order, and a tap in its edge network.
