@@ -15,6 +15,8 @@ use crate::story::{Step, Story};
 /// One step and what both worlds made of it.
 #[derive(Debug)]
 pub struct Case<'a> {
+    /// What both got before in this story.
+    pub before: &'a [Step],
     /// What both got.
     pub step: &'a Step,
     /// What the kernel sent.
@@ -79,6 +81,7 @@ impl Comparison {
                 *self.tally.drops.entry(drop.name()).or_default() += 1;
             }
             let case = Case {
+                before: &story.steps[..index],
                 step,
                 kernel: &kernel,
                 ours: &ours,

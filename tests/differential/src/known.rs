@@ -6,7 +6,7 @@ use node::Drop;
 
 use crate::compare::Case;
 use crate::site::LEGS;
-use crate::{Emission, source};
+use crate::{Emission, destination, source};
 
 /// One difference that is meant.
 #[derive(Debug)]
@@ -24,9 +24,10 @@ pub struct Difference {
 /// All of them.
 pub const ALL: &[Difference] = &[
     Difference {
-        name: "identification of own packets",
-        reason: "packets of our own cannot be fragmented (DF) and need no identification (RFC 6864 §4.1); the kernel \
-                 counts one up and lets some be fragmented",
+        name: "headers of own packets",
+        reason: "packets of our own are not fragmented (DF), so they need no identification (RFC 6864 §4.1), and their TOS \
+                 is 0 or that of network control; the kernel counts an identification up and copies TOS bits of the \
+                 packet that it answers",
         applies: |case| {
             one(case).is_some_and(|(kernel, ours)| {
                 is_ours(ours) && plain(&kernel.packet) == plain(&ours.packet)
@@ -35,14 +36,47 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
+        name: "source of errors about translated packets",
+        reason: "our errors come from the address of the leg (RFC 1812 §4.3.2.4); netfilter gives those about packets of a \
+                 translated flow the address that the sender had written",
+        applies: |case| {
+            one(case).is_some_and(|(kernel, ours)| {
+                is_ours(ours)
+                    && is_time_exceeded(ours)
+                    && first(case)
+                        .is_some_and(|packet| source(&kernel.packet) == destination(packet))
+                    && without_source(&kernel.packet) == without_source(&ours.packet)
+            })
+        },
+        parts: false,
+    },
+    Difference {
+        name: "odd chains of extension headers",
+        reason: "a chain is followed for at most eight headers in their order (RFC 8200 §4.1); the kernel follows any",
+        applies: |case| case.ours.is_empty() && case.drops == [Drop::ExtensionHeaders],
+        parts: true,
+    },
+    Difference {
         name: "short-lived and refused",
         reason: "what the policy refuses gets no time exceeded from us; the kernel looks at the TTL before the rules",
         applies: |case| {
             case.ours.is_empty()
                 && !case.drops.contains(&Drop::Ttl)
-                && matches!(case.kernel, [one] if is_error(one, 11))
+                && matches!(case.kernel, [one] if is_time_exceeded(one))
         },
         parts: false,
+    },
+    Difference {
+        name: "TTL 0",
+        reason: "no router sends a packet with TTL 0 (RFC 1812 §5.3.1): it is dropped as malformed, unanswered; the kernel \
+                 takes it for one whose time is over, and keeps account of it",
+        applies: |case| {
+            case.ours.is_empty()
+                && case.drops == [Drop::Ttl]
+                && matches!(case.kernel, [one] if is_ours(one))
+                && first(case).is_some_and(|packet| ttl(packet) == Some(0))
+        },
+        parts: true,
     },
     Difference {
         name: "reset for what belongs to a flow",
@@ -52,7 +86,7 @@ pub const ALL: &[Difference] = &[
             case.ours.is_empty()
                 && !case.drops.is_empty()
                 && !case.drops.contains(&Drop::NoFlow)
-                && matches!(case.kernel, [one] if is_ours(one) && is_reset(one))
+                && matches!(case.kernel, [one] if is_ours(one) && is_reset(&one.packet))
         },
         parts: false,
     },
@@ -62,11 +96,103 @@ pub const ALL: &[Difference] = &[
         applies: |case| {
             case.ours.is_empty()
                 && case.drops == [Drop::IcmpUnrelated]
-                && matches!(&case.step.packets[..], [one] if one.len() < 20 + 8 + 20 + 8)
+                && first(case).is_some_and(|packet| {
+                    packet.len()
+                        < if packet[0] >> 4 == 4 {
+                            20 + 8 + 20 + 8
+                        } else {
+                            40 + 8 + 40 + 8
+                        }
+                })
         },
         parts: false,
     },
+    Difference {
+        name: "acknowledgments of long ago",
+        reason: "netfilter lets a segment pass whose acknowledgment is far below what was acknowledged before, and takes \
+                 no account of it; we drop it, as a receiver would (RFC 9293 §3.10.7.4, RFC 5961 §5)",
+        applies: |case| {
+            case.ours.is_empty()
+                && only(case, "tcp outside window")
+                && passed(case)
+                && first(case)
+                    .is_some_and(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x10 != 0))
+        },
+        parts: false,
+    },
+    Difference {
+        name: "a second SYN within a connection",
+        reason: "netfilter lets a SYN inside a connection pass, and when the other side answers it as if it were a new \
+                 one begins the connection anew; we keep to the old one until it is over, and reopen only then",
+        applies: |case| {
+            let syns = history(case)
+                .filter(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x12 == 2));
+            syns.count() > 1 && in_tcp(case)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "resets before an answer",
+        reason: "a reset that answers a SYN acknowledges it (RFC 9293 §3.10.7.3); netfilter takes any, which makes blind \
+                 resets easy",
+        applies: |case| {
+            let answered = history(case)
+                .any(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x12 == 0x12));
+            !answered && in_tcp(case) && first(case).is_some_and(is_reset)
+        },
+        parts: true,
+    },
 ];
+
+/// The only packet of the step.
+fn first<'a>(case: &Case<'a>) -> Option<&'a [u8]> {
+    match &case.step.packets[..] {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
+/// What was sent in the story so far.
+fn history<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a [u8]> {
+    case.before
+        .iter()
+        .flat_map(|step| step.packets.iter().map(Vec::as_slice))
+}
+
+/// Whether the worlds differ only about a TCP segment that one of them did not like.
+fn in_tcp(case: &Case<'_>) -> bool {
+    let states = ["tcp outside window", "tcp out of state", "tcp without flow"];
+    first(case).is_some_and(|packet| tcp(packet).is_some())
+        && case.drops.iter().all(|drop| states.contains(&drop.name()))
+}
+
+/// Whether the kernel let the packet through.
+fn passed(case: &Case<'_>) -> bool {
+    matches!(case.kernel, [one] if !is_ours(one) || !is_reset(&one.packet))
+}
+
+/// Flags of a TCP segment without options in front, and where it begins.
+fn tcp(packet: &[u8]) -> Option<(u8, usize)> {
+    let start = match packet.first()? >> 4 {
+        4 if *packet.get(9)? == 6 => 20,
+        6 if *packet.get(6)? == 6 => 40,
+        _ => return None,
+    };
+    Some((*packet.get(start + 13)?, start))
+}
+
+fn ttl(packet: &[u8]) -> Option<u8> {
+    match packet.first()? >> 4 {
+        4 => packet.get(8).copied(),
+        6 => packet.get(7).copied(),
+        _ => None,
+    }
+}
+
+/// Whether our node dropped the packet for this reason.
+fn only(case: &Case<'_>, name: &str) -> bool {
+    matches!(case.drops, [drop] if drop.name() == name)
+}
 
 fn one<'a>(case: &Case<'a>) -> Option<(&'a Emission, &'a Emission)> {
     match (case.kernel, case.ours) {
@@ -91,21 +217,39 @@ fn is_ours(emission: &Emission) -> bool {
     })
 }
 
-fn is_error(emission: &Emission, kind: u8) -> bool {
+fn is_time_exceeded(emission: &Emission) -> bool {
+    let packet = &emission.packet;
     is_ours(emission)
-        && emission.packet.get(9) == Some(&1)
-        && emission.packet.get(20) == Some(&kind)
+        && match packet.first().map(|byte| byte >> 4) {
+            Some(4) => packet.get(9) == Some(&1) && packet.get(20) == Some(&11),
+            Some(6) => packet.get(6) == Some(&58) && packet.get(40) == Some(&3),
+            _ => false,
+        }
 }
 
-fn is_reset(emission: &Emission) -> bool {
-    emission.packet.get(9) == Some(&6)
-        && emission.packet.get(33).is_some_and(|flags| flags & 4 != 0)
+fn is_reset(packet: &[u8]) -> bool {
+    tcp(packet).is_some_and(|(flags, _)| flags & 4 != 0)
 }
 
-/// An IPv4 packet without identification, fragment flags and header checksum.
+/// The same without source address and the checksum over it.
+fn without_source(packet: &[u8]) -> Vec<u8> {
+    let mut packet = plain(packet);
+    match packet.first().map(|byte| byte >> 4) {
+        Some(4) if packet.len() >= 20 => packet[12..16].fill(0),
+        Some(6) if packet.len() >= 48 => {
+            packet[8..24].fill(0);
+            packet[42..44].fill(0);
+        }
+        _ => {}
+    }
+    packet
+}
+
+/// An IPv4 packet without TOS, identification, fragment flags and header checksum.
 fn plain(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet.first().map(|byte| byte >> 4) == Some(4) && packet.len() >= 20 {
+        packet[1] = 0;
         packet[4..8].fill(0);
         packet[10..12].fill(0);
     }

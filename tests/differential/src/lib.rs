@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub mod compare;
 pub mod kernel;
 pub mod known;
+pub mod model;
 pub mod nft;
 pub mod ours;
 mod raw;
@@ -55,13 +56,24 @@ impl Emission {
 
 /// Source address of a packet, however broken the rest is.
 fn source(packet: &[u8]) -> IpAddr {
+    address(packet, 12, 8)
+}
+
+/// Destination address of a packet.
+fn destination(packet: &[u8]) -> IpAddr {
+    address(packet, 16, 24)
+}
+
+fn address(packet: &[u8], v4: usize, v6: usize) -> IpAddr {
     match packet.first().map(|byte| byte >> 4) {
         Some(6) => {
-            let octets = packet.get(8..24).and_then(|part| part.try_into().ok());
+            let octets = packet
+                .get(v6..v6 + 16)
+                .and_then(|part| part.try_into().ok());
             IpAddr::V6(octets.map_or(Ipv6Addr::UNSPECIFIED, |octets: [u8; 16]| octets.into()))
         }
         _ => {
-            let octets = packet.get(12..16).and_then(|part| part.try_into().ok());
+            let octets = packet.get(v4..v4 + 4).and_then(|part| part.try_into().ok());
             IpAddr::V4(octets.map_or(Ipv4Addr::UNSPECIFIED, |octets: [u8; 4]| octets.into()))
         }
     }

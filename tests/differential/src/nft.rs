@@ -15,10 +15,13 @@ const EARLY: &str = "
         ip hdrlength != 5 drop comment \"options, RFC 7126\"
         ip saddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop comment \"RFC 6890\"
         ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop
-        ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded } drop
+        ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } drop
         ip saddr { NETWORKS } drop comment \"old broadcast addresses, RFC 1812 section 5.3.5.3\"
         ip daddr { NETWORKS } drop
         tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
+        meta nfproto ipv6 fib saddr . iif oif missing drop comment \"strict reverse path\"
+        exthdr rt exists drop
+        icmpv6 type nd-redirect drop
         tcp sport 0 drop
         tcp dport 0 drop
         udp sport 0 drop

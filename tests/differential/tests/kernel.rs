@@ -4,24 +4,47 @@ use std::env;
 use std::thread;
 
 use differential::compare::Comparison;
-use differential::stories;
+use differential::site::Site;
+use differential::stories::{self, Setting};
+
+#[test]
+fn ipv4() {
+    compare(stories::site, Setting::default());
+}
+
+#[test]
+fn ipv6() {
+    let setting = Setting {
+        v6: true,
+        ..Setting::default()
+    };
+    compare(stories::site, setting);
+}
+
+#[test]
+fn translations() {
+    let setting = Setting {
+        translated: true,
+        ..Setting::default()
+    };
+    compare(stories::translating, setting);
+}
 
 /// Every kind of story, many times.
-#[test]
-fn the_kernel_and_the_node_agree() {
-    on_a_large_stack(|| {
-        let mut comparison = Comparison::new(&stories::site());
+fn compare(site: fn() -> Site, setting: Setting) {
+    on_a_large_stack(move || {
+        let mut comparison = Comparison::new(&site());
         let mut number = 0;
         for _ in 0..stories_of_each_kind() {
             for kind in stories::KINDS {
-                comparison.run(&stories::tell(kind, number));
+                comparison.run(&stories::tell(kind, number, setting));
                 number += 1;
             }
         }
-        let tally = comparison
-            .finish()
-            .unwrap_or_else(|differences| panic!("{differences}"));
-        println!("{tally}");
+        match comparison.finish() {
+            Ok(tally) => println!("{tally}"),
+            Err(differences) => panic!("{differences}"),
+        }
     });
 }
 

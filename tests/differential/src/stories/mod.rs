@@ -1,33 +1,32 @@
 //! Generators of stories. The same number gives the same story.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use fastrand::Rng;
 use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
-use policy::{IpPrefix, Prefix, Server, Service};
+use policy::{Check, IpPrefix, Nat, Prefix, Prefix6, Protection, Server, Service, Transport};
 
-use crate::site::{DMZ, LAN, Site, WAN, base, host, name};
+use crate::site::{DMZ, LAN, Site, WAN, base, host, host6, name};
 use crate::story::Story;
 
 mod datagram;
+mod extension;
+mod fragment;
 mod odd;
 mod tcp;
+mod way;
 
-/// A way through the site that flows can take.
-#[derive(Clone, Copy, Debug)]
-pub struct Way {
-    client_leg: u8,
-    client: IpAddr,
-    client_port: u16,
-    /// What the client connects to.
-    public: (IpAddr, u16),
-    server_leg: u8,
-    /// Who answers.
-    server: (IpAddr, u16),
+/// What all stories of a run have in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setting {
+    /// IPv6 instead of IPv4.
+    pub v6: bool,
+    /// The site is [`translating`]: it has more translations than those of services.
+    pub translated: bool,
 }
 
 /// A generator and its name.
-pub type Kind = (&'static str, fn(&mut Rng, u32) -> Story);
+pub type Kind = (&'static str, fn(&mut Rng, u32, Setting) -> Story);
 
 /// All generators.
 pub const KINDS: &[Kind] = &[
@@ -37,6 +36,9 @@ pub const KINDS: &[Kind] = &[
     ("ping", datagram::ping),
     ("icmp error", datagram::error),
     ("other protocol", datagram::other),
+    ("datagram in pieces", fragment::whole),
+    ("broken pieces", fragment::broken),
+    ("extension headers", extension::headers),
     ("odd header", odd::header),
     ("odd address", odd::address),
     ("mutated", odd::mutated),
@@ -44,11 +46,11 @@ pub const KINDS: &[Kind] = &[
 
 /// The story of a kind with this number.
 #[must_use]
-pub fn tell(kind: &Kind, number: u32) -> Story {
+pub fn tell(kind: &Kind, number: u32, setting: Setting) -> Story {
     let seed = kind.0.bytes().fold(u64::from(number), |seed, byte| {
         seed.wrapping_mul(0x100_0000_01b3).wrapping_add(byte.into())
     });
-    let mut story = (kind.1)(&mut Rng::with_seed(seed), number);
+    let mut story = (kind.1)(&mut Rng::with_seed(seed), number, setting);
     story.name = kind.0;
     story.number = number;
     story
@@ -62,130 +64,152 @@ fn story(steps: Vec<crate::story::Step>) -> Story {
     }
 }
 
-/// Rules of every kind over all legs, and two services.
+/// Rules of every kind over all legs, and two services of each version.
 #[must_use]
 pub fn site() -> Site {
     let mut config = base();
+    config.protection = Protection {
+        // Neither is what is compared here.
+        syn_cookies_above: u16::MAX,
+        icmp_errors_per_second: u16::MAX,
+        clamp_mss: false,
+        ..Protection::default()
+    };
     for (title, port, server, server_port) in [("web", 80, 11, 8080), ("tls", 443, 12, 8443)] {
-        let real = Server {
-            name: name(title),
-            address: host(LAN, server).into(),
-            port: server_port,
-            ..Server::default()
-        };
-        let service = Service {
-            name: name(title),
-            address: host(WAN, 10).into(),
-            port,
-            servers: [real].into_iter().collect(),
-            check: policy::Check {
+        for v6 in [false, true] {
+            let setting = Setting {
+                v6,
+                translated: false,
+            };
+            let real = Server {
+                name: name(title),
+                address: setting.at(LAN, server),
                 port: server_port,
-                interval_ms: 60_000,
-                ..policy::Check::default()
-            },
-            ..Service::default()
-        };
-        config
-            .services
-            .push(service)
-            .expect("there is room for two");
+                ..Server::default()
+            };
+            let service = Service {
+                name: name(&format!("{title}{}", if v6 { "-v6" } else { "" })),
+                address: setting.at(WAN, setting.public()),
+                port,
+                servers: [real].into_iter().collect(),
+                check: Check {
+                    port: server_port,
+                    interval_ms: 60_000,
+                    ..Check::default()
+                },
+                ..Service::default()
+            };
+            let room = config.services.push(service);
+            room.expect("there is room for four");
+        }
     }
-    let tcp = |port: u16| Protocol::Tcp(Ports::to(port));
-    let udp = |port: u16| Protocol::Udp(Ports::to(port));
-    let blocked = IpPrefix::V4(Prefix::of(Ipv4Addr::new(198, 51, 100, 192), 26));
-    let inside = IpPrefix::V4(Prefix::of(host(LAN, 0), 24));
-    let mail = IpPrefix::host(host(DMZ, 21).into());
-    let names = IpPrefix::V4(Prefix::of(host(DMZ, 22), 31));
+    let (tcp, udp) = (
+        |port: u16| Protocol::Tcp(Ports::to(port)),
+        |port: u16| Protocol::Udp(Ports::to(port)),
+    );
+    let both = |leg, number: u8| {
+        [
+            IpPrefix::host(host(leg, number).into()),
+            IpPrefix::host(host6(leg, number).into()),
+        ]
+    };
+    let blocked = [
+        IpPrefix::V4(Prefix::of(Ipv4Addr::new(198, 51, 100, 192), 26)),
+        IpPrefix::V6(Prefix6::of(
+            [0x2001, 0xdb8, 0xfff1, 0, 0, 0, 0, 0].into(),
+            48,
+        )),
+    ];
+    let inside = [
+        IpPrefix::V4(Prefix::of(host(LAN, 0), 24)),
+        IpPrefix::V6(Prefix6::of(host6(LAN, 0), 64)),
+    ];
+    let names = [
+        IpPrefix::V4(Prefix::of(host(DMZ, 22), 31)),
+        IpPrefix::V6(Prefix6::of(host6(DMZ, 22), 127)),
+    ];
+    let mail = both(DMZ, 21);
     let range = Protocol::Tcp(Ports {
         source: Vec::new(),
         destination: vec![25..=25, 5000..=5099],
     });
+    let (accept, drop) = (Action::Accept, Action::Drop);
+    let (echo, echo6) = (Protocol::Icmp(vec![8]), Protocol::Icmp6(vec![128]));
     let rules = vec![
-        rule(
-            "blocked",
-            WAN,
-            None,
-            &[blocked],
-            &[],
-            Protocol::Any,
-            Action::Drop,
-        ),
+        rule("blocked", WAN, None, &blocked, &[], Protocol::Any, drop),
         rule(
             "web",
             WAN,
             Some(LAN),
             &[],
-            &[IpPrefix::host(host(LAN, 11).into())],
+            &both(LAN, 11),
             tcp(8080),
-            Action::Accept,
+            accept,
         ),
         rule(
             "tls",
             WAN,
             Some(LAN),
             &[],
-            &[IpPrefix::host(host(LAN, 12).into())],
+            &both(LAN, 12),
             tcp(8443),
-            Action::Accept,
+            accept,
         ),
         rule(
-            "not-this",
+            "forwarded",
             WAN,
-            Some(DMZ),
+            Some(LAN),
             &[],
-            &[mail],
-            tcp(5050),
-            Action::Drop,
+            &both(LAN, 14),
+            tcp(22),
+            accept,
         ),
-        rule("mail", WAN, Some(DMZ), &[], &[mail], range, Action::Accept),
-        rule(
-            "mail-ping",
-            WAN,
-            Some(DMZ),
-            &[],
-            &[mail],
-            Protocol::Icmp(vec![8]),
-            Action::Accept,
-        ),
-        rule(
-            "names",
-            LAN,
-            Some(DMZ),
-            &[inside],
-            &[names],
-            udp(53),
-            Action::Accept,
-        ),
+        rule("not-this", WAN, Some(DMZ), &[], &mail, tcp(5050), drop),
+        rule("mail", WAN, Some(DMZ), &[], &mail, range, accept),
+        rule("mail-ping", WAN, Some(DMZ), &[], &mail, echo, accept),
+        rule("mail-ping6", WAN, Some(DMZ), &[], &mail, echo6, accept),
+        rule("names", LAN, Some(DMZ), &inside, &names, udp(53), accept),
         rule(
             "names-tcp",
             LAN,
             Some(DMZ),
-            &[inside],
-            &[names],
+            &inside,
+            &names,
             tcp(53),
-            Action::Accept,
+            accept,
         ),
-        rule(
-            "public-names",
-            WAN,
-            Some(DMZ),
-            &[],
-            &[names],
-            udp(53),
-            Action::Accept,
-        ),
-        rule("time", DMZ, Some(WAN), &[], &[], udp(123), Action::Accept),
-        rule(
-            "out",
-            LAN,
-            Some(WAN),
-            &[inside],
-            &[],
-            Protocol::Any,
-            Action::Accept,
-        ),
+        rule("public-names", WAN, Some(DMZ), &[], &names, udp(53), accept),
+        rule("time", DMZ, Some(WAN), &[], &[], udp(123), accept),
+        rule("out", LAN, Some(WAN), &inside, &[], Protocol::Any, accept),
     ];
     Site { config, rules }
+}
+
+/// The same with source translation for the LAN, and a forwarded port.
+#[must_use]
+pub fn translating() -> Site {
+    let mut site = site();
+    let list = [
+        Nat::Source {
+            source: Prefix::of(host(LAN, 0), 24),
+            to: WAN,
+            address: host(WAN, 11),
+            first: 1024,
+            last: u16::MAX,
+        },
+        Nat::Destination {
+            transport: Transport::Tcp,
+            address: host(WAN, 10).into(),
+            first: 2222,
+            last: 2222,
+            server: host(LAN, 14).into(),
+            server_port: 22,
+        },
+    ];
+    for nat in list {
+        site.config.nat.push(nat).expect("there is room for two");
+    }
+    site
 }
 
 fn rule(
@@ -209,58 +233,6 @@ fn rule(
         log: false,
         rate: None,
         flows: None,
-    }
-}
-
-/// A stranger that no other story has.
-fn stranger(number: u32) -> (IpAddr, u16) {
-    let address = Ipv4Addr::new(198, 51, 100, 1 + (number / 40_000) as u8);
-    (address.into(), 20_000 + (number % 40_000) as u16)
-}
-
-/// A way for TCP; some lead nowhere.
-fn tcp_way(rng: &mut Rng, number: u32) -> Way {
-    let (outside, port) = stranger(number);
-    let inside = |leg, number| IpAddr::from(host(leg, number));
-    let way = |client_leg, client, public, server_leg, server| Way {
-        client_leg,
-        client,
-        client_port: port,
-        public,
-        server_leg,
-        server,
-    };
-    let virtual_address = IpAddr::from(host(WAN, 10));
-    let direct = |server_leg, server| way(WAN, outside, server, server_leg, server);
-    match rng.u8(0..10) {
-        0..=2 => way(
-            WAN,
-            outside,
-            (virtual_address, 80),
-            LAN,
-            (inside(LAN, 11), 8080),
-        ),
-        3 => way(
-            WAN,
-            outside,
-            (virtual_address, 443),
-            LAN,
-            (inside(LAN, 12), 8443),
-        ),
-        4 => direct(DMZ, (inside(DMZ, 21), 25)),
-        5 => direct(DMZ, (inside(DMZ, 21), rng.u16(4999..5101))),
-        6 => {
-            let server = (inside(DMZ, 22), 53);
-            way(LAN, inside(LAN, 13), server, DMZ, server)
-        }
-        7 | 8 => {
-            let server = (IpAddr::from([198, 51, 100, 250]), rng.u16(1..1000));
-            way(LAN, inside(LAN, rng.u8(11..15)), server, WAN, server)
-        }
-        _ => {
-            let server = (inside(LAN, 14), 22);
-            way(DMZ, inside(DMZ, 23), server, LAN, server)
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use fastrand::Rng;
 use forge::{Ipv4, Sum, Tcp, Udp};
 
-use super::{pick, story, stranger};
+use super::{Setting, pick, story};
 use crate::site::{DMZ, LAN, WAN, host};
 use crate::story::{Step, Story};
 
@@ -17,8 +17,12 @@ fn v4(address: std::net::IpAddr) -> Ipv4Addr {
 }
 
 /// A good datagram under a header with one field that is wrong or rare.
-pub fn header(rng: &mut Rng, number: u32) -> Story {
-    let (outside, port) = stranger(number);
+pub fn header(rng: &mut Rng, number: u32, setting: Setting) -> Story {
+    let setting = Setting {
+        v6: false,
+        ..setting
+    };
+    let (outside, port) = setting.stranger(number);
     let datagram = Udp {
         source: port,
         destination: 53,
@@ -82,8 +86,12 @@ pub fn header(rng: &mut Rng, number: u32) -> Story {
 }
 
 /// Addresses that do not belong where they are.
-pub fn address(rng: &mut Rng, number: u32) -> Story {
-    let (outside, port) = stranger(number);
+pub fn address(rng: &mut Rng, number: u32, setting: Setting) -> Story {
+    let setting = Setting {
+        v6: false,
+        ..setting
+    };
+    let (outside, port) = setting.stranger(number);
     let mut steps = Vec::new();
     let any = |rng: &mut Rng| -> Ipv4Addr {
         match rng.u8(0..14) {
@@ -129,12 +137,12 @@ pub fn address(rng: &mut Rng, number: u32) -> Story {
 }
 
 /// A good packet with a few bytes changed.
-pub fn mutated(rng: &mut Rng, number: u32) -> Story {
+pub fn mutated(rng: &mut Rng, number: u32, setting: Setting) -> Story {
     let mut steps = match rng.u8(0..4) {
-        0 => super::datagram::udp(rng, number),
-        1 => super::datagram::ping(rng, number),
-        2 => super::datagram::error(rng, number),
-        _ => super::tcp::orderly(rng, number),
+        0 => super::datagram::udp(rng, number, setting),
+        1 => super::datagram::ping(rng, number, setting),
+        2 => super::datagram::error(rng, number, setting),
+        _ => super::tcp::orderly(rng, number, setting),
     }
     .steps;
     let chosen = rng.usize(..steps.len());
@@ -153,7 +161,7 @@ pub fn mutated(rng: &mut Rng, number: u32) -> Story {
             *byte ^= 1 << rng.u8(0..8);
         }
     }
-    if rng.bool() && packet.len() >= 20 {
+    if rng.bool() && packet[0] >> 4 == 4 && packet.len() >= 20 {
         packet[10..12].fill(0);
         let sum = forge::checksum(&[&packet[..20]]);
         packet[10..12].copy_from_slice(&sum.to_be_bytes());

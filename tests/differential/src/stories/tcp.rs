@@ -4,7 +4,8 @@ use fastrand::Rng;
 use forge::flags::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 use forge::{Ip, Sum, Tcp};
 
-use super::{Way, bytes, pick, story, tcp_way};
+use super::way::Way;
+use super::{Setting, bytes, pick, story};
 use crate::story::{Step, Story};
 
 /// Both ends of a connection, as they see it.
@@ -40,8 +41,8 @@ impl Talk {
     fn segment(&self, side: usize, flags: u8) -> Tcp {
         let way = &self.way;
         let (source, destination) = match side {
-            CLIENT => (way.client_port, way.public.1),
-            _ => (way.server.1, way.client_port),
+            CLIENT => (way.client.1, way.public.1),
+            _ => (way.server.1, way.seen.1),
         };
         Tcp {
             source,
@@ -61,8 +62,8 @@ impl Talk {
     fn ip(&self, side: usize) -> (u8, Ip) {
         let way = &self.way;
         match side {
-            CLIENT => (way.client_leg, Ip::new(way.client, way.public.0)),
-            _ => (way.server_leg, Ip::new(way.server.0, way.client)),
+            CLIENT => (way.client_leg, Ip::new(way.client.0, way.public.0)),
+            _ => (way.server_leg, Ip::new(way.server.0, way.seen.0)),
         }
     }
 
@@ -99,8 +100,8 @@ impl Talk {
 }
 
 /// A whole connection with retransmissions, half-closes and late packets.
-pub fn orderly(rng: &mut Rng, number: u32) -> Story {
-    let way = tcp_way(rng, number);
+pub fn orderly(rng: &mut Rng, number: u32, setting: Setting) -> Story {
+    let way = setting.tcp(rng, number);
     let mut talk = Talk::new(rng, way);
     talk.say("syn", CLIENT, SYN, &[]);
     if rng.u8(0..8) == 0 {
@@ -151,8 +152,8 @@ pub fn orderly(rng: &mut Rng, number: u32) -> Story {
 }
 
 /// Whatever comes to a tester's mind, somewhere in a connection.
-pub fn disorderly(rng: &mut Rng, number: u32) -> Story {
-    let way = tcp_way(rng, number);
+pub fn disorderly(rng: &mut Rng, number: u32, setting: Setting) -> Story {
+    let way = setting.tcp(rng, number);
     let mut talk = Talk::new(rng, way);
     if rng.u8(0..4) > 0 {
         talk.open();
@@ -224,9 +225,9 @@ fn disturb(talk: &mut Talk, side: usize, rng: &mut Rng) {
         15 => {
             let (leg, ip) = talk.ip(side);
             let whole = ip.around(&talk.segment(side, ACK));
-            let Ip::V4(header) = ip else { return };
-            let cut = rng.usize(0..whole.len() - 20);
-            let packet = header.raw(6, &whole[20..20 + cut]);
+            let header = if matches!(ip, Ip::V4(_)) { 20 } else { 40 };
+            let cut = rng.usize(0..whole.len() - header);
+            let packet = ip.raw(6, &whole[header..header + cut]);
             talk.steps.push(Step::one(leg, "cut short", packet));
         }
         16 => {
