@@ -9,12 +9,13 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use build::defmt_log::{Decoder, Line};
-use build::{boards, configuration, program};
+use build::{Firmware, boards, configuration, program};
 use rehearse::process::Process;
 use serde::Serialize;
 use site::Plan;
 
 use crate::BenchError;
+use crate::classify;
 use crate::peers::{self, Peers};
 
 /// The board whose program counts instructions.
@@ -27,6 +28,8 @@ pub struct Report {
     pub core: &'static str,
     /// Instructions per packet; frames come from memory, driver and MAC are not included.
     pub paths: Vec<PathCost>,
+    /// Looking a packet up in compiled rules.
+    pub rules: Vec<classify::Cost>,
     /// Every board's appliance.
     pub images: Vec<Image>,
     /// This machine's processor: ours and others'.
@@ -72,6 +75,7 @@ pub fn measure(source: &Path, plan: &Plan) -> Result<Report, BenchError> {
     Ok(Report {
         core: "Cortex-M7 (thumbv7em)",
         paths: paths(source, plan)?,
+        rules: classify::measure(source)?,
         images,
         peers: peers::measure(source)?,
     })
@@ -84,10 +88,19 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
         .first()
         .ok_or_else(|| BenchError::Site("it has no appliance".into()))?;
     let blob = configuration(plan, &appliance.name, bench.board.config_size)?;
+    emulate(&bench, &blob, results)
+}
+
+/// Runs a bench program with these bytes in the configuration's place until its log has a result.
+pub(crate) fn emulate<T>(
+    bench: &Firmware,
+    placed_bytes: &[u8],
+    result: impl Fn(&[Line]) -> Option<T>,
+) -> Result<T, BenchError> {
     let directory =
         tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
     let placed = directory.path().join("config.bin");
-    fs::write(&placed, blob).map_err(|cause| file(&placed, cause))?;
+    fs::write(&placed, placed_bytes).map_err(|cause| file(&placed, cause))?;
 
     let loader = format!(
         "loader,file={},addr={:#x},force-raw=on",
@@ -122,13 +135,13 @@ fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
         let output = fs::read(&serial).unwrap_or_default();
         lines.extend(decoder.push(output.get(read..).unwrap_or_default()));
         read = output.len();
-        if let Some(paths) = results(&lines) {
-            return Ok(paths);
+        if let Some(result) = result(&lines) {
+            return Ok(result);
         }
         if ended || begun.elapsed() > PATIENCE {
             let lines = lines.iter().map(|line| line.text.clone());
             return Err(BenchError::NoResult {
-                what: "the packet bench".into(),
+                what: "the bench program".into(),
                 said: lines.chain([qemu.tail()]).collect::<Vec<_>>().join("\n"),
             });
         }

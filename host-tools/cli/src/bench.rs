@@ -88,6 +88,26 @@ fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
         &["path", "instructions"],
         &paths.collect::<Vec<_>>(),
     );
+    let rules = report.rules.iter().map(|cost| {
+        let numbers = [cost.rules, cost.bytes, cost.trees].map(|number| number.to_string());
+        let [rules, bytes, trees] = numbers;
+        let [average, most, nodes] =
+            [cost.average, cost.most, cost.worst_nodes].map(|number| number.to_string());
+        vec![cost.set.clone(), rules, average, most, nodes, bytes, trees]
+    });
+    table::print(
+        "Instructions per look-up in compiled rules",
+        &[
+            "set",
+            "rules",
+            "average",
+            "most",
+            "nodes, proved",
+            "bytes",
+            "trees",
+        ],
+        &rules.collect::<Vec<_>>(),
+    );
     let images = report.images.iter().map(|image| {
         vec![
             image.board.clone(),
