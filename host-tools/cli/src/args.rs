@@ -27,8 +27,10 @@ const EXIT_CODES: &str =
 pub enum Command {
     /// Write a commented site file to start from.
     New(New),
-    /// Check the site file: every problem with its place and how to mend it.
-    Check(Json),
+    /// Check the site file: every problem with its place, and proof that its flows get through and nothing else.
+    Check(Check),
+    /// Follow one packet through the site: what each machine does with it, and which rule says so.
+    Trace(Trace),
     /// Show what follows from the site file: addresses, cables, rules, images.
     Plan(Json),
     /// Build firmware for the appliances and disk images for the servers; what has not changed is left alone.
@@ -85,6 +87,34 @@ pub struct New {
     /// DNS name that users type [default: www.NAME.com].
     #[arg(long)]
     pub domain: Option<String>,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Show who reaches whom.
+    #[arg(long)]
+    pub matrix: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `trace`.
+#[derive(Debug, Args)]
+pub struct Trace {
+    /// The first packet of a flow: `tcp 198.51.100.7:40000 -> 203.0.113.10:443`, `ping lb1 -> web1`; after it `flags ack`,
+    /// `ttl 1`, `type 13`.
+    pub packet: String,
+    /// Who sends it: internet or a machine [default: whoever has its source address].
+    #[arg(long, value_name = "COMPONENT")]
+    pub from: Option<String>,
+    /// The appliance that is Active [default: the one of the highest priority].
+    #[arg(long, value_name = "NAME")]
+    pub appliance: Option<String>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of commands that only report.

@@ -24,6 +24,14 @@ impl Failure {
         }
     }
 
+    /// The answer is no: exit code 1.
+    pub fn no(report: impl Diagnostic + Send + Sync + 'static) -> Self {
+        Self {
+            code: 1,
+            report: Report::new(report),
+        }
+    }
+
     /// Trouble with this machine or a device: exit code 3.
     pub fn machine(report: impl Diagnostic + Send + Sync + 'static) -> Self {
         Self {

@@ -17,6 +17,7 @@ mod run;
 mod site_file;
 mod source;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::New(options) => new::new(options),
         Command::Check(options) => check::check(site, options),
+        Command::Trace(options) => trace::trace(site, options),
         Command::Plan(options) => plan::plan(site, options),
         Command::Build(options) => build::build(site, options),
         Command::Rehearse(options) => rehearse::rehearse(site, options),

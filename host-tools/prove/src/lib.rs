@@ -4,12 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+mod device;
 mod finding;
 pub mod gate;
 pub mod intent;
 mod lint;
 pub mod nft;
 pub mod packet;
+mod parse;
 pub mod prefix6;
 mod proof;
 pub mod rack;
@@ -17,7 +19,9 @@ pub mod reach;
 pub mod space;
 mod trace;
 
+pub use device::Device;
 pub use finding::{Code, Finding};
+pub use parse::{PacketError, packet as parse_packet};
 pub use proof::{Cell, Matrix, Proof};
 pub use rack::{Component, Rack, RackError};
 pub use trace::{End, REASONS, Step, Trace};

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::device::Device;
 use crate::gate::{Door, Gate, Translation};
 use crate::intent::{self, Intent};
 use crate::nft::{State, Way};
@@ -22,6 +23,8 @@ pub struct View<'a> {
     pub intent: Intent,
     /// What each server takes in, and lets out.
     firewalls: Vec<(Set, Set)>,
+    /// Tables that decide in traces; without them the rules themselves do.
+    pub(crate) device: Option<Device>,
 }
 
 /// One way from a component to another.
@@ -58,6 +61,7 @@ impl<'a> View<'a> {
             gates: gates.collect(),
             intent: Intent::new(rack.plan, space),
             firewalls: firewalls.collect(),
+            device: None,
         }
     }
 

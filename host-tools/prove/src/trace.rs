@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
+use classifier::CompileError;
 use policy::rule::{Action, State as RuleState};
 use policy::{Balance, Nat};
 use serde::Serialize;
 
+use crate::device::Device;
 use crate::gate::{self, Door, Gate, Translation};
 use crate::nft::{State, Way};
 use crate::packet::{Packet, Version, protocol};
-use crate::rack::{Component, FIREWALL};
+use crate::rack::{Component, FIREWALL, Rack};
 use crate::reach::View;
+use crate::space::Space;
 
 /// The way of one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,6 +30,8 @@ pub struct Trace {
     pub end: End,
     /// The rule of the appliance that decided, if one did.
     pub rule: Option<usize>,
+    /// Whether the device's tables decide as its rules say. Anything else is a fault of the program.
+    pub agrees: bool,
 }
 
 /// One thing that happened.
@@ -86,6 +91,32 @@ pub const REASONS: [&str; 11] = [
     why::TRANSPORT,
 ];
 
+impl Rack<'_> {
+    /// Follows a packet that belongs to no flow yet through appliance `gate`, once for each server that it may be given
+    /// to. Without `from`, whoever has its source address sends it. Rules are decided by the tables that the device gets.
+    pub fn trace(
+        &self,
+        from: Option<Component>,
+        packet: Packet,
+        gate: usize,
+    ) -> Result<Vec<Trace>, CompileError> {
+        let space = Space::new(packet.version());
+        let device = Device::new(&self.appliances[gate].rules)?;
+        let mut view = View::new(self, &space);
+        view.device = Some(device);
+        let from = from.unwrap_or_else(|| view.sender(&packet));
+        let doors = view.doors(gate, from, &packet);
+        let translated = |door: &usize| view.gates[gate].doors[*door].by != Translation::None;
+        if doors.iter().any(translated) {
+            return Ok(doors
+                .into_iter()
+                .map(|door| view.trace(from, packet, gate, Some(door)))
+                .collect());
+        }
+        Ok(vec![view.trace(from, packet, gate, None)])
+    }
+}
+
 /// A trace that is being written.
 struct Walk<'v, 'a> {
     view: &'v View<'a>,
@@ -143,6 +174,7 @@ impl View<'_> {
                 steps: Vec::new(),
                 end: End::Delivered { to: String::new() },
                 rule: None,
+                agrees: true,
             },
         };
         let end = walk.run(from, gate, door);
@@ -163,7 +195,7 @@ impl Walk<'_, '_> {
         }
         let near = match from {
             Component::Server(_) => self.neighbour(from),
-            Component::Appliance(index) => return self.from_appliance(index),
+            Component::Appliance(index) => return self.checked_by(index),
             Component::Internet => None,
         };
         if let Some(server) = near {
@@ -188,7 +220,7 @@ impl Walk<'_, '_> {
         (is_own && host.network == network.name).then_some(server)
     }
 
-    fn from_appliance(&mut self, index: usize) -> Result<String, End> {
+    fn checked_by(&mut self, index: usize) -> Result<String, End> {
         let name = self.view.rack.name(Component::Appliance(index)).to_owned();
         let Some(server) = self.view.rack.host_at(self.packet.destination) else {
             return Err(self.dropped(&name, "appliances talk to servers only"));
@@ -349,7 +381,15 @@ impl Walk<'_, '_> {
                 && rule.to.contains(to)
                 && self.view.space.contains(own.rule(*index), &self.packet)
         });
-        let Some((index, rule)) = fits else {
+        let fits = fits.map(|(index, _)| index);
+        let decided = match &self.view.device {
+            Some(device) => device.rule(&self.packet, from, to),
+            None => fits,
+        };
+        self.trace.agrees &= decided == fits;
+        let Some((index, rule)) =
+            decided.and_then(|index| Some((index, own.appliance.rules.get(index)?)))
+        else {
             self.step(&name, format!("no rule from {legs} accepts it"));
             return Err(self.dropped(&name, why::NO_RULE));
         };

@@ -108,7 +108,8 @@ impl Parser<'_> {
                         "ipv6_addr" => What::Address(Version::V6),
                         "inet_service" => What::Number,
                         other => {
-                            return self.wrong(format!("sets of type `{other}` are not understood"));
+                            return self
+                                .wrong(format!("sets of type `{other}` are not understood"));
                         }
                     });
                 }
