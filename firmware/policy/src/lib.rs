@@ -99,6 +99,13 @@ impl Interface {
     pub fn subnet(&self) -> Prefix {
         Prefix::of(self.address, self.prefix)
     }
+
+    /// The IPv6 network that this leg is in.
+    #[must_use]
+    pub fn subnet6(&self) -> Option<Prefix6> {
+        self.address6
+            .map(|own| Prefix6::of(own.address, own.prefix))
+    }
 }
 
 impl Default for Interface {

@@ -1,5 +1,6 @@
 //! The released bytes of an example, and everything that must be refused.
 
+use core::net::IpAddr;
 use std::vec::Vec as List;
 
 use proptest::prelude::*;
@@ -366,17 +367,19 @@ fn contradictions_are_refused() {
             |c| router(c, 1).addresses[0] = [198, 51, 100, 1].into(),
             E::VirtualAddressOutside {
                 interface: 1,
-                address: elsewhere,
+                address: elsewhere.into(),
             },
         ),
         (
             |c| c.default_route = Some([198, 51, 100, 1].into()),
-            E::DefaultRoute { address: elsewhere },
+            E::DefaultRoute {
+                address: elsewhere.into(),
+            },
         ),
         (
             |c| c.default_route = Some([203, 0, 113, 10].into()),
             E::DefaultRoute {
-                address: Ipv4Addr::new(203, 0, 113, 10),
+                address: Ipv4Addr::new(203, 0, 113, 10).into(),
             },
         ),
         (|c| c.services[0].port = 0, E::ServicePort { service: 0 }),
@@ -445,6 +448,263 @@ fn contradictions_are_refused() {
         let mut config = example();
         change(&mut config);
         assert_eq!(config.validate(), Err(*error), "{error}");
+    }
+}
+
+/// The same for what version 2 added.
+#[test]
+fn contradictions_of_both_versions_are_refused() {
+    use ConfigError as E;
+    type Change = fn(&mut Config);
+    let guest: IpAddr = v6(0x2001, 0xdba, 1).into();
+    let table: &[(Change, E)] = &[
+        (
+            |c| c.interfaces[0].mtu = 1279,
+            E::Mtu {
+                interface: 0,
+                mtu: 1279,
+            },
+        ),
+        (
+            |c| c.interfaces[1].mtu = 1501,
+            E::Mtu {
+                interface: 1,
+                mtu: 1501,
+            },
+        ),
+        (
+            |c| own6(c).prefix = 129,
+            E::PrefixLength6 {
+                interface: 0,
+                length: 129,
+            },
+        ),
+        (
+            |c| own6(c).address = v6(0x2001, 0xdb8, 0),
+            E::HostAddress6 {
+                interface: 0,
+                address: v6(0x2001, 0xdb8, 0),
+            },
+        ),
+        (
+            |c| own6(c).address = v6(0xff02, 0, 1),
+            E::HostAddress6 {
+                interface: 0,
+                address: v6(0xff02, 0, 1),
+            },
+        ),
+        (
+            |c| c.interfaces[1].address6 = c.interfaces[0].address6,
+            E::OverlappingSubnets {
+                first: 0,
+                second: 1,
+            },
+        ),
+        (
+            |c| router(c, 0).addresses6[0] = v6(0x2001, 0xdb8, 2),
+            E::AddressOwner {
+                interface: 0,
+                address: v6(0x2001, 0xdb8, 2).into(),
+            },
+        ),
+        (
+            |c| router(c, 0).addresses6[0] = v6(0x2001, 0xdba, 1),
+            E::VirtualAddressOutside {
+                interface: 0,
+                address: guest,
+            },
+        ),
+        (
+            |c| c.interfaces[0].address6 = None,
+            E::VirtualAddressOutside {
+                interface: 0,
+                address: v6(0x2001, 0xdb8, 10).into(),
+            },
+        ),
+        (
+            |c| c.default_route6 = Some(v6(0x2001, 0xdba, 1)),
+            E::DefaultRoute { address: guest },
+        ),
+        (
+            |c| c.services[1].agent = Some(0),
+            E::ServicePort { service: 1 },
+        ),
+        (
+            |c| c.services[0].servers[0].address = v6(0xfd00, 0, 5).into(),
+            E::ServerVersion {
+                service: 0,
+                server: 0,
+                address: v6(0xfd00, 0, 5).into(),
+            },
+        ),
+        (
+            |c| c.services[0].servers[1] = c.services[0].servers[0].clone(),
+            E::SharedServer {
+                service: 0,
+                first: 0,
+                second: 1,
+            },
+        ),
+        (
+            |c| c.services[1].sorry.as_mut().unwrap().port = 0,
+            E::ServerPort {
+                service: 1,
+                server: 1,
+            },
+        ),
+        (
+            |c| {
+                c.services[0].forwarding = Forwarding::DirectReturn;
+                c.services[0].servers[1].port = 444;
+            },
+            E::DirectReturn {
+                service: 0,
+                server: 1,
+            },
+        ),
+        (
+            |c| c.services[1].forwarding = Forwarding::DirectReturn,
+            E::DirectReturn {
+                service: 1,
+                server: 0,
+            },
+        ),
+        (
+            |c| c.services[0].quorum = 3,
+            E::Quorum {
+                service: 0,
+                quorum: 3,
+                servers: 2,
+            },
+        ),
+        (
+            |c| c.services[0].quorum = 0,
+            E::Quorum {
+                service: 0,
+                quorum: 0,
+                servers: 2,
+            },
+        ),
+        (
+            |c| {
+                c.services[0].persistence = Some(Persistence {
+                    prefix: 33,
+                    seconds: 9,
+                })
+            },
+            E::Persistence {
+                service: 0,
+                prefix: 33,
+                most: 32,
+                seconds: 9,
+            },
+        ),
+        (
+            |c| c.services[0].check.jitter = 51,
+            E::Jitter {
+                service: 0,
+                percent: 51,
+            },
+        ),
+        (
+            |c| set_source(c, 2, 1024),
+            E::NatInterface {
+                nat: 0,
+                interface: 2,
+            },
+        ),
+        (
+            |c| set_source(c, 0, 0),
+            E::NatPorts {
+                nat: 0,
+                first: 0,
+                last: 65535,
+            },
+        ),
+        (
+            |c| c.nat[1] = forward(Ipv4Addr::new(203, 0, 113, 9), 80, 80),
+            E::NatAddress {
+                nat: 1,
+                address: Ipv4Addr::new(203, 0, 113, 9).into(),
+            },
+        ),
+        (
+            |c| c.nat[1] = forward(Ipv4Addr::new(203, 0, 113, 10), 1, u16::MAX),
+            E::NatServerPorts {
+                nat: 1,
+                port: 22,
+                count: 65535,
+            },
+        ),
+        (
+            |c| c.nat[1] = forward(Ipv4Addr::new(203, 0, 113, 10), 443, 443),
+            E::NatService { nat: 1, service: 0 },
+        ),
+        (
+            |c| {
+                c.nat
+                    .push(forward(Ipv4Addr::new(203, 0, 113, 10), 2201, 2202))
+                    .unwrap()
+            },
+            E::NatHidden { nat: 3, by: 1 },
+        ),
+        (
+            |c| {
+                c.nat[2] = Nat::Prefix6 {
+                    to: 0,
+                    inside: Prefix6::of(v6(0xfd00, 0, 0), 48),
+                    outside: Prefix6::of(v6(0x2001, 0xdb9, 0), 56),
+                };
+            },
+            E::NatPrefix { nat: 2 },
+        ),
+        (
+            |c| c.limits[1].kind = LimitKind::Flows { max: 0 },
+            E::LimitZero { limit: 1 },
+        ),
+        (
+            |c| {
+                c.limits[1].scope = Scope::Source {
+                    prefix: 0,
+                    prefix6: 64,
+                }
+            },
+            E::LimitPrefix {
+                limit: 1,
+                prefix: 0,
+                prefix6: 64,
+            },
+        ),
+    ];
+    for (change, error) in table {
+        let mut config = example();
+        change(&mut config);
+        assert_eq!(config.validate(), Err(*error), "{error}");
+    }
+}
+
+fn own6(config: &mut Config) -> &mut Interface6 {
+    config.interfaces[0].address6.as_mut().unwrap()
+}
+
+fn set_source(config: &mut Config, to: u8, first: u16) {
+    config.nat[0] = Nat::Source {
+        source: Prefix::of([10, 20, 1, 0].into(), 24),
+        to,
+        address: [203, 0, 113, 10].into(),
+        first,
+        last: 65535,
+    };
+}
+
+fn forward(address: Ipv4Addr, first: u16, last: u16) -> Nat {
+    Nat::Destination {
+        transport: Transport::Tcp,
+        address: address.into(),
+        first,
+        last,
+        server: Ipv4Addr::new(10, 20, 1, 22).into(),
+        server_port: 22,
     }
 }
 
@@ -558,7 +818,6 @@ fn wan() -> Interface {
             prefix: 64,
         }),
         mtu: 1492,
-        ..Interface::default()
     }
 }
 
@@ -659,61 +918,113 @@ fn v6(first: u16, second: u16, last: u16) -> Ipv6Addr {
 /// As much of everything as the types hold, with the longest encoding of each number.
 fn largest() -> Config {
     let long = name("a-name-of-thirty-one-characters");
-    let mut config = Config {
-        name: long.clone(),
-        ..example()
+    let text = |first: &str| {
+        let text = [first, &"x".repeat(62)].concat();
+        Text::try_from(text.as_str()).unwrap()
     };
-    config.interfaces = (0..MAX_INTERFACES as u8)
-        .map(|n| Interface {
-            name: long.clone(),
-            port: 255,
-            vlan: Some(4087 + u16::from(n)),
-            mac: [0xfe; 6],
-            address: [10, 20, n, 2].into(),
-            prefix: 24,
-            router: Some(VirtualRouter {
-                vrid: 255 - n,
-                priority: 254,
-                advertisement_interval: 4095,
-                preempt: true,
-                addresses: (0..MAX_VIRTUAL_ADDRESSES as u8)
-                    .map(|host| Ipv4Addr::new(10, 20, n, 100 + host))
-                    .collect(),
-                ..VirtualRouter::default()
-            }),
-            track: (0..MAX_TRACKED as u8)
-                .map(|host| Ipv4Addr::new(10, 20, n, 10 + host))
-                .collect(),
-            track_weight: 255,
-            ..Interface::default()
-        })
-        .collect();
-    config.default_route = Some([10, 20, 0, 1].into());
-    let server = Server {
-        name: long.clone(),
-        address: Ipv4Addr::new(10, 20, 0, 10).into(),
-        port: u16::MAX,
-        ..Server::default()
-    };
+    let host6 = |network: u8, host: u16| Ipv6Addr::new(0xfd00, 0, 0, network.into(), 0, 0, 0, host);
     let max = u16::MAX;
-    config.services = (0..MAX_SERVICES as u16)
-        .map(|n| Service {
-            name: long.clone(),
-            address: Ipv4Addr::new(10, 20, 0, 100).into(),
-            port: max - n,
-            servers: core::iter::repeat_n(server.clone(), MAX_SERVERS).collect(),
-            check: Check {
-                port: max,
-                interval_ms: max,
-                timeout_ms: max,
-                rise: 255,
-                fall: 255,
-                ..Check::default()
+    let interface = |n: u8| Interface {
+        name: long.clone(),
+        port: 255,
+        vlan: Some(4087 + u16::from(n)),
+        mac: [0xfe; 6],
+        address: [10, 20, n, 2].into(),
+        prefix: 24,
+        address6: Some(Interface6 {
+            address: host6(n, 2),
+            prefix: 64,
+        }),
+        mtu: MTU,
+        router: Some(VirtualRouter {
+            vrid: 255 - n,
+            priority: 254,
+            advertisement_interval: 4095,
+            preempt: true,
+            addresses: (0..MAX_VIRTUAL_ADDRESSES as u8)
+                .map(|host| Ipv4Addr::new(10, 20, n, 100 + host))
+                .collect(),
+            addresses6: (0..MAX_VIRTUAL_ADDRESSES as u16)
+                .map(|host| host6(n, 100 + host))
+                .collect(),
+        }),
+        track: (0..MAX_TRACKED as u8)
+            .map(|host| Ipv4Addr::new(10, 20, n, 10 + host))
+            .collect(),
+        track_weight: 255,
+    };
+    let server = |host: u16| Server {
+        name: long.clone(),
+        address: host6(0, host).into(),
+        port: max,
+        weight: 255,
+        max_flows: u32::MAX,
+    };
+    let service = |n: u16| Service {
+        name: long.clone(),
+        address: host6(0, 100).into(),
+        port: max - n,
+        transport: Transport::Udp,
+        forwarding: Forwarding::Nat,
+        balance: Balance::Maglev,
+        persistence: Some(Persistence {
+            prefix: 128,
+            seconds: max,
+        }),
+        servers: (0..MAX_SERVERS as u16)
+            .map(|host| server(200 + host))
+            .collect(),
+        sorry: Some(server(250)),
+        quorum: MAX_SERVERS as u8,
+        slow_start: max,
+        check: Check {
+            kind: CheckKind::Https {
+                host: text("x"),
+                path: text("/"),
+                lowest: 998,
+                highest: 999,
             },
-            ..Service::default()
-        })
-        .collect();
-    config
+            port: max,
+            interval_ms: max,
+            timeout_ms: max,
+            rise: 255,
+            fall: 255,
+            jitter: 50,
+        },
+        agent: Some(max),
+    };
+    let nat = |n: u16| Nat::Destination {
+        transport: Transport::Udp,
+        address: host6(0, 100).into(),
+        first: 60_000 + n,
+        last: 60_000 + n,
+        server: host6(0, 200).into(),
+        server_port: max,
+    };
+    let limit = Limit {
+        kind: LimitKind::Rate {
+            per_second: max,
+            burst: max,
+        },
+        scope: Scope::Source {
+            prefix: 32,
+            prefix6: 128,
+        },
+    };
+    Config {
+        name: long.clone(),
+        interfaces: (0..MAX_INTERFACES as u8).map(interface).collect(),
+        default_route: Some([10, 20, 0, 1].into()),
+        default_route6: Some(host6(0, 1)),
+        services: (0..MAX_SERVICES as u16).map(service).collect(),
+        nat: (0..MAX_NAT as u16).map(nat).collect(),
+        limits: core::iter::repeat_n(limit, MAX_LIMITS).collect(),
+        protection: Protection {
+            syn_cookies_above: max,
+            icmp_errors_per_second: max,
+            ..Protection::default()
+        },
+    }
 }
 
 fn router(config: &mut Config, interface: usize) -> &mut VirtualRouter {

@@ -1,8 +1,11 @@
 //! What must hold between the parts of a [`Config`], so that the code that runs it need not ask again.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{CheckKind, Config, Interface, Prefix, Service, VirtualRouter};
+use crate::{Config, Interface, MTU, Prefix, Prefix6, VirtualRouter};
+
+mod nat;
+mod service;
 
 /// What is wrong with a configuration. Interfaces, rules, services and servers are named by their index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +27,14 @@ pub enum ConfigError {
     HostAddress { interface: usize, address: Ipv4Addr },
     #[error("subnets of interfaces {first} and {second} overlap")]
     OverlappingSubnets { first: usize, second: usize },
+    #[error("interface {interface}: MTU {mtu} is not in 1280 to 1500")]
+    Mtu { interface: usize, mtu: u16 },
+    #[error("interface {interface}: IPv6 prefix length {length} is not in 1 to 128")]
+    PrefixLength6 { interface: usize, length: u8 },
+    #[error("interface {interface}: {address} cannot be a host of its IPv6 subnet")]
+    HostAddress6 { interface: usize, address: Ipv6Addr },
     #[error("interface {interface}: {address} is used twice on this appliance")]
-    DuplicateAddress { interface: usize, address: Ipv4Addr },
+    DuplicateAddress { interface: usize, address: IpAddr },
     #[error("interface {interface}: tracked {address} is not a neighbour in its subnet")]
     Tracked { interface: usize, address: Ipv4Addr },
 
@@ -42,18 +51,18 @@ pub enum ConfigError {
     #[error(
         "interface {interface}: virtual address {address} is its own (owners are not supported)"
     )]
-    AddressOwner { interface: usize, address: Ipv4Addr },
+    AddressOwner { interface: usize, address: IpAddr },
     #[error("interface {interface}: virtual address {address} is outside its subnet")]
-    VirtualAddressOutside { interface: usize, address: Ipv4Addr },
+    VirtualAddressOutside { interface: usize, address: IpAddr },
 
     #[error("default route {address} is not a neighbour in any subnet")]
-    DefaultRoute { address: Ipv4Addr },
+    DefaultRoute { address: IpAddr },
 
-    #[error("service {service}: port is zero")]
+    #[error("service {service}: its port or its agents' port is zero")]
     ServicePort { service: usize },
     #[error("service {service}: {address} is not a virtual address of this appliance")]
     ServiceAddress { service: usize, address: IpAddr },
-    #[error("services {first} and {second} have the same address and port")]
+    #[error("services {first} and {second} have the same address, port and transport")]
     SharedService { first: usize, second: usize },
     #[error("service {service}: it has no servers")]
     NoServers { service: usize },
@@ -61,10 +70,73 @@ pub enum ConfigError {
     ServerPort { service: usize, server: usize },
     #[error("service {service}: server {server} has the address of an appliance or of nobody")]
     ServerAddress { service: usize, server: usize },
+    #[error("service {service}: server {server} at {address} is of another IP version")]
+    ServerVersion {
+        service: usize,
+        server: usize,
+        address: IpAddr,
+    },
+    #[error("service {service}: servers {first} and {second} are the same")]
+    SharedServer {
+        service: usize,
+        first: usize,
+        second: usize,
+    },
+    #[error(
+        "service {service}: server {server} cannot answer directly, it has another port or is no neighbour"
+    )]
+    DirectReturn { service: usize, server: usize },
+    #[error("service {service}: quorum {quorum} is not in 1 to {servers}, its servers")]
+    Quorum {
+        service: usize,
+        quorum: u8,
+        servers: usize,
+    },
+    #[error(
+        "service {service}: it persists for {seconds} s by a prefix of {prefix} bits, need 1 to {most} and 1 s"
+    )]
+    Persistence {
+        service: usize,
+        prefix: u8,
+        most: u8,
+        seconds: u16,
+    },
     #[error("service {service}: port, interval, timeout, rise or fall of its check is zero")]
     CheckZero { service: usize },
+    #[error("service {service}: jitter of {percent} % is more than 50")]
+    Jitter { service: usize, percent: u8 },
     #[error("service {service}: host, path, statuses or name of its check cannot be asked for")]
     CheckQuestion { service: usize },
+
+    #[error("translation {nat}: there is no interface {interface}")]
+    NatInterface { nat: usize, interface: u8 },
+    #[error("translation {nat}: {address} is not a virtual address of this appliance")]
+    NatAddress { nat: usize, address: IpAddr },
+    #[error("translation {nat}: port range {first}-{last} is reversed or begins with zero")]
+    NatPorts { nat: usize, first: u16, last: u16 },
+    #[error("translation {nat}: {address} is of another IP version, of an appliance or of nobody")]
+    NatServer { nat: usize, address: IpAddr },
+    #[error("translation {nat}: {count} ports from {port} on do not exist")]
+    NatServerPorts { nat: usize, port: u16, count: u32 },
+    #[error(
+        "translation {nat}: its prefixes are too long, overlap, differ in length or have bits beyond it"
+    )]
+    NatPrefix { nat: usize },
+    #[error("translation {nat} never applies, service {service} has its address and port")]
+    NatService { nat: usize, service: usize },
+    #[error("translation {nat} never applies, {by} comes first")]
+    NatHidden { nat: usize, by: usize },
+
+    #[error("limit {limit}: it is zero")]
+    LimitZero { limit: usize },
+    #[error(
+        "limit {limit}: prefixes of {prefix} and {prefix6} bits are not in 1 to 32 and 1 to 128"
+    )]
+    LimitPrefix {
+        limit: usize,
+        prefix: u8,
+        prefix6: u8,
+    },
 }
 
 impl Config {
@@ -79,34 +151,37 @@ impl Config {
         self.check_pairs_of_interfaces()?;
         self.check_routers_agree()?;
         self.check_default_route()?;
+        self.check_default_route6()?;
         for (index, service) in self.services.iter().enumerate() {
             self.check_service(index, service)?;
+        }
+        for (index, entry) in self.nat.iter().enumerate() {
+            self.check_nat(index, entry)?;
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            nat::check_limit(index, limit)?;
         }
         Ok(())
     }
 
     /// All addresses that this appliance has or may answer for, with their interface.
-    fn addresses(&self) -> impl Iterator<Item = (usize, Ipv4Addr)> {
-        self.interfaces
-            .iter()
-            .enumerate()
-            .flat_map(|(index, interface)| {
-                let shared = interface.router.iter().flat_map(|router| &router.addresses);
-                core::iter::once(&interface.address)
-                    .chain(shared)
-                    .map(move |address| (index, *address))
-            })
+    fn addresses(&self) -> impl Iterator<Item = (usize, IpAddr)> {
+        (self.interfaces.iter().enumerate()).flat_map(|(index, interface)| {
+            let own = core::iter::once(IpAddr::V4(interface.address));
+            let own6 = interface.address6.map(|own| IpAddr::V6(own.address));
+            own.chain(own6)
+                .chain(shared(interface))
+                .map(move |address| (index, address))
+        })
     }
 
-    fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let routers = self
-            .interfaces
-            .iter()
-            .filter_map(|interface| interface.router.as_ref());
-        routers.flat_map(|router| {
-            let v4 = router.addresses.iter().copied().map(IpAddr::V4);
-            v4.chain(router.addresses6.iter().copied().map(IpAddr::V6))
-        })
+    fn is_ours(&self, address: IpAddr) -> bool {
+        self.addresses().any(|(_, ours)| ours == address)
+    }
+
+    fn is_virtual(&self, address: IpAddr) -> bool {
+        let mut interfaces = self.interfaces.iter();
+        interfaces.any(|interface| shared(interface).any(|ours| ours == address))
     }
 
     fn check_pairs_of_interfaces(&self) -> Result<(), ConfigError> {
@@ -117,6 +192,10 @@ impl Config {
                     return Err(ConfigError::SharedLeg { first, second });
                 }
                 if a.subnet().overlaps(b.subnet()) {
+                    return Err(ConfigError::OverlappingSubnets { first, second });
+                }
+                let subnets = a.subnet6().zip(b.subnet6());
+                if subnets.is_some_and(|(a, b)| a.overlaps(b)) {
                     return Err(ConfigError::OverlappingSubnets { first, second });
                 }
             }
@@ -149,106 +228,42 @@ impl Config {
         let Some(address) = self.default_route else {
             return Ok(());
         };
-        let ours = self.addresses().any(|(_, other)| other == address);
         let neighbour = self
             .interfaces
             .iter()
             .any(|interface| is_host(interface.subnet(), address));
-        if ours || !neighbour {
+        let address = IpAddr::V4(address);
+        if self.is_ours(address) || !neighbour {
             return Err(ConfigError::DefaultRoute { address });
         }
         Ok(())
     }
 
-    fn check_service(&self, index: usize, service: &Service) -> Result<(), ConfigError> {
-        let &Service {
-            address,
-            port,
-            ref servers,
-            ref check,
-            ..
-        } = service;
-        if port == 0 {
-            return Err(ConfigError::ServicePort { service: index });
-        }
-        if !self.virtual_addresses().any(|other| other == address) {
-            return Err(ConfigError::ServiceAddress {
-                service: index,
-                address,
-            });
-        }
-        let mut earlier = self.services.iter().take(index);
-        if let Some(first) = earlier.position(|other| {
-            (other.address, other.port, other.transport) == (address, port, service.transport)
-        }) {
-            return Err(ConfigError::SharedService {
-                first,
-                second: index,
-            });
-        }
-        if servers.is_empty() {
-            return Err(ConfigError::NoServers { service: index });
-        }
-        for (n, server) in servers.iter().enumerate() {
-            if server.port == 0 {
-                return Err(ConfigError::ServerPort {
-                    service: index,
-                    server: n,
-                });
-            }
-            let ours = self
-                .addresses()
-                .any(|(_, other)| IpAddr::V4(other) == server.address);
-            let unicast = match server.address {
-                IpAddr::V4(address) => is_unicast(address),
-                IpAddr::V6(address) => !address.is_multicast() && !address.is_unspecified(),
-            };
-            if ours || !unicast {
-                return Err(ConfigError::ServerAddress {
-                    service: index,
-                    server: n,
-                });
-            }
-        }
-        let portless = check.port == 0 && check.kind != CheckKind::Ping;
-        let times = [check.interval_ms, check.timeout_ms];
-        if portless || times.contains(&0) || check.rise == 0 || check.fall == 0 {
-            return Err(ConfigError::CheckZero { service: index });
-        }
-        if !can_be_asked(&check.kind) {
-            return Err(ConfigError::CheckQuestion { service: index });
+    /// A link-local next hop is one of the first interface.
+    fn check_default_route6(&self) -> Result<(), ConfigError> {
+        let Some(address) = self.default_route6 else {
+            return Ok(());
+        };
+        let mut subnets = self.interfaces.iter().map(Interface::subnet6);
+        let neighbour = if address.is_unicast_link_local() {
+            subnets.next().flatten().is_some()
+        } else {
+            subnets.flatten().any(|subnet| is_host6(subnet, address))
+        };
+        let address = IpAddr::V6(address);
+        if self.is_ours(address) || !neighbour {
+            return Err(ConfigError::DefaultRoute { address });
         }
         Ok(())
     }
 }
 
-/// Whether a check's texts fit into its question: they are sent as they are.
-fn can_be_asked(kind: &CheckKind) -> bool {
-    match kind {
-        CheckKind::Ping | CheckKind::Tcp | CheckKind::Mysql => true,
-        CheckKind::Http {
-            host,
-            path,
-            lowest,
-            highest,
-        }
-        | CheckKind::Https {
-            host,
-            path,
-            lowest,
-            highest,
-        } => {
-            // No blank or line break that would end the request line or add a header (RFC 9112 §3).
-            let clean = [host, path]
-                .iter()
-                .all(|text| text.bytes().all(|b| b.is_ascii_graphic()));
-            clean && path.starts_with('/') && lowest <= highest && (100..1000).contains(lowest)
-        }
-        CheckKind::Dns { name } => {
-            let name = name.strip_suffix('.').unwrap_or(name);
-            name.is_empty() || name.split('.').all(|label| (1..64).contains(&label.len()))
-        }
-    }
+/// The virtual addresses of a leg.
+fn shared(interface: &Interface) -> impl Iterator<Item = IpAddr> {
+    interface.router.iter().flat_map(|router| {
+        let v4 = router.addresses.iter().copied().map(IpAddr::V4);
+        v4.chain(router.addresses6.iter().copied().map(IpAddr::V6))
+    })
 }
 
 fn check_interface(index: usize, interface: &Interface) -> Result<(), ConfigError> {
@@ -257,6 +272,8 @@ fn check_interface(index: usize, interface: &Interface) -> Result<(), ConfigErro
         mac,
         address,
         prefix: length,
+        address6,
+        mtu,
         ref track,
         ..
     } = interface;
@@ -282,6 +299,26 @@ fn check_interface(index: usize, interface: &Interface) -> Result<(), ConfigErro
             interface: index,
             address,
         });
+    }
+    if !(MIN_MTU..=MTU).contains(&mtu) {
+        return Err(ConfigError::Mtu {
+            interface: index,
+            mtu,
+        });
+    }
+    if let Some(own) = address6 {
+        if !(1..=128).contains(&own.prefix) {
+            return Err(ConfigError::PrefixLength6 {
+                interface: index,
+                length: own.prefix,
+            });
+        }
+        if !is_host6(Prefix6::of(own.address, own.prefix), own.address) {
+            return Err(ConfigError::HostAddress6 {
+                interface: index,
+                address: own.address,
+            });
+        }
     }
     for &other in track {
         if other == address || !is_host(interface.subnet(), other) {
@@ -325,14 +362,22 @@ fn check_router(
     if addresses.is_empty() {
         return Err(ConfigError::NoVirtualAddress { interface: index });
     }
-    for &address in addresses {
-        if address == interface.address {
+    for address in shared(interface) {
+        let own6 = interface.address6.map(|own| IpAddr::V6(own.address));
+        if address == IpAddr::V4(interface.address) || Some(address) == own6 {
             return Err(ConfigError::AddressOwner {
                 interface: index,
                 address,
             });
         }
-        if !is_host(interface.subnet(), address) {
+        let inside = match address {
+            IpAddr::V4(address) => is_host(interface.subnet(), address),
+            // RFC 9568 §5.2.9: a virtual router for IPv6 has a link-local address too.
+            IpAddr::V6(address) => interface
+                .subnet6()
+                .is_some_and(|subnet| is_host6(subnet, address) || address.is_unicast_link_local()),
+        };
+        if !inside {
             return Err(ConfigError::VirtualAddressOutside {
                 interface: index,
                 address,
@@ -353,3 +398,26 @@ fn is_unicast(address: Ipv4Addr) -> bool {
     // 0/8 is "this network", 127/8 the machine itself, 224/3 multicast and reserved.
     !matches!(address.octets()[0], 0 | 127 | 224..)
 }
+
+/// The same for IPv6: not the subnet's anycast address (RFC 4291 §2.6.1), except where the subnet is too small to
+/// have one (RFC 6164).
+fn is_host6(subnet: Prefix6, address: Ipv6Addr) -> bool {
+    let special = subnet.length <= 126 && address == subnet.address;
+    subnet.contains(address)
+        && !special
+        && !address.is_unicast_link_local()
+        && is_unicast_ip(IpAddr::V6(address))
+}
+
+fn is_unicast_ip(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_unicast(address),
+        IpAddr::V6(address) => {
+            let special = address.is_multicast() || address.is_unspecified();
+            !special && !address.is_loopback() && address.to_ipv4_mapped().is_none()
+        }
+    }
+}
+
+/// RFC 8200 §5.
+const MIN_MTU: u16 = 1280;
