@@ -215,7 +215,9 @@ impl<'t> Reader<'t> {
                     packet.destination_port = packet.destination_port & 0xff00 | u16::from(code);
                 }
                 other => {
-                    return Err(self.error(&word.place, format!("`{other}` is not understood here")));
+                    return Err(
+                        self.error(&word.place, format!("`{other}` is not understood here"))
+                    );
                 }
             }
         }

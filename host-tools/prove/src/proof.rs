@@ -142,12 +142,14 @@ impl Prover<'_, '_, '_> {
             for route in &routes {
                 through = through.or(&route.between);
                 let surplus = self.surplus(&route.between, &allowed, to);
+                let surplus = clear(&surplus, view.rightful(from, &surplus));
                 self.seen[gate] = self.seen[gate].or(&surplus);
                 let example = self.example(route, &surplus);
                 add(&mut open, surplus, Some(gate), example);
                 if self.is_translated(route) {
                     doors = doors.or(&route.sent);
                     let surplus = route.sent.minus(&wanted_doors);
+                    let surplus = clear(&surplus, view.rightful(from, &surplus));
                     if self.surplus(&route.between, &allowed, to).is_empty() {
                         let door = route.gate.map(|(_, door)| door);
                         let example = view.space.example(&surplus).map(|packet| (packet, door));
@@ -325,6 +327,8 @@ impl Prover<'_, '_, '_> {
     fn appliances(&mut self) {
         let view = self.view;
         let mut faults: BTreeMap<(u8, u8), Vec<Fault>> = BTreeMap::new();
+        let own_addresses =
+            (view.gates.iter()).fold(view.space.none(), |all, gate| all.or(gate.own()));
         for (gate, own) in view.gates.iter().enumerate() {
             for from in 0..own.legs() {
                 let entering = own.enters(from);
@@ -344,6 +348,7 @@ impl Prover<'_, '_, '_> {
                         .and(&own.accepts(from, to))
                         .minus(&view.intent.allowed)
                         .minus(&self.seen[gate]);
+                    let surplus = clear(&surplus, surplus.minus(&own_addresses));
                     let example = view.space.example(&surplus).map(|packet| (packet, None));
                     add(
                         faults.entry((from, to)).or_default(),
@@ -373,21 +378,13 @@ impl Prover<'_, '_, '_> {
             .map(|gate| view.rack.name(Component::Appliance(*gate)))
             .collect();
         let place = &view.rack.plan.appliances[gate].legs[usize::from(from)].network;
-        // Nobody in particular sends it: whoever is on that leg could.
-        let sender = view
-            .rack
-            .components()
+        let name = view.rack.name(Component::Appliance(gate));
+        let trace = view.trace_from_leg(gate, from, packet);
+        let steps = trace
+            .steps
             .into_iter()
-            .find(|one| view.leg(gate, *one) == Some(from));
-        let steps: Vec<Step> = sender.map_or(Vec::new(), |sender| {
-            let trace = view.trace(sender, packet, gate, None);
-            let name = view.rack.name(Component::Appliance(gate));
-            trace
-                .steps
-                .into_iter()
-                .filter(|step| step.place == name)
-                .collect()
-        });
+            .filter(|step| step.place == name)
+            .collect();
         self.proof.findings.push(Finding {
             code: Code::TooWide,
             message: format!(
@@ -508,6 +505,11 @@ impl Prover<'_, '_, '_> {
             help: help.to_owned(),
         });
     }
+}
+
+/// The part of a set that is alike on all appliances, unless nothing is left.
+fn clear(all: &Set, part: Set) -> Set {
+    if part.is_empty() { all.clone() } else { part }
 }
 
 /// Adds a fault, or another appliance to one that is known.

@@ -105,7 +105,8 @@ impl Rack<'_> {
         let mut view = View::new(self, &space);
         view.device = Some(device);
         let from = from.unwrap_or_else(|| view.sender(&packet));
-        let doors = view.doors(gate, from, &packet);
+        let leg = view.leg(gate, from);
+        let doors = leg.map_or(Vec::new(), |leg| view.doors(gate, leg, &packet));
         let translated = |door: &usize| view.gates[gate].doors[*door].by != Translation::None;
         if doors.iter().any(translated) {
             return Ok(doors
@@ -144,12 +145,12 @@ impl View<'_> {
         appliance.map_or(Component::Internet, Component::Appliance)
     }
 
-    /// The doors of an appliance that a packet from a component may go through.
+    /// The doors of an appliance that a packet from one of its legs may go through.
     #[must_use]
-    pub fn doors(&self, gate: usize, from: Component, packet: &Packet) -> Vec<usize> {
-        let (own, leg) = (&self.gates[gate], self.leg(gate, from));
+    pub fn doors(&self, gate: usize, leg: u8, packet: &Packet) -> Vec<usize> {
+        let own = &self.gates[gate];
         (own.doors.iter().enumerate())
-            .filter(|(_, door)| door.from.is_none() || door.from == leg)
+            .filter(|(_, door)| door.from.is_none_or(|from| from == leg))
             .filter(|(_, door)| self.space.contains(&door.arrives, packet))
             .map(|(index, _)| index)
             .collect()
@@ -165,8 +166,24 @@ impl View<'_> {
         gate: usize,
         door: Option<usize>,
     ) -> Trace {
-        let mut walk = Walk {
-            view: self,
+        let mut walk = Walk::new(self, packet);
+        let end = walk.run(from, gate, door);
+        walk.finish(end)
+    }
+
+    /// Follows a packet from its arrival on a leg of an appliance, whoever sent it.
+    #[must_use]
+    pub fn trace_from_leg(&self, gate: usize, leg: u8, packet: Packet) -> Trace {
+        let mut walk = Walk::new(self, packet);
+        let end = walk.through(gate, leg, None);
+        walk.finish(end)
+    }
+}
+
+impl<'v, 'a> Walk<'v, 'a> {
+    fn new(view: &'v View<'a>, packet: Packet) -> Self {
+        Self {
+            view,
             packet,
             trace: Trace {
                 sent: packet,
@@ -176,18 +193,18 @@ impl View<'_> {
                 rule: None,
                 agrees: true,
             },
-        };
-        let end = walk.run(from, gate, door);
-        walk.trace.seen = walk.packet;
-        walk.trace.end = match end {
+        }
+    }
+
+    fn finish(mut self, end: Result<String, End>) -> Trace {
+        self.trace.seen = self.packet;
+        self.trace.end = match end {
             Ok(to) => End::Delivered { to },
             Err(end) => end,
         };
-        walk.trace
+        self.trace
     }
-}
 
-impl Walk<'_, '_> {
     fn run(&mut self, from: Component, gate: usize, door: Option<usize>) -> Result<String, End> {
         let rack = self.view.rack;
         if let Component::Server(server) = from {
@@ -206,7 +223,11 @@ impl Walk<'_, '_> {
             self.firewall(server, Way::In)?;
             return Ok(rack.hosts[server].name.clone());
         }
-        self.through(from, gate, door)
+        let Some(leg) = self.view.leg(gate, from) else {
+            let name = rack.name(Component::Appliance(gate));
+            return Err(self.dropped(name, why::NO_ROUTE));
+        };
+        self.through(gate, leg, door)
     }
 
     /// The server with the destination in the network of `from`.
@@ -230,18 +251,10 @@ impl Walk<'_, '_> {
         Ok(self.view.rack.hosts[server].name.clone())
     }
 
-    fn through(
-        &mut self,
-        from: Component,
-        gate: usize,
-        door: Option<usize>,
-    ) -> Result<String, End> {
+    fn through(&mut self, gate: usize, leg: u8, door: Option<usize>) -> Result<String, End> {
         let view = self.view;
         let own = &view.gates[gate];
         let name = view.rack.name(Component::Appliance(gate)).to_owned();
-        let Some(leg) = view.leg(gate, from) else {
-            return Err(self.dropped(&name, why::NO_ROUTE));
-        };
         self.step(
             &name,
             format!(
@@ -253,7 +266,7 @@ impl Walk<'_, '_> {
         self.enters(own, &name, leg)?;
         let door = match door {
             Some(door) => &own.doors[door],
-            None => match view.doors(gate, from, &self.packet).first() {
+            None => match view.doors(gate, leg, &self.packet).first() {
                 Some(door) => &own.doors[*door],
                 None => return self.local(&name),
             },

@@ -10,3 +10,13 @@ fn the_reference_site_is_proved() {
     assert!(proof.findings.is_empty(), "{}", messages(&proof));
     insta::assert_snapshot!("matrix", common::matrix(&proof));
 }
+
+#[test]
+fn the_dual_stack_site_is_proved() {
+    let proof = proof(&plan(include_str!("../../../examples/dualstack/site.toml")));
+    assert!(proof.holds(), "{}", messages(&proof));
+    insta::assert_snapshot!(
+        "dualstack",
+        format!("{}\n{}", common::matrix(&proof), messages(&proof))
+    );
+}
