@@ -1,6 +1,6 @@
 //! The whole node, with stories that run into each other, packets that change on the way and time that passes: a slow
 //! model explains every packet that it sends, and every packet that it does not send has a counter.
-//! Each record of the input is: what to do, and two bytes that say with what.
+//! TELL=1 prints the packets. Each record of the input is: what to do, and two bytes that say with what.
 
 #![no_main]
 
@@ -20,6 +20,8 @@ fuzz_target!(|bytes: &[u8]| {
     let mut node = Ours::new(&site);
     let mut model = Model::new(site);
     let mut open = Vec::new();
+    // For a person who looks at a crash.
+    let tell = std::env::var_os("TELL").is_some();
     for (record, number) in bytes.chunks_exact(3).take(300).zip(0..) {
         let [what, a, b] = *record else { return };
         match what % 4 {
@@ -49,6 +51,10 @@ fuzz_target!(|bytes: &[u8]| {
                 packet[place] ^= 1 << (what >> 5);
             }
             let (sent, drops) = node.exchange(step.leg, &[&packet]);
+            if tell {
+                let went: Vec<String> = sent.iter().map(|frame| forge::read(&frame.packet)).collect();
+                eprintln!("{} {}: {went:?} {drops:?}", step.leg, forge::read(&packet));
+            }
             model.explain(step.leg, &packet, &sent);
             assert!(!sent.is_empty() || !drops.is_empty(), "{} vanished", forge::read(&packet));
         }
