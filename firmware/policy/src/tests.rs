@@ -650,6 +650,14 @@ fn contradictions_of_both_versions_are_refused() {
         ),
         (
             |c| {
+                set_source(c, 0, 1024);
+                c.nat[1] = c.nat[0];
+                set_source(c, 0, 2048);
+            },
+            E::NatHidden { nat: 1, by: 0 },
+        ),
+        (
+            |c| {
                 c.nat[2] = Nat::Prefix6 {
                     to: 0,
                     inside: Prefix6::of(v6(0xfd00, 0, 0), 48),

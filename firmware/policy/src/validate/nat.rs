@@ -99,15 +99,29 @@ fn check_ports(nat: usize, first: u16, last: u16) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether nothing is left for `nat` behind `by`, which comes first.
+/// Whether nothing is left for `nat` behind `by`, which comes first. Sources may be listed twice if the translation
+/// is the same: a set's prefixes may overlap.
 fn hides(by: &Nat, nat: &Nat) -> bool {
     match (*by, *nat) {
         (
-            Nat::Source { source, to, .. },
             Nat::Source {
-                source: s, to: t, ..
+                source,
+                to,
+                address,
+                first,
+                last,
             },
-        ) => to == t && source.length <= s.length && source.contains(s.address),
+            Nat::Source {
+                source: s,
+                to: t,
+                address: a,
+                first: f,
+                last: l,
+            },
+        ) => {
+            let another = (address, first, last) != (a, f, l);
+            another && to == t && source.length <= s.length && source.contains(s.address)
+        }
         (
             Nat::Destination {
                 transport,
