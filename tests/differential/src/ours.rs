@@ -1,13 +1,13 @@
 //! Our world: the node in this process, with neighbours and servers that answer at once and a clock of its own.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use node::{Drop, Node, State, Transmit};
 use time::{Duration, Instant};
 use wire::{Frame, frame::HEADROOM};
 
-use crate::site::{LEGS, Site, neighbour_mac, station, virtual_mac};
-use crate::{Emission, source};
+use crate::site::{LEGS, Site, host6, neighbour_mac, station, virtual_mac};
+use crate::{Emission, destination, source};
 
 /// A node and its surroundings.
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub struct Ours {
     now: Instant,
 }
 
-const FLOWS: usize = 16_384;
+/// Room for flows.
+pub const FLOWS: usize = 16_384;
 
 /// What a node sent.
 #[derive(Default)]
@@ -160,27 +161,60 @@ fn reply(leg: u8, frame: &[u8]) -> Reply {
         let from: [u8; 6] = body[8..14].try_into().expect("six bytes");
         return Reply::Frame(forge::ethernet(from, mac, 0x0806, &answer.concat()));
     }
-    let is_own = frame[12..14] == [8, 0] && body[12..16] == own.own.0.octets();
-    match body[9] {
-        112 if is_own => Reply::Silence,
-        6 if is_own && body[33] & 4 != 0 => Reply::Silence,
-        6 if is_own => Reply::Frame(accepted(frame, body)),
+    let v6 = frame[12..14] == [0x86, 0xdd];
+    let (protocol, start) = if v6 { (body[6], 40) } else { (body[9], 20) };
+    let own_address = match v6 {
+        true => body[8..24] == own.own6.0.octets(),
+        false => body[12..16] == own.own.0.octets(),
+    };
+    match protocol {
+        58 if v6 && body[start] == SOLICITATION => solicited(leg, frame, body),
+        // Announcements of virtual addresses.
+        58 if v6 && body[start] == ADVERTISEMENT => Reply::Silence,
+        112 => Reply::Silence,
+        6 if own_address && body[start + 13] & 4 != 0 => Reply::Silence,
+        6 if own_address => Reply::Frame(accepted(frame, body, start)),
         _ => Reply::None,
     }
 }
 
-/// A server's SYN-ACK to a health check.
-fn accepted(frame: &[u8], syn: &[u8]) -> Vec<u8> {
-    let address = |at: usize| Ipv4Addr::from([syn[at], syn[at + 1], syn[at + 2], syn[at + 3]]);
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+
+/// A neighbour's answer to a solicitation (RFC 4861 §7.2.4).
+fn solicited(leg: u8, frame: &[u8], body: &[u8]) -> Reply {
+    let octets = |at: usize| -> [u8; 16] { body[at..at + 16].try_into().expect("sixteen bytes") };
+    let (asker, asked) = (Ipv6Addr::from(octets(8)), Ipv6Addr::from(octets(48)));
+    let number = asked.octets()[15];
+    let near = LEGS[usize::from(leg)].neighbours.contains(&number) && host6(leg, number) == asked;
+    if !near {
+        return Reply::Silence;
+    }
+    let mac = neighbour_mac(leg, number);
+    let mut ip = forge::Ipv6::new(asked, asker);
+    ip.hop_limit = 255;
+    let answer = ip.around(&forge::Icmp {
+        kind: ADVERTISEMENT,
+        // Solicited, override.
+        rest: [0x60, 0, 0, 0],
+        payload: [&asked.octets()[..], &[2, 1], &mac].concat(),
+        ..forge::Icmp::default()
+    });
+    let to: [u8; 6] = frame[6..12].try_into().expect("six bytes");
+    Reply::Frame(forge::ethernet(to, mac, 0x86dd, &answer))
+}
+
+/// A server's SYN-ACK to a health check, whose TCP header begins at `start`.
+fn accepted(frame: &[u8], syn: &[u8], start: usize) -> Vec<u8> {
     let word = |at: usize| u16::from_be_bytes([syn[at], syn[at + 1]]);
-    let sequence = u32::from_be_bytes([syn[24], syn[25], syn[26], syn[27]]);
-    let answer = forge::Ipv4::new(address(16), address(12)).around(&forge::Tcp {
-        source: word(22),
-        destination: word(20),
+    let sequence = u32::from(word(start + 4)) << 16 | u32::from(word(start + 6));
+    let answer = forge::Ip::new(destination(syn), source(syn)).around(&forge::Tcp {
+        source: word(start + 2),
+        destination: word(start),
         acknowledgment: sequence.wrapping_add(1),
         flags: forge::flags::SYN | forge::flags::ACK,
         ..forge::Tcp::default()
     });
     let mac = |at: usize| -> [u8; 6] { frame[at..at + 6].try_into().expect("six bytes") };
-    forge::ethernet(mac(6), mac(0), 0x0800, &answer)
+    forge::ethernet(mac(6), mac(0), forge::ethertype(&answer), &answer)
 }

@@ -1,14 +1,14 @@
 //! Attacks that everybody knows, as their frames: each ends at its own counter, and the connection that was there
 //! before goes on. The frames are built here; none is a capture of somebody's network.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::thread;
 
-use differential::ours::Ours;
-use differential::site::{DMZ, LAN, LEGS, WAN, host, neighbour_mac, own_mac, virtual_mac};
+use differential::ours::{self, Ours};
+use differential::site::{DMZ, LAN, LEGS, WAN, host, host6, neighbour_mac, own_mac, virtual_mac};
 use differential::stories;
 use forge::flags::{ACK, FIN, PSH, RST, SYN, URG};
-use forge::{Icmp, Ipv4, Sum, Tcp, Udp};
+use forge::{Icmp, Ipv4, Ipv6, Sum, Tcp, Udp};
 use node::Drop;
 
 /// Frames of one attack.
@@ -29,7 +29,7 @@ fn each_attack_ends_at_its_counter_and_harms_nobody() {
     on_a_large_stack(|| {
         for attack in attacks() {
             let mut world = Ours::new(&stories::site());
-            let mut user = Connection::open(&mut world);
+            let mut user = Connection::open(&mut world, 50_000);
             let (flows, before) = (world.flows(), world.dropped(attack.drop));
             for (number, frame) in attack.frames.iter().enumerate() {
                 let (sent, drops) = world.frames(attack.leg, std::slice::from_ref(frame));
@@ -45,6 +45,37 @@ fn each_attack_ends_at_its_counter_and_harms_nobody() {
             assert_eq!(world.flows(), flows, "{} left a flow", attack.name);
             user.talk(&mut world, attack.name);
         }
+    });
+}
+
+/// Floods from addresses that are not the sender's: state stays bounded, who is connected stays connected, and who
+/// comes during the flood gets in.
+#[test]
+fn floods_push_nobody_out() {
+    on_a_large_stack(|| {
+        let mut world = Ours::new(&stories::site());
+        let mut user = Connection::open(&mut world, 50_000);
+        for number in 0..40_000_u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            let from = Ipv4Addr::new(198, 18 + a, b, c);
+            let (leg, attack) = match number % 2 {
+                0 => (WAN, syn(from, 1024 + (number % 60_000) as u16)),
+                _ => (
+                    WAN,
+                    Ipv4::new(from, host(DMZ, 22)).around(&Udp {
+                        source: 1024 + (number % 60_000) as u16,
+                        destination: 53,
+                        ..Udp::default()
+                    }),
+                ),
+            };
+            let (sent, _) = world.exchange(leg, &[&attack]);
+            assert!(sent.len() <= 1, "one packet for one");
+            assert!(world.flows() <= ours::FLOWS);
+        }
+        user.talk(&mut world, "the flood");
+        let mut other = Connection::open(&mut world, 50_001);
+        other.talk(&mut world, "the flood");
     });
 }
 
@@ -224,6 +255,7 @@ fn attacks() -> Vec<Attack> {
     ];
     list.extend(spoofed_errors());
     list.extend(neighbours());
+    list.extend(neighbours6());
     list
 }
 
@@ -342,14 +374,78 @@ fn neighbours() -> Vec<Attack> {
     ]
 }
 
+/// The same for IPv6, and routers that nobody asked for.
+fn neighbours6() -> Vec<Attack> {
+    let evil = [2, 0xbd, 0, 0, 0, 1];
+    let gateway = LEGS[usize::from(LAN)].virtuals6[0];
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xbad);
+    let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let multicast = [0x33, 0x33, 0, 0, 0, 1];
+    let message = |from: Ipv6Addr, hop_limit: u8, kind: u8, rest: [u8; 4], payload: Vec<u8>| {
+        let ip = Ipv6 {
+            hop_limit,
+            ..Ipv6::new(from, everybody)
+        };
+        let icmp = Icmp {
+            kind,
+            rest,
+            payload,
+            ..Icmp::default()
+        };
+        forge::ethernet(multicast, evil, 0x86dd, &ip.around(&icmp))
+    };
+    let claim = [&gateway.octets()[..], &[2, 1], &evil].concat();
+    let advert = |hop_limit| {
+        let times = vec![0, 0, 0, 0, 0, 0, 0, 0];
+        message(link_local, hop_limit, 134, [64, 0, 7, 8], times)
+    };
+    let elsewhere = [&host6(LAN, 11).octets()[..], &host6(LAN, 12).octets()].concat();
+    vec![
+        Attack {
+            name: "a router advertisement from inside",
+            leg: LAN,
+            frames: vec![advert(255), advert(64)],
+            drop: Drop::RouterAdvert,
+        },
+        Attack {
+            name: "a redirect",
+            leg: LAN,
+            frames: vec![message(link_local, 255, 137, [0; 4], elsewhere)],
+            drop: Drop::Redirect,
+        },
+        Attack {
+            name: "a neighbour advertisement for the virtual address",
+            leg: LAN,
+            frames: vec![message(
+                host6(LAN, 11),
+                255,
+                136,
+                [0x20, 0, 0, 0],
+                claim.clone(),
+            )],
+            drop: Drop::AddressConflict,
+        },
+        Attack {
+            name: "neighbour discovery from beyond the link",
+            leg: LAN,
+            frames: vec![message(host6(LAN, 11), 254, 136, [0x20, 0, 0, 0], claim)],
+            drop: Drop::Nd,
+        },
+    ]
+}
+
 /// A user's connection to the web service.
 struct Connection {
+    port: u16,
     next: [u32; 2],
 }
 
 impl Connection {
-    fn open(world: &mut Ours) -> Self {
-        let mut user = Self { next: [1000, 9000] };
+    fn open(world: &mut Ours, port: u16) -> Self {
+        let mut user = Self {
+            port,
+            next: [1000, 9000],
+        };
         user.say(world, "the handshake", 0, SYN, b"");
         user.say(world, "the handshake", 1, SYN | ACK, b"");
         user.say(world, "the handshake", 0, ACK, b"");
@@ -366,8 +462,8 @@ impl Connection {
     fn say(&mut self, world: &mut Ours, after: &str, side: usize, flags: u8, data: &[u8]) {
         let (service, server) = (host(WAN, 10), host(LAN, 11));
         let (leg, ip, source, destination) = match side {
-            0 => (WAN, Ipv4::new(USER, service), 50_000, 80),
-            _ => (LAN, Ipv4::new(server, USER), 8080, 50_000),
+            0 => (WAN, Ipv4::new(USER, service), self.port, 80),
+            _ => (LAN, Ipv4::new(server, USER), 8080, self.port),
         };
         let segment = ip.around(&Tcp {
             source,
