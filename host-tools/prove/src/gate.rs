@@ -37,6 +37,8 @@ pub struct Gate<'a> {
     own: Set,
     /// Destinations by leg, after the longest matching route.
     behind: Vec<Reach>,
+    /// First packets that may come in, by leg.
+    entering: Vec<Set>,
     /// Translations of destinations in the order in which they are tried.
     pub doors: Vec<Door>,
     /// What each rule matches, whatever the legs.
@@ -96,6 +98,7 @@ impl<'a> Gate<'a> {
             refused: refused(config, space),
             own,
             behind: behind(config, space),
+            entering: Vec::new(),
             doors: Vec::new(),
             rules: appliance
                 .rules
@@ -104,6 +107,13 @@ impl<'a> Gate<'a> {
                 .collect(),
             accepted: RefCell::default(),
         };
+        let good = space
+            .opening()
+            .minus(&gate.refused)
+            .minus(&space.equals(Field::Hops, 1));
+        gate.entering = (gate.behind.iter())
+            .map(|reach| reach.source.and(&good))
+            .collect();
         gate.doors = gate.all_doors(inside);
         gate
     }
@@ -123,15 +133,8 @@ impl<'a> Gate<'a> {
     /// First packets that may come in from a leg: reverse path and odd addresses.
     #[must_use]
     pub fn enters(&self, leg: u8) -> Set {
-        let Some(reach) = self.behind.get(usize::from(leg)) else {
-            return self.space.none();
-        };
-        let one_hop = self.space.equals(Field::Hops, 1);
-        reach
-            .source
-            .and(&self.space.opening())
-            .minus(&self.refused)
-            .minus(&one_hop)
+        let known = self.entering.get(usize::from(leg));
+        known.cloned().unwrap_or(self.space.none())
     }
 
     /// Packets between that leave by a leg, having come through a door.

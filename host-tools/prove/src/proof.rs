@@ -400,22 +400,23 @@ impl Prover<'_, '_, '_> {
 
     /// What each server's firewall alone lets through.
     fn servers(&mut self) {
-        for server in 0..self.view.rack.hosts.len() {
-            self.server_in(server);
+        let view = self.view;
+        let masked = (view.gates.iter()).fold(view.space.none(), |all, gate| {
+            all.or(&gate.masked(&view.intent.allowed))
+        });
+        for server in 0..view.rack.hosts.len() {
+            self.server_in(server, &masked);
             self.server_out(server);
             self.server_states(server);
         }
     }
 
-    fn server_in(&mut self, server: usize) {
+    fn server_in(&mut self, server: usize, masked: &Set) {
         let view = self.view;
-        let masked = view.gates.iter().fold(view.space.none(), |all, gate| {
-            all.or(&gate.masked(&view.intent.allowed))
-        });
         let surplus = view
             .taken_in(server)
             .minus(&view.intent.allowed)
-            .minus(&masked)
+            .minus(masked)
             .minus(&view.intent.upkeep);
         self.report_server(server, Way::In, State::New, &surplus);
     }

@@ -198,6 +198,10 @@ impl<'a> View<'a> {
             return Vec::new();
         };
         let own = &self.gates[gate];
+        let takes = self.takes(to);
+        if takes.is_empty() {
+            return Vec::new();
+        }
         let arriving = self.sends(from).and(&own.enters(enters));
         if arriving.is_empty() {
             return Vec::new();
@@ -205,7 +209,7 @@ impl<'a> View<'a> {
         // One hop has been taken: what arrives has not 255 left.
         let space = self.space;
         let fresh = space.equals(Field::Hops, 255);
-        let received = space.forget(&self.takes(to).minus(&fresh), &[Field::Hops]);
+        let received = space.forget(&takes.minus(&fresh), &[Field::Hops]);
         let mut routes = Vec::new();
         for (index, door) in own.doors.iter().enumerate() {
             if door.from.is_some_and(|from| from != enters)
@@ -256,6 +260,9 @@ impl<'a> View<'a> {
         let (space, plan) = (self.space, self.rack.plan);
         let host = &self.rack.hosts[server];
         let wanted = self.allowed(from, Component::Server(server));
+        if wanted.is_empty() {
+            return wanted;
+        }
         let transport = |transport| match transport {
             policy::Transport::Tcp => protocol::TCP,
             policy::Transport::Udp => protocol::UDP,
