@@ -65,6 +65,12 @@ reasons! {
     Fragment = "fragment",
     /// The transport header is cut short or contradicts itself.
     Transport = "bad transport header",
+    /// An IPv4 option that says which way the packet should take (RFC 7126 §4.3 and §4.4).
+    SourceRoute = "ipv4 source route",
+    /// A TCP segment that nobody sends in the state of its connection.
+    TcpState = "tcp out of state",
+    /// A TCP segment outside the windows of its connection.
+    OutsideWindow = "tcp outside window",
     /// A combination of TCP flags that no TCP sends.
     TcpFlags = "invalid tcp flags",
     /// A source or destination address that must not be on this wire (RFC 1812 §5.3.7).

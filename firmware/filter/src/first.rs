@@ -1,48 +1,59 @@
 //! The first packet of a flow: where it leads, whether the rules accept it, and the flow that it opens.
 
-use wire::checksum::Delta;
-use wire::ipv4;
+use core::net::IpAddr;
+
 use wire::tcp::Flags;
 
-use crate::flow::{Flow, InsertError};
+use crate::address::Address;
+use crate::flow::{Flow, Owner};
+use crate::packet::{Class, Kind, Packet, Ports, Tuple};
+use crate::rewrite;
+use crate::table::{Flows, InsertError};
 use crate::track::{Direction, State, Ticks};
-use crate::{Drop, Filter, Hop, Kind, Packet, Service, Tuple, Unknown, Verdict};
+use crate::window::{Segment, Windows};
+use crate::{Drop, Service, Shared, Unknown, Verdict};
 
 /// Where a new flow goes: a service's server, or just the packet's destination.
 #[derive(Clone, Copy, Debug)]
-struct Target {
-    address: u32,
+struct Target<A> {
+    address: A,
     port: u16,
-    service: u8,
-    choice: u8,
+    owner: Owner,
 }
 
-impl<const FLOWS: usize> Filter<'_, FLOWS> {
+impl Shared<'_> {
     /// The first packet of a flow, or one that belongs to none.
-    pub(crate) fn first(
+    pub(crate) fn first<A: Address, const N: usize>(
         &mut self,
+        flows: &mut Flows<A, N>,
         now: Ticks,
         leg: u8,
-        packet: &Packet,
+        packet: &Packet<A>,
+        bytes: &mut [u8],
         unknown: Unknown,
     ) -> Result<Verdict, Drop> {
-        let tuple = packet.tuple;
-        self.routes.check(leg, tuple.source, tuple.destination)?;
+        let tuple = &packet.tuple;
+        let routes = A::family(&self.routes);
+        routes.check(leg, tuple.source, tuple.destination)?;
+        let ours = routes.is_ours(tuple.destination);
+        let appliance = ours && self.service(tuple, packet.kind).is_none();
         match packet.kind {
-            Kind::Error(about) => {
-                if let Some(verdict) = self.related(leg, &tuple, &about) {
-                    return Ok(verdict);
-                }
-                return if self.routes.is_ours(tuple.destination) {
-                    Ok(Verdict::Local)
-                } else {
-                    Err(Drop::IcmpUnrelated)
+            Kind::Error => {
+                return match self.related(flows, leg, packet, bytes) {
+                    Some(verdict) => Ok(verdict),
+                    None if ours => Ok(Verdict::Local),
+                    None => Err(Drop::IcmpUnrelated),
                 };
             }
-            Kind::Tcp(_) | Kind::Udp if tuple.source_port == 0 || tuple.destination_port == 0 => {
+            Kind::Control if ours => return Ok(Verdict::Local),
+            Kind::Control => return Err(Drop::IcmpType),
+            Kind::Part => return Err(Drop::Fragment),
+            Kind::Tcp(_) | Kind::Udp
+                if tuple.source_port() == 0 || tuple.destination_port() == 0 =>
+            {
                 return Err(Drop::Transport);
             }
-            Kind::Tcp(flags) if !flags.opens() && !self.is_appliance(&tuple) => {
+            Kind::Tcp(flags) if !flags.opens() && !appliance => {
                 if !flags.contains(Flags::ACK)
                     || flags.contains(Flags::RST)
                     || flags.contains(Flags::SYN)
@@ -50,92 +61,101 @@ impl<const FLOWS: usize> Filter<'_, FLOWS> {
                     return Err(Drop::NoFlow);
                 }
                 return match unknown {
-                    Unknown::PickUp => self.pick_up(now, leg, packet),
-                    Unknown::Refuse if self.service(&tuple).is_some() => Ok(Verdict::Reset),
+                    Unknown::PickUp => self.pick_up(flows, now, leg, packet, bytes),
+                    // A connection to a service that is gone, as after the loss of its server.
+                    Unknown::Refuse if self.service(tuple, packet.kind).is_some() => {
+                        let len = rewrite::reset(bytes, packet).ok_or(Drop::NoFlow)?;
+                        let reason = Drop::NoFlow;
+                        Ok(Verdict::Answer { len, reason })
+                    }
                     Unknown::Refuse => Err(Drop::NoFlow),
                 };
             }
-            Kind::EchoReply if !self.routes.is_ours(tuple.destination) => {
-                return Err(Drop::IcmpUnrelated);
-            }
+            Kind::EchoReply if !ours => return Err(Drop::IcmpUnrelated),
             Kind::Tcp(_) | Kind::Udp | Kind::EchoRequest | Kind::EchoReply | Kind::Other => {}
         }
-        if self.is_appliance(&tuple) {
+        if appliance {
             return Ok(Verdict::Local);
         }
-        let (target, decision) = self.target(&tuple)?;
-        let flow = self.accept(leg, packet, target, &decision)?;
-        self.open(now, flow, Direction::Original)
+        let target = self.target(tuple, packet.kind)?;
+        let flow = self.accept(leg, packet, target)?;
+        self.open(flows, now, flow, Direction::Original, packet, bytes)
     }
 
-    /// Whether a tuple ends at the appliance: one of its addresses, and no service there.
-    fn is_appliance(&self, tuple: &Tuple) -> bool {
-        self.routes.is_ours(tuple.destination) && self.service(tuple).is_none()
-    }
-
-    fn service(&self, tuple: &Tuple) -> Option<(usize, &Service)> {
+    fn service<A: Address>(&self, tuple: &Tuple<A>, kind: Kind) -> Option<(usize, &Service)> {
+        let destination: IpAddr = tuple.destination.into();
         let mut services = self.services.iter().enumerate();
         services.find(|(_, service)| {
-            tuple.protocol == ipv4::TCP
-                && service.address == tuple.destination
-                && service.port == tuple.destination_port
+            matches!(kind, Kind::Tcp(_))
+                && service.port == tuple.destination_port()
+                && service.address == destination
         })
     }
 
-    /// Where a tuple leads, and the tuple that the rules see.
-    fn target(&self, tuple: &Tuple) -> Result<(Target, Tuple), Drop> {
-        let Some((index, service)) = self.service(tuple) else {
-            let (address, port) = (tuple.destination, tuple.destination_port);
-            return Ok((
-                Target {
-                    address,
-                    port,
-                    service: Flow::NO_SERVICE,
-                    choice: 0,
-                },
-                *tuple,
-            ));
+    /// Where a tuple leads.
+    fn target<A: Address>(&self, tuple: &Tuple<A>, kind: Kind) -> Result<Target<A>, Drop> {
+        let Some((index, service)) = self.service(tuple, kind) else {
+            return Ok(Target {
+                address: tuple.destination,
+                port: tuple.destination_port(),
+                owner: Owner::NONE,
+            });
         };
         let mut servers = service.servers.iter().enumerate();
         let (choice, server) = servers
             .find(|(_, s)| s.healthy)
             .ok_or(Drop::NoHealthyServer)?;
-        let target = Target {
-            address: server.address,
+        Ok(Target {
+            address: A::from_ip(server.address).ok_or(Drop::NoHealthyServer)?,
             port: server.port,
-            service: index as u8,
-            choice: choice as u8,
-        };
-        let seen = Tuple {
-            destination: server.address,
-            destination_port: server.port,
-            ..*tuple
-        };
-        Ok((target, seen))
+            owner: Owner::new(index, choice),
+        })
     }
 
     /// Asks the rules about the flow that a packet from the client's side would open.
-    fn accept(
+    fn accept<A: Address>(
         &mut self,
         leg: u8,
-        packet: &Packet,
-        target: Target,
-        decision: &Tuple,
-    ) -> Result<Flow, Drop> {
-        let hop = self.routes.lookup(target.address).ok_or(Drop::NoRoute)?;
-        self.rules.decide(leg, hop.leg, decision)?;
-        let back = self
-            .routes
-            .lookup(packet.tuple.source)
-            .ok_or(Drop::NoRoute)?;
-        Ok(flow(&packet.tuple, target, packet.kind, back, hop))
+        packet: &Packet<A>,
+        target: Target<A>,
+    ) -> Result<Flow<A>, Drop> {
+        let routes = A::family(&self.routes);
+        let original = packet.tuple;
+        let to = routes.lookup(target.address).ok_or(Drop::NoRoute)?.path;
+        let from = routes.lookup(original.source).ok_or(Drop::NoRoute)?.path;
+        let decision = Tuple {
+            source: original.source,
+            destination: target.address,
+            ports: Ports::new(original.source_port(), target.port),
+        };
+        let class = packet.kind.class().unwrap_or(Class::Other);
+        self.rules.decide(leg, to.leg, &decision, class)?;
+        let state = State::first(packet.kind);
+        let flow = Flow::new(original, decision.reversed(), state, from, to);
+        Ok(flow.owned_by(target.owner))
     }
 
     /// Enters a flow and lets the packet that opened it go on.
-    fn open(&mut self, now: Ticks, mut flow: Flow, direction: Direction) -> Result<Verdict, Drop> {
+    fn open<A: Address, const N: usize>(
+        &mut self,
+        flows: &mut Flows<A, N>,
+        now: Ticks,
+        mut flow: Flow<A>,
+        direction: Direction,
+        packet: &Packet<A>,
+        bytes: &mut [u8],
+    ) -> Result<Verdict, Drop> {
+        if let Some(refusal) = self.problem(packet, flow.path(direction.opposite()).leg) {
+            return Ok(refusal);
+        }
         flow.expiry = now.after(flow.state.timeout());
-        match self.flows.insert(now, flow) {
-            Ok(_) => Ok(Verdict::Forward(flow.forward(direction))),
+        if matches!(packet.kind, Kind::Tcp(_)) {
+            let segment = bytes.get(packet.transport.into()..packet.len.into());
+            let segment = segment.and_then(Segment::parse).ok_or(Drop::Transport)?;
+            flow.windows = Windows::first(direction, &segment);
+        }
+        match flows.insert(now, flow, self) {
+            Ok(_) => Ok(self.pass(&flow, direction, packet, bytes)),
             Err(InsertError::Clash) => Err(Drop::FlowClash),
             Err(InsertError::Full) => Err(Drop::FlowTableFull),
         }
@@ -143,106 +163,74 @@ impl<const FLOWS: usize> Filter<'_, FLOWS> {
 
     /// Takes up a connection in the middle. Ports are never changed and the choice of a server depends
     /// on health alone, so a packet of either side tells all that the former Active knew.
-    fn pick_up(&mut self, now: Ticks, leg: u8, packet: &Packet) -> Result<Verdict, Drop> {
-        let tuple = packet.tuple;
-        if let Some(verdict) = self.pick_up_answer(now, leg, packet) {
-            return verdict;
+    fn pick_up<A: Address, const N: usize>(
+        &mut self,
+        flows: &mut Flows<A, N>,
+        now: Ticks,
+        leg: u8,
+        packet: &Packet<A>,
+        bytes: &mut [u8],
+    ) -> Result<Verdict, Drop> {
+        let tuple = &packet.tuple;
+        if let Some(owner) = self.server(tuple)
+            && let Ok(flow) = self.reversed(leg, packet, owner)
+        {
+            return self.open(flows, now, flow, Direction::Reply, packet, bytes);
         }
-        if self.service(&tuple).is_none() && self.routes.is_ours(tuple.destination) {
+        if self.service(tuple, packet.kind).is_none()
+            && A::family(&self.routes).is_ours(tuple.destination)
+        {
             return Ok(Verdict::Local);
         }
         let forward = self
-            .target(&tuple)
-            .and_then(|(target, decision)| self.accept(leg, packet, target, &decision));
+            .target(tuple, packet.kind)
+            .and_then(|target| self.accept(leg, packet, target));
         match forward {
-            Ok(flow) => self.open(now, flow, Direction::Original),
-            Err(refusal) => match self.reversed(leg, packet, None) {
-                Ok(flow) => self.open(now, flow, Direction::Reply),
+            Ok(flow) => self.open(flows, now, flow, Direction::Original, packet, bytes),
+            Err(refusal) => match self.reversed(leg, packet, Owner::NONE) {
+                Ok(flow) => self.open(flows, now, flow, Direction::Reply, packet, bytes),
                 Err(_) => Err(refusal),
             },
         }
     }
 
-    /// A server's answer to a client of a service: translated back to what the client connected to.
-    fn pick_up_answer(
-        &mut self,
-        now: Ticks,
-        leg: u8,
-        packet: &Packet,
-    ) -> Option<Result<Verdict, Drop>> {
-        let source = (packet.tuple.source, packet.tuple.source_port);
-        let (service, choice) = self
-            .services
-            .iter()
-            .enumerate()
-            .find_map(|(index, service)| {
-                let choice = service
-                    .servers
-                    .iter()
-                    .position(|s| (s.address, s.port) == source)?;
-                Some((index, choice))
-            })?;
-        let flow = self.reversed(leg, packet, Some((service, choice))).ok()?;
-        Some(self.open(now, flow, Direction::Reply))
+    /// The server of a service that a packet comes from.
+    fn server<A: Address>(&self, tuple: &Tuple<A>) -> Option<Owner> {
+        let source: (IpAddr, u16) = (tuple.source.into(), tuple.source_port());
+        let mut services = self.services.iter().enumerate();
+        services.find_map(|(index, service)| {
+            let mut servers = service.servers.iter();
+            let choice = servers.position(|s| (s.address, s.port) == source)?;
+            Some(Owner::new(index, choice))
+        })
     }
 
-    /// Asks the rules about the flow whose answer this packet is.
-    fn reversed(
+    /// Asks the rules about the flow whose answer this packet is: translated back to what the client of a service
+    /// connected to.
+    fn reversed<A: Address>(
         &mut self,
         leg: u8,
-        packet: &Packet,
-        service: Option<(usize, usize)>,
-    ) -> Result<Flow, Drop> {
+        packet: &Packet<A>,
+        owner: Owner,
+    ) -> Result<Flow<A>, Drop> {
         let decision = packet.tuple.reversed();
-        let client = self.routes.lookup(decision.source).ok_or(Drop::NoRoute)?;
-        let server = self
-            .routes
+        let routes = A::family(&self.routes);
+        let from = routes.lookup(decision.source).ok_or(Drop::NoRoute)?.path;
+        let to = routes
             .lookup(decision.destination)
-            .ok_or(Drop::NoRoute)?;
-        self.rules.decide(client.leg, leg, &decision)?;
-        let (address, port) = (decision.destination, decision.destination_port);
+            .ok_or(Drop::NoRoute)?
+            .path;
+        let class = packet.kind.class().unwrap_or(Class::Other);
+        self.rules.decide(from.leg, leg, &decision, class)?;
         let mut original = decision;
-        let mut target = Target {
-            address,
-            port,
-            service: Flow::NO_SERVICE,
-            choice: 0,
-        };
-        if let Some((index, choice)) = service
+        if let Some((index, _)) = owner.get()
             && let Some(service) = self.services.get(index)
+            && let Some(address) = A::from_ip(service.address)
         {
-            original.destination = service.address;
-            original.destination_port = service.port;
-            target.service = index as u8;
-            target.choice = choice as u8;
+            original.destination = address;
+            original.ports = Ports::new(decision.source_port(), service.port);
         }
-        Ok(flow(&original, target, packet.kind, client, server))
-    }
-}
-
-/// The flow of a packet whose `original` tuple is the client's, before DNAT.
-fn flow(original: &Tuple, target: Target, kind: Kind, client: Hop, server: Hop) -> Flow {
-    let address_delta = Delta::NONE.address(
-        original.destination.to_be_bytes(),
-        target.address.to_be_bytes(),
-    );
-    Flow {
-        client: original.source,
-        address: original.destination,
-        server: target.address,
-        client_hop: crate::bits(client.address),
-        server_hop: crate::bits(server.address),
-        client_port: original.source_port,
-        port: original.destination_port,
-        server_port: target.port,
-        protocol: original.protocol,
-        state: State::first(kind),
-        client_leg: client.leg,
-        server_leg: server.leg,
-        service: target.service,
-        choice: target.choice,
-        address_delta,
-        transport_delta: address_delta.word(original.destination_port, target.port),
-        expiry: Ticks::default(),
+        let state = State::first(packet.kind);
+        Ok(Flow::new(original, packet.tuple, state, from, to).owned_by(owner))
     }
 }

@@ -1,113 +1,345 @@
-//! Packets of known flows.
+//! Packets of known flows: the path that nearly every packet takes, and the one of all others.
 
-use core::net::{IpAddr, Ipv4Addr};
+use wire::icmp::Problem;
+use wire::tcp::Flags;
 
+use crate::address::Address;
 use crate::flow::Flow;
-use crate::rewrite::{Quoted, Rewrite, Translation};
-use crate::track::{Direction, State, Ticks};
-use crate::{Drop, Filter, Forward, Hop, Kind, Packet, Tuple, Verdict};
+use crate::packet::{Class, Kind, Packet};
+use crate::rewrite;
+use crate::table::Flows;
+use crate::track::{Direction, State, Step, Ticks};
+use crate::window::Segment;
+use crate::{Drop, Hop, Shared, Unknown, Verdict};
 
-impl<const FLOWS: usize> Filter<'_, FLOWS> {
-    /// A packet of a flow; `None` if it has to be judged as a first one.
-    #[inline]
-    pub(crate) fn known(
-        &mut self,
-        now: Ticks,
-        leg: u8,
-        packet: &Packet,
-        id: u32,
+/// Judges a packet of one IP version.
+#[inline(always)]
+pub fn judge<A: Address, const N: usize>(
+    flows: &mut Flows<A, N>,
+    shared: &mut Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    bytes: &mut [u8],
+    unknown: Unknown,
+) -> Verdict {
+    let Some(packet) = A::parse_fast(bytes) else {
+        return odd(flows, shared, now, leg, bytes, unknown);
+    };
+    let class = match packet.kind {
+        Kind::Tcp(_) => Class::Tcp,
+        _ => Class::Udp,
+    };
+    let found = flows.find(&packet.tuple, class);
+    if let Some((id, direction)) = found
+        && let Some(verdict) = quick(flows, shared, now, leg, &packet, bytes, id, direction)
+    {
+        return verdict;
+    }
+    thorough(flows, shared, now, leg, &packet, bytes, found, unknown)
+}
+
+/// A packet of a flow in its usual state. `None`, and nothing has changed: somebody has to take a closer look.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "inlined into the packet path")]
+fn quick<A: Address, const N: usize>(
+    flows: &mut Flows<A, N>,
+    shared: &Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    packet: &Packet<A>,
+    bytes: &mut [u8],
+    id: u32,
+    direction: Direction,
+) -> Option<Verdict> {
+    let flow = flows.get_mut(id)?;
+    let out = flow.path(direction.opposite());
+    if flow.path(direction).leg != leg
+        || flow.is_special()
+        || now.until(flow.expiry) <= 0
+        || packet.ttl <= 1
+        || packet.len > shared.routes.mtu(out.leg)
+    {
+        return None;
+    }
+    let tcp = match packet.kind {
+        Kind::Tcp(flags) => {
+            let usual = flags.0 & CONTROL == Flags::ACK.0 && flow.state == State::Established;
+            if !usual
+                || !flow
+                    .windows
+                    .advance(direction, &segment(bytes, packet, flags)?)
+            {
+                return None;
+            }
+            flow.expiry = now.after(State::Established.timeout());
+            true
+        }
+        _ => {
+            let timeout = match (flow.state, direction) {
+                (State::Talking, _) => State::Talking.timeout(),
+                (State::Sent, Direction::Original) => State::Sent.timeout(),
+                _ => return None,
+            };
+            flow.expiry = now.after(timeout);
+            false
+        }
+    };
+    let leaves = flow.leaves(direction);
+    A::translate_fast(bytes, tcp, &leaves, flow.change(direction));
+    let next = A::family(&shared.routes).next(out, leaves.destination);
+    Some(Verdict::Forward {
+        hop: Hop {
+            leg: out.leg,
+            address: next.into(),
+        },
+        len: packet.len.into(),
+    })
+}
+
+/// The numbers of a segment that is neither SYN nor FIN.
+#[inline(always)]
+fn segment<A: Address>(bytes: &[u8], packet: &Packet<A>, flags: Flags) -> Option<Segment> {
+    let header = bytes.get(packet.transport.into()..)?.first_chunk::<20>()?;
+    let word = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    let sequence = word(4);
+    let data = u32::from(packet.len) - u32::from(packet.transport) - u32::from(header[12] >> 4) * 4;
+    Some(Segment {
+        sequence,
+        end: sequence.wrapping_add(data),
+        acknowledgment: word(8),
+        window: u16::from_be_bytes([header[14], header[15]]),
+        flags,
+        scale: None,
+    })
+}
+
+/// A packet that the fast path does not read.
+#[inline(never)]
+fn odd<A: Address, const N: usize>(
+    flows: &mut Flows<A, N>,
+    shared: &mut Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    bytes: &mut [u8],
+    unknown: Unknown,
+) -> Verdict {
+    let packet = match A::parse(bytes) {
+        Ok(packet) => packet,
+        Err(reason) => return Verdict::Drop(reason),
+    };
+    let class = packet.kind.class();
+    let found = class.and_then(|class| flows.find(&packet.tuple, class));
+    thorough(flows, shared, now, leg, &packet, bytes, found, unknown)
+}
+
+/// Any packet.
+#[inline(never)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the packet path hands everything down"
+)]
+fn thorough<A: Address, const N: usize>(
+    flows: &mut Flows<A, N>,
+    shared: &mut Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    packet: &Packet<A>,
+    bytes: &mut [u8],
+    found: Option<(u32, Direction)>,
+    unknown: Unknown,
+) -> Verdict {
+    if packet.fragment.is_some() {
+        return Verdict::Drop(Drop::Fragment);
+    }
+    if let Some((id, direction)) = found
+        && let Some(verdict) = known(flows, shared, now, leg, packet, bytes, id, direction)
+    {
+        return verdict;
+    }
+    shared
+        .first(flows, now, leg, packet, bytes, unknown)
+        .unwrap_or_else(Verdict::Drop)
+}
+
+/// Any packet of a flow; `None` if it has to be judged as a first one.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the packet path hands everything down"
+)]
+fn known<A: Address, const N: usize>(
+    flows: &mut Flows<A, N>,
+    shared: &mut Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    packet: &Packet<A>,
+    bytes: &mut [u8],
+    id: u32,
+    direction: Direction,
+) -> Option<Verdict> {
+    let flow = flows.get_mut(id)?;
+    if now.until(flow.expiry) <= 0 {
+        flows.remove(id, shared);
+        return None;
+    }
+    if flow.path(direction).leg != leg {
+        return Some(Verdict::Drop(Drop::ReversePath));
+    }
+    let before = flow.state;
+    let after = match packet.kind {
+        Kind::Tcp(flags) => match before.step(direction, flags) {
+            Step::Reopen => {
+                flows.remove(id, shared);
+                return None;
+            }
+            Step::Invalid => return Some(Verdict::Drop(Drop::TcpState)),
+            Step::To(state) => state,
+            Step::Keep => before,
+        },
+        _ => before.next(direction),
+    };
+    if let Some(refusal) = shared.problem(packet, flow.path(direction.opposite()).leg) {
+        return Some(refusal);
+    }
+    let inside = match packet.kind {
+        Kind::Tcp(flags) if is_compared(before, after, direction, flags) => {
+            let segment = bytes.get(packet.transport.into()..packet.len.into());
+            let segment = segment.and_then(Segment::parse);
+            segment.is_some_and(|s| flow.windows.check(direction, &s, before.is_half_open()))
+        }
+        _ => true,
+    };
+    if !inside {
+        if shared.strict {
+            return Some(Verdict::Drop(Drop::OutsideWindow));
+        }
+        shared.outside = shared.outside.wrapping_add(1);
+    }
+    let verdict = shared.pass(flow, direction, packet, bytes);
+    let after = match after {
+        // What nobody of the connection can have sent does not change its state.
+        _ if !inside => before,
+        State::PickedUp if flow.windows.are_known() => State::Established,
+        state => state,
+    };
+    // A connection that is over is not kept by what still trickles in.
+    if !(before.is_over() && after.is_over()) {
+        flow.expiry = now.after(after.timeout());
+    }
+    flows.set_state(id, after);
+    Some(verdict)
+}
+
+/// Whether a packet that was let through belongs to a flow that is translated, or to none.
+pub fn is_translated<A: Address, const N: usize>(flows: &mut Flows<A, N>, packet: &[u8]) -> bool {
+    let Ok(packet) = A::parse(packet) else {
+        return true;
+    };
+    let class = packet.kind.class();
+    let answered = class.and_then(|class| flows.find(&packet.tuple.reversed(), class));
+    let flow = answered.and_then(|(id, _)| flows.get_mut(id));
+    flow.is_none_or(|flow| flow.is_translated())
+}
+
+/// Whether a segment's numbers say anything: not those of a SYN or its answer for a connection that exists already, nor
+/// those with which both ends of a half-open connection find out about it (RFC 9293 §3.5.1).
+fn is_compared(before: State, after: State, direction: Direction, flags: Flags) -> bool {
+    let opening = before.is_half_open();
+    if flags.contains(Flags::SYN) {
+        return opening;
+    }
+    match (before, direction) {
+        (State::SynSent, Direction::Original) => false,
+        (State::SynSent | State::SynSent2, _) => after != before,
+        _ => true,
+    }
+}
+
+impl Shared<'_> {
+    /// What keeps a packet from leaving by a leg, besides rules.
+    pub(crate) fn problem<A: Address>(&self, packet: &Packet<A>, leg: u8) -> Option<Verdict> {
+        let mtu = self.routes.mtu(leg);
+        if packet.ttl <= 1 {
+            return Some(Verdict::Error(Problem::HopLimit, Drop::Ttl));
+        }
+        // What may be fragmented is: by the node, when it is on its way out.
+        (packet.whole && packet.len > mtu)
+            .then_some(Verdict::Error(Problem::TooBig { mtu }, Drop::TooBig))
+    }
+
+    /// Lets a packet of a flow go on.
+    pub(crate) fn pass<A: Address>(
+        &self,
+        flow: &Flow<A>,
         direction: Direction,
-    ) -> Option<Verdict> {
-        let flow = self.flows.get_mut(id)?;
-        let reopens =
-            flow.state == State::Closed && matches!(packet.kind, Kind::Tcp(f) if f.opens());
-        if now.until(flow.expiry) <= 0 || reopens {
-            self.flows.remove(id);
-            return None;
+        packet: &Packet<A>,
+        bytes: &mut [u8],
+    ) -> Verdict {
+        let leaves = flow.leaves(direction);
+        let class = flow.state.class();
+        rewrite::translate(bytes, packet, class, &leaves, flow.change(direction));
+        self.forward(flow, direction, packet)
+    }
+
+    fn forward<A: Address>(
+        &self,
+        flow: &Flow<A>,
+        direction: Direction,
+        packet: &Packet<A>,
+    ) -> Verdict {
+        let out = flow.path(direction.opposite());
+        let destination = flow.leaves(direction).destination;
+        let next = A::family(&self.routes).next(out, destination);
+        Verdict::Forward {
+            hop: Hop {
+                leg: out.leg,
+                address: next.into(),
+            },
+            len: packet.len.into(),
         }
-        let from = match direction {
-            Direction::Original => flow.client_leg,
-            Direction::Reply => flow.server_leg,
-        };
-        if leg != from {
-            return Some(Verdict::Drop(Drop::ReversePath));
-        }
-        let state = flow.state.next(direction, packet.kind);
-        // A closed flow is not kept alive by what still trickles in.
-        if state != State::Closed || flow.state != State::Closed {
-            flow.expiry = now.after(state.timeout());
-        }
-        flow.state = state;
-        Some(Verdict::Forward(flow.forward(direction)))
     }
 
     /// An ICMP error about a packet of a known flow travels as that flow's packets in its direction do.
-    pub(crate) fn related(&mut self, leg: u8, tuple: &Tuple, about: &Tuple) -> Option<Verdict> {
-        let (id, direction) = self.flows.find(&about.reversed())?;
-        let flow = *self.flows.get_mut(id)?;
-        let (from, sender, receiver) = match direction {
-            Direction::Original => (flow.client_leg, flow.client, flow.address),
-            Direction::Reply => (flow.server_leg, flow.server, flow.client),
-        };
-        if leg != from || tuple.destination != receiver {
+    pub(crate) fn related<A: Address, const N: usize>(
+        &self,
+        flows: &mut Flows<A, N>,
+        leg: u8,
+        packet: &Packet<A>,
+        bytes: &mut [u8],
+    ) -> Option<Verdict> {
+        let quote = usize::from(packet.transport) + ICMP_HEADER_LEN;
+        let quoted = A::quoted(bytes.get(quote..packet.len.into())?)?;
+        let (id, direction) = flows.find(&quoted.tuple.reversed(), quoted.class)?;
+        let flow = flows.get_mut(id)?;
+        let arrives = flow.tuple(direction);
+        if leg != flow.path(direction).leg || packet.tuple.destination != arrives.destination {
             return None;
         }
-        let mut forward = flow.forward(direction);
-        if flow.service != Flow::NO_SERVICE {
-            forward.rewrite = match direction {
-                Direction::Original => Rewrite::Error {
-                    source: None,
-                    destination: Some(flow.server.to_be_bytes()),
-                    quoted: Quoted::Source(flow.server.to_be_bytes(), flow.server_port),
-                },
-                Direction::Reply => Rewrite::Error {
-                    source: (tuple.source == sender).then(|| flow.address.to_be_bytes()),
-                    destination: None,
-                    quoted: Quoted::Destination(flow.address.to_be_bytes(), flow.port),
-                },
-            };
+        if let Some(refusal) = self.problem(packet, flow.path(direction.opposite()).leg) {
+            return Some(refusal);
         }
-        Some(Verdict::Forward(forward))
+        let leaves = flow.leaves(direction);
+        // Routers behind a translated address have none that the other side knows.
+        let source = match leaves.source == arrives.source {
+            true => packet.tuple.source,
+            false => leaves.source,
+        };
+        let sent = flow.tuple(direction.opposite());
+        let outer = (source, leaves.destination);
+        let (class, transport) = (quoted.class, quoted.transport);
+        rewrite::translate_error(
+            bytes,
+            packet,
+            class,
+            transport,
+            outer,
+            (&quoted.tuple, sent),
+        );
+        Some(self.forward(flow, direction, packet))
     }
 }
 
-impl Flow {
-    /// How packets of one direction go on.
-    #[inline]
-    pub(crate) fn forward(&self, direction: Direction) -> Forward {
-        match direction {
-            Direction::Original => Forward {
-                hop: Hop {
-                    leg: self.server_leg,
-                    address: IpAddr::V4(Ipv4Addr::from_bits(self.server_hop)),
-                },
-                rewrite: if self.service == Self::NO_SERVICE {
-                    Rewrite::Route
-                } else {
-                    Rewrite::Destination(Translation {
-                        address: self.server.to_be_bytes(),
-                        port: self.server_port,
-                        ip: self.address_delta,
-                        tcp: self.transport_delta,
-                    })
-                },
-            },
-            Direction::Reply => Forward {
-                hop: Hop {
-                    leg: self.client_leg,
-                    address: IpAddr::V4(Ipv4Addr::from_bits(self.client_hop)),
-                },
-                rewrite: if self.service == Self::NO_SERVICE {
-                    Rewrite::Route
-                } else {
-                    Rewrite::Source(Translation {
-                        address: self.address.to_be_bytes(),
-                        port: self.port,
-                        ip: self.address_delta.reversed(),
-                        tcp: self.transport_delta.reversed(),
-                    })
-                },
-            },
-        }
-    }
-}
+/// The flags that move a connection on.
+const CONTROL: u8 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
+const ICMP_HEADER_LEN: usize = 8;

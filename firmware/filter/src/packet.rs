@@ -1,53 +1,144 @@
-//! One look at an IPv4 packet: all checks that need no state, and the fields that judging needs.
+//! One look at a packet of either IP version: all checks that need no state, and the fields that judging needs.
+
+use core::net::IpAddr;
 
 use wire::checksum;
-use wire::ipv4::{self, Header, ParseError};
+use wire::ipv4::{self, ParseError};
+use wire::ipv6::{self, WalkError};
 use wire::tcp::{self, Flags, UdpHeader};
 use zerocopy::FromBytes;
 
 use crate::Drop;
+use crate::address::{Address, V4, V6};
 
-/// Addresses and ports as they stand in a packet. Echo messages have their identifier in both ports,
-/// other protocols zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tuple {
-    /// Source address.
-    pub source: u32,
-    /// Destination address.
-    pub destination: u32,
-    /// Source port.
-    pub source_port: u16,
-    /// Destination port.
-    pub destination_port: u16,
-    /// IP protocol number.
-    pub protocol: u8,
+/// Both ports as they lie in memory, source first. Echo messages have their identifier in both, other
+/// protocols than TCP, UDP and ICMP their protocol number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports(pub u32);
+
+impl Ports {
+    /// Two ports.
+    #[must_use]
+    pub const fn new(source: u16, destination: u16) -> Self {
+        let ([a, b], [c, d]) = (source.to_be_bytes(), destination.to_be_bytes());
+        Self(u32::from_ne_bytes([a, b, c, d]))
+    }
+
+    /// The first.
+    #[must_use]
+    pub const fn source(self) -> u16 {
+        let [a, b, ..] = self.0.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    /// The second.
+    #[must_use]
+    pub const fn destination(self) -> u16 {
+        let [_, _, a, b] = self.0.to_ne_bytes();
+        u16::from_be_bytes([a, b])
+    }
+
+    /// The ports of an answer.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self(self.0.rotate_left(16))
+    }
 }
 
-impl Tuple {
+/// Addresses and ports as they stand in a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Tuple<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Both ports.
+    pub ports: Ports,
+}
+
+impl<A: Address> Tuple<A> {
     /// The tuple of an answer.
     #[must_use]
     pub const fn reversed(self) -> Self {
         Self {
             source: self.destination,
             destination: self.source,
-            source_port: self.destination_port,
-            destination_port: self.source_port,
-            protocol: self.protocol,
+            ports: self.ports.reversed(),
+        }
+    }
+
+    /// Source port, or what stands for it.
+    #[must_use]
+    pub const fn source_port(&self) -> u16 {
+        self.ports.source()
+    }
+
+    /// Destination port, or what stands for it.
+    #[must_use]
+    pub const fn destination_port(&self) -> u16 {
+        self.ports.destination()
+    }
+}
+
+/// Protocols as the flow table tells them apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP or ICMPv6 echo.
+    Echo,
+    /// Any other; the protocol number stands in both ports.
+    Other,
+}
+
+impl Class {
+    /// The IP protocol number of a flow with these ports.
+    #[must_use]
+    pub const fn protocol<A: Address>(self, ports: Ports) -> u8 {
+        match self {
+            Self::Tcp => ipv4::TCP,
+            Self::Udp => ipv4::UDP,
+            Self::Echo => A::ICMP,
+            Self::Other => ports.source() as u8,
         }
     }
 }
 
 /// A packet that passed all checks that need no state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub struct Packet<A> {
     /// Addresses and ports.
-    pub tuple: Tuple,
-    /// Time to live as received, at least 1.
-    pub ttl: u8,
-    /// Length of header and payload, without Ethernet padding.
-    pub len: usize,
+    pub tuple: Tuple<A>,
     /// What the payload is.
     pub kind: Kind,
+    /// Time to live or hop limit as received, at least 1.
+    pub ttl: u8,
+    /// IP protocol number of the transport.
+    pub protocol: u8,
+    /// Length of the IP packet, without Ethernet padding.
+    pub len: u16,
+    /// Where the transport header begins.
+    pub transport: u16,
+    /// Whether routers may not fragment it.
+    pub whole: bool,
+    /// What the packet is a part of.
+    pub fragment: Option<Fragment>,
+}
+
+/// Which part of a larger packet a packet is. Its ports are read from the first part only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// The same in all parts.
+    pub id: u32,
+    /// Where this part's bytes belong, in bytes.
+    pub offset: u16,
+    /// Whether more parts follow.
+    pub more: bool,
 }
 
 /// What the filter distinguishes.
@@ -61,123 +152,410 @@ pub enum Kind {
     EchoRequest,
     /// ICMP echo reply.
     EchoReply,
-    /// ICMP destination unreachable or time exceeded about a packet with this tuple; checksum good.
-    Error(Tuple),
+    /// ICMP error (unreachable, time exceeded, parameter problem, packet too big); its checksum is good.
+    Error,
+    /// Any other ICMP message.
+    Control,
+    /// A part of a packet that is not its first, so that nobody can see its transport.
+    Part,
     /// Any other protocol than TCP, UDP and ICMP.
     Other,
 }
 
-impl Packet {
-    /// Reads the packet at the front of `bytes`. No options, no fragments (see the README).
-    pub fn parse(bytes: &[u8]) -> Result<Self, Drop> {
-        let (header, header_len) = Header::parse(bytes).map_err(|error| match error {
-            ParseError::Truncated { .. } | ParseError::Version(_) | ParseError::HeaderLength(_) => {
-                Drop::Ipv4Header
-            }
-            ParseError::Checksum => Drop::Ipv4Checksum,
-        })?;
-        if header_len != ipv4::HEADER_LEN {
-            return Err(Drop::Ipv4Options);
+impl Kind {
+    /// Which flows a packet of this kind can belong to.
+    #[must_use]
+    pub const fn class(self) -> Option<Class> {
+        match self {
+            Self::Tcp(_) => Some(Class::Tcp),
+            Self::Udp => Some(Class::Udp),
+            Self::EchoRequest | Self::EchoReply => Some(Class::Echo),
+            Self::Other => Some(Class::Other),
+            Self::Error | Self::Control | Self::Part => None,
         }
-        if header.is_fragment() {
-            return Err(Drop::Fragment);
-        }
-        if header.ttl == 0 {
-            return Err(Drop::Ttl);
-        }
-        let len = usize::from(header.total_len.get());
-        let payload = bytes.get(header_len..len).unwrap_or_default();
-        let (kind, source_port, destination_port) = transport(header.protocol, payload)?;
-        let tuple = Tuple {
-            source: u32::from_be_bytes(header.source),
-            destination: u32::from_be_bytes(header.destination),
-            source_port,
-            destination_port,
-            protocol: header.protocol,
-        };
-        Ok(Self {
-            tuple,
-            ttl: header.ttl,
-            len,
-            kind,
-        })
     }
 }
 
-fn transport(protocol: u8, payload: &[u8]) -> Result<(Kind, u16, u16), Drop> {
+/// What the node has to know of a packet that is addressed to the appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Who sent it.
+    pub source: IpAddr,
+    /// Which of our addresses it is for.
+    pub destination: IpAddr,
+    /// Both ports.
+    pub ports: Ports,
+    /// What it is.
+    pub kind: Kind,
+    /// IP protocol number of the transport.
+    pub protocol: u8,
+    /// Length of the IP packet, without Ethernet padding.
+    pub len: usize,
+    /// Where the transport header begins.
+    pub transport: usize,
+}
+
+impl<A: Address> Packet<A> {
+    /// The packet as the node sees it.
+    #[must_use]
+    pub fn local(&self) -> Local {
+        Local {
+            source: self.tuple.source.into(),
+            destination: self.tuple.destination.into(),
+            ports: self.tuple.ports,
+            kind: self.kind,
+            protocol: self.protocol,
+            len: self.len.into(),
+            transport: self.transport.into(),
+        }
+    }
+}
+
+/// Reads a TCP segment or UDP datagram whose header has no options and that is no fragment. `None` for all
+/// other packets, good or not: [`parse_v4`] says which.
+#[inline(always)]
+pub fn fast_v4(bytes: &[u8]) -> Option<Packet<V4>> {
+    let head = bytes.first_chunk::<28>()?;
+    let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let fragment = u16::from_be_bytes([head[6], head[7]]);
+    let len = u16::from_be_bytes([head[2], head[3]]);
+    if head[0] != 0x45 || fragment & 0x3fff != 0 || usize::from(len) > bytes.len() || head[8] == 0 {
+        return None;
+    }
+    let sum = [word(4), word(8), word(12), word(16)]
+        .into_iter()
+        .fold(u64::from(word(0)), |sum, word| sum + u64::from(word));
+    if fold(sum) != 0xffff {
+        return None;
+    }
+    let kind = fast_transport(bytes, ipv4::HEADER_LEN, len, head[9])?;
+    Some(Packet {
+        tuple: Tuple {
+            source: V4(word(12)),
+            destination: V4(word(16)),
+            ports: Ports(word(20)),
+        },
+        kind,
+        ttl: head[8],
+        protocol: head[9],
+        len,
+        transport: ipv4::HEADER_LEN as u16,
+        whole: fragment & 0x4000 != 0,
+        fragment: None,
+    })
+}
+
+/// The same for IPv6: no extension headers.
+#[inline(always)]
+pub fn fast_v6(bytes: &[u8]) -> Option<Packet<V6>> {
+    let head = bytes.first_chunk::<48>()?;
+    let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let len = u16::from_be_bytes([head[4], head[5]]).checked_add(ipv6::HEADER_LEN as u16)?;
+    if head[0] >> 4 != 6 || usize::from(len) > bytes.len() || head[7] == 0 {
+        return None;
+    }
+    let kind = fast_transport(bytes, ipv6::HEADER_LEN, len, head[6])?;
+    Some(Packet {
+        tuple: Tuple {
+            source: V6([word(8), word(12), word(16), word(20)]),
+            destination: V6([word(24), word(28), word(32), word(36)]),
+            ports: Ports(word(40)),
+        },
+        kind,
+        ttl: head[7],
+        protocol: head[6],
+        len,
+        transport: ipv6::HEADER_LEN as u16,
+        whole: true,
+        fragment: None,
+    })
+}
+
+#[inline(always)]
+fn fast_transport(bytes: &[u8], at: usize, len: u16, protocol: u8) -> Option<Kind> {
+    let payload = usize::from(len).checked_sub(at)?;
+    let header = bytes.get(at..)?;
+    match protocol {
+        ipv4::TCP => {
+            let header = header.first_chunk::<{ tcp::HEADER_LEN }>()?;
+            let offset = usize::from(header[12] >> 4) * 4;
+            let flags = Flags(header[13]);
+            let fits = offset >= tcp::HEADER_LEN && offset <= payload;
+            (fits && flags.valid()).then_some(Kind::Tcp(flags))
+        }
+        ipv4::UDP => {
+            let header = header.first_chunk::<{ tcp::UDP_HEADER_LEN }>()?;
+            let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            (len >= tcp::UDP_HEADER_LEN && len <= payload).then_some(Kind::Udp)
+        }
+        _ => None,
+    }
+}
+
+/// Reads any IPv4 packet at the front of `bytes`. Packets with options are refused (RFC 7126).
+pub fn parse_v4(bytes: &[u8]) -> Result<Packet<V4>, Drop> {
+    let (header, header_len) = ipv4::Header::parse(bytes).map_err(|error| match error {
+        ParseError::Truncated { .. } | ParseError::Version(_) | ParseError::HeaderLength(_) => {
+            Drop::Ipv4Header
+        }
+        ParseError::Checksum => Drop::Ipv4Checksum,
+    })?;
+    if header_len != ipv4::HEADER_LEN {
+        let options = bytes.get(ipv4::HEADER_LEN..header_len).unwrap_or_default();
+        return Err(match has_source_route(options) {
+            true => Drop::SourceRoute,
+            false => Drop::Ipv4Options,
+        });
+    }
+    if header.ttl == 0 {
+        return Err(Drop::Ttl);
+    }
+    let fragment = header.is_fragment().then(|| Fragment {
+        id: header.id.get().into(),
+        offset: header.fragment_offset(),
+        more: header.more_fragments(),
+    });
+    let payload = bytes.get(header_len..header.total_len.get().into());
+    let payload = payload.unwrap_or_default();
+    let (kind, ports) = match fragment {
+        Some(part) if part.offset != 0 => (Kind::Part, Ports::default()),
+        _ => transport(header.protocol, payload, fragment.is_some(), |message| {
+            icmp_v4(message)
+        })?,
+    };
+    Ok(Packet {
+        tuple: Tuple {
+            source: V4::from_octets(header.source),
+            destination: V4::from_octets(header.destination),
+            ports,
+        },
+        kind,
+        ttl: header.ttl,
+        protocol: header.protocol,
+        len: header.total_len.get(),
+        transport: ipv4::HEADER_LEN as u16,
+        whole: header.dont_fragment(),
+        fragment,
+    })
+}
+
+/// Reads any IPv6 packet at the front of `bytes`, behind its extension headers.
+pub fn parse_v6(bytes: &[u8]) -> Result<Packet<V6>, Drop> {
+    let header = ipv6::Header::parse(bytes).map_err(|_| Drop::Ipv6Header)?;
+    let len = u16::try_from(header.total_len()).map_err(|_| Drop::Ipv6Header)?;
+    let chain = ipv6::walk(header, bytes).map_err(|error| match error {
+        WalkError::Routing(_) => Drop::RoutingHeader,
+        WalkError::Truncated | WalkError::TooLong | WalkError::Misplaced(_) => {
+            Drop::ExtensionHeaders
+        }
+    })?;
+    if header.hop_limit == 0 {
+        return Err(Drop::Ttl);
+    }
+    // A "fragment" that is the whole packet is just that (RFC 6946).
+    let fragment = chain.fragment.filter(|part| !part.is_atomic());
+    let fragment = fragment.map(|part| Fragment {
+        id: part.id,
+        offset: part.offset,
+        more: part.more,
+    });
+    let payload = bytes.get(chain.offset..len.into()).unwrap_or_default();
+    let (kind, ports) = match fragment {
+        Some(part) if part.offset != 0 => (Kind::Part, Ports::default()),
+        _ => transport(chain.protocol, payload, fragment.is_some(), |message| {
+            icmp_v6(header, message)
+        })?,
+    };
+    Ok(Packet {
+        tuple: Tuple {
+            source: V6::from_octets(&header.source),
+            destination: V6::from_octets(&header.destination),
+            ports,
+        },
+        kind,
+        ttl: header.hop_limit,
+        protocol: chain.protocol,
+        len,
+        transport: u16::try_from(chain.offset).map_err(|_| Drop::ExtensionHeaders)?,
+        whole: true,
+        fragment,
+    })
+}
+
+/// `part`: the payload ends before the datagram does.
+fn transport(
+    protocol: u8,
+    payload: &[u8],
+    part: bool,
+    icmp: impl FnOnce(&[u8]) -> Result<(Kind, u16), Drop>,
+) -> Result<(Kind, Ports), Drop> {
     match protocol {
         ipv4::TCP => {
             let tcp = tcp::Header::parse(payload).ok_or(Drop::Transport)?;
             if !tcp.flags().valid() {
                 return Err(Drop::TcpFlags);
             }
-            Ok((
-                Kind::Tcp(tcp.flags()),
-                tcp.source.get(),
-                tcp.destination.get(),
-            ))
+            let ports = Ports::new(tcp.source.get(), tcp.destination.get());
+            Ok((Kind::Tcp(tcp.flags()), ports))
         }
         ipv4::UDP => {
             let (udp, _) = UdpHeader::ref_from_prefix(payload).map_err(|_| Drop::Transport)?;
             let len = usize::from(udp.length.get());
-            if len < tcp::UDP_HEADER_LEN || len > payload.len() {
+            if len < tcp::UDP_HEADER_LEN || !part && len > payload.len() {
                 return Err(Drop::Transport);
             }
-            Ok((Kind::Udp, udp.source.get(), udp.destination.get()))
+            Ok((
+                Kind::Udp,
+                Ports::new(udp.source.get(), udp.destination.get()),
+            ))
         }
-        ipv4::ICMP => icmp(payload),
-        _ => Ok((Kind::Other, 0, 0)),
+        ipv4::ICMP | ipv6::ICMP => {
+            let (kind, id) = icmp(payload)?;
+            Ok((kind, Ports::new(id, id)))
+        }
+        other => Ok((Kind::Other, Ports::new(other.into(), other.into()))),
     }
 }
 
-fn icmp(message: &[u8]) -> Result<(Kind, u16, u16), Drop> {
-    let [kind, _, _, _, id_high, id_low, _, _, quote @ ..] = message else {
+fn icmp_v4(message: &[u8]) -> Result<(Kind, u16), Drop> {
+    let [kind, _, _, _, id_high, id_low, _, _, ..] = message else {
         return Err(Drop::Transport);
     };
     let id = u16::from_be_bytes([*id_high, *id_low]);
     match *kind {
-        ECHO_REQUEST => Ok((Kind::EchoRequest, id, id)),
-        ECHO_REPLY => Ok((Kind::EchoReply, id, id)),
-        UNREACHABLE | TIME_EXCEEDED => {
-            if checksum::of(message) != 0 {
-                return Err(Drop::Transport);
-            }
-            let quoted = quoted(quote).ok_or(Drop::IcmpUnrelated)?;
-            Ok((Kind::Error(quoted), 0, 0))
-        }
-        _ => Err(Drop::IcmpType),
+        ECHO_REQUEST => Ok((Kind::EchoRequest, id)),
+        ECHO_REPLY => Ok((Kind::EchoReply, id)),
+        3 | 11 | 12 if checksum::of(message) != 0 => Err(Drop::Transport),
+        3 | 11 | 12 => Ok((Kind::Error, 0)),
+        _ => Ok((Kind::Control, 0)),
     }
 }
 
-/// The tuple of the packet that an ICMP error quotes: its header and 8 bytes (RFC 792).
-fn quoted(quote: &[u8]) -> Option<Tuple> {
-    let (header, rest) = Header::ref_from_prefix(quote).ok()?;
+fn icmp_v6(header: &ipv6::Header, message: &[u8]) -> Result<(Kind, u16), Drop> {
+    let [kind, _, _, _, id_high, id_low, _, _, ..] = message else {
+        return Err(Drop::Transport);
+    };
+    let id = u16::from_be_bytes([*id_high, *id_low]);
+    match *kind {
+        ECHO_REQUEST_V6 => Ok((Kind::EchoRequest, id)),
+        ECHO_REPLY_V6 => Ok((Kind::EchoReply, id)),
+        1..=4 => {
+            let (from, to) = (header.source, header.destination);
+            let len = u16::try_from(message.len()).map_err(|_| Drop::Transport)?;
+            let sum = ipv6::pseudo_header(from, to, ipv6::ICMP, len).bytes(message);
+            match sum.finish() {
+                0 => Ok((Kind::Error, 0)),
+                _ => Err(Drop::Transport),
+            }
+        }
+        _ => Ok((Kind::Control, 0)),
+    }
+}
+
+/// A packet quoted in an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quoted<A> {
+    /// Its addresses and ports.
+    pub tuple: Tuple<A>,
+    /// What it carried.
+    pub class: Class,
+    /// Where its transport header begins, from the beginning of the quote.
+    pub transport: usize,
+}
+
+/// The IPv4 packet that an ICMP error quotes: its header and 8 bytes (RFC 792).
+#[must_use]
+pub fn quoted_v4(quote: &[u8]) -> Option<Quoted<V4>> {
+    let (header, rest) = ipv4::Header::ref_from_prefix(quote).ok()?;
     if header.header_len() != ipv4::HEADER_LEN || header.is_fragment() {
         return None;
     }
+    let (class, ports) = quoted_transport::<V4>(header.protocol, rest, ECHO_REQUEST, ECHO_REPLY)?;
+    Some(Quoted {
+        tuple: Tuple {
+            source: V4::from_octets(header.source),
+            destination: V4::from_octets(header.destination),
+            ports,
+        },
+        class,
+        transport: ipv4::HEADER_LEN,
+    })
+}
+
+/// The IPv6 packet that an ICMPv6 error quotes.
+#[must_use]
+pub fn quoted_v6(quote: &[u8]) -> Option<Quoted<V6>> {
+    let (header, _) = ipv6::Header::ref_from_prefix(quote).ok()?;
+    let chain = ipv6::walk(header, quote).ok()?;
+    if chain.fragment.is_some_and(|part| !part.is_atomic()) {
+        return None;
+    }
+    let rest = quote.get(chain.offset..)?;
+    let (class, ports) =
+        quoted_transport::<V6>(chain.protocol, rest, ECHO_REQUEST_V6, ECHO_REPLY_V6)?;
+    Some(Quoted {
+        tuple: Tuple {
+            source: V6::from_octets(&header.source),
+            destination: V6::from_octets(&header.destination),
+            ports,
+        },
+        class,
+        transport: chain.offset,
+    })
+}
+
+fn quoted_transport<A: Address>(
+    protocol: u8,
+    rest: &[u8],
+    request: u8,
+    reply: u8,
+) -> Option<(Class, Ports)> {
     let [a, b, c, d, e, f, _, _, ..] = *rest else {
         return None;
     };
-    let (source_port, destination_port) = match header.protocol {
-        ipv4::TCP | ipv4::UDP => (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])),
-        ipv4::ICMP if a == ECHO_REQUEST || a == ECHO_REPLY => {
-            (u16::from_be_bytes([e, f]), u16::from_be_bytes([e, f]))
-        }
-        ipv4::ICMP => return None,
-        _ => (0, 0),
-    };
-    Some(Tuple {
-        source: u32::from_be_bytes(header.source),
-        destination: u32::from_be_bytes(header.destination),
-        source_port,
-        destination_port,
-        protocol: header.protocol,
+    let ports = Ports(u32::from_ne_bytes([a, b, c, d]));
+    if protocol == A::ICMP {
+        let id = u16::from_be_bytes([e, f]);
+        return (a == request || a == reply).then_some((Class::Echo, Ports::new(id, id)));
+    }
+    Some(match protocol {
+        ipv4::TCP => (Class::Tcp, ports),
+        ipv4::UDP => (Class::Udp, ports),
+        other => (Class::Other, Ports::new(other.into(), other.into())),
     })
+}
+
+/// Whether options say which way a packet should take (RFC 7126 §4.3 and §4.4).
+fn has_source_route(mut options: &[u8]) -> bool {
+    loop {
+        options = match options {
+            [131 | 137, ..] => return true,
+            [] | [0, ..] => return false,
+            [1, rest @ ..] => rest,
+            [_, len, ..] if *len >= 2 => match options.get(usize::from(*len)..) {
+                Some(rest) => rest,
+                None => return false,
+            },
+            [_, ..] => return false,
+        };
+    }
+}
+
+/// Adds the halves of a sum of words until 16 bits are left; the order of bytes is that of the words.
+#[inline(always)]
+pub const fn fold(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // Below 2^33: its carry goes back into the low half.
+    let sum = (sum as u32).wrapping_add((sum >> 32) as u32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
 }
 
 /// ICMP type of an echo request (RFC 792).
 pub const ECHO_REQUEST: u8 = 8;
 /// ICMP type of an echo reply.
 pub const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
-const TIME_EXCEEDED: u8 = 11;
+/// ICMPv6 type of an echo request (RFC 4443 §4).
+pub const ECHO_REQUEST_V6: u8 = 128;
+/// ICMPv6 type of an echo reply.
+pub const ECHO_REPLY_V6: u8 = 129;

@@ -1,153 +1,362 @@
-//! What changes in a packet on its way through, checksums included.
+//! What changes in a packet on its way through, checksums included (RFC 1624).
 
-use wire::checksum::{self, Delta};
-use wire::ipv4::{self, Header};
-use zerocopy::FromBytes;
+use wire::checksum;
+use wire::ipv4;
+use wire::ipv6;
+use wire::tcp;
 
-/// The changes of one forwarded packet. The TTL step is part of all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// Only the TTL.
-    Route,
-    /// Destination address and port become the real server's.
-    Destination(Translation),
-    /// Source address and port become those that the client connected to.
-    Source(Translation),
-    /// An ICMP error about a translated packet: the quoted packet changes back to what its sender sent.
-    Error {
-        /// New source address of the error, if the server itself sent it.
-        source: Option<[u8; 4]>,
-        /// New destination of the error, if it goes to the server.
-        destination: Option<[u8; 4]>,
-        /// New destination (or source) address and port of the quoted packet.
-        quoted: Quoted,
-    },
-}
+use crate::address::{Address, V4, V6};
+use crate::packet::{Class, Packet, Ports, Tuple, fold};
 
-/// A new address and port, and what that does to the checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Translation {
-    /// New address.
-    pub address: [u8; 4],
-    /// New port.
-    pub port: u16,
-    /// Change of the IP header checksum.
-    pub ip: Delta,
-    /// Change of the TCP checksum.
-    pub tcp: Delta,
-}
+/// How a checksum changes when words that it covers change: `~m + m'` of RFC 1624 equation 3, folded. Its bytes are in
+/// the order in which they lie in memory, like the words: sums do not mind (RFC 1071 §2 B).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change(u16);
 
-/// Which end of a quoted packet changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Quoted {
-    /// Source address and port.
-    Source([u8; 4], u16),
-    /// Destination address and port.
-    Destination([u8; 4], u16),
-}
+impl Change {
+    /// No change.
+    pub const NONE: Self = Self(0);
 
-impl Rewrite {
-    /// Applies the changes to the packet that was judged.
-    pub fn apply(&self, packet: &mut [u8]) {
-        let Ok((header, payload)) = Header::mut_from_prefix(packet) else {
-            return;
-        };
-        header.ttl = header.ttl.saturating_sub(1);
-        match self {
-            Self::Route => update(&mut header.checksum, Delta::TTL_STEP),
-            Self::Destination(new) => {
-                header.destination = new.address;
-                update(&mut header.checksum, new.ip.and(Delta::TTL_STEP));
-                port(payload, DESTINATION_PORT, new.port);
-                tcp_checksum(payload, new.tcp);
-            }
-            Self::Source(new) => {
-                header.source = new.address;
-                update(&mut header.checksum, new.ip.and(Delta::TTL_STEP));
-                port(payload, SOURCE_PORT, new.port);
-                tcp_checksum(payload, new.tcp);
-            }
-            Self::Error {
-                source,
-                destination,
-                quoted,
-            } => {
-                let mut delta = Delta::TTL_STEP;
-                if let Some(new) = *source {
-                    delta = delta.address(header.source, new);
-                    header.source = new;
-                }
-                if let Some(new) = *destination {
-                    delta = delta.address(header.destination, new);
-                    header.destination = new;
-                }
-                update(&mut header.checksum, delta);
-                let len = usize::from(header.total_len.get()).saturating_sub(ipv4::HEADER_LEN);
-                error(payload.get_mut(..len).unwrap_or_default(), *quoted);
-            }
+    /// One step of the TTL down: the word of TTL and protocol loses 0x0100.
+    const TTL_STEP: u16 = u16::from_ne_bytes([0xfe, 0xff]);
+
+    /// This change and the one from `old` to `new`, as they lie in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn word(self, old: u32, new: u32) -> Self {
+        Self(fold(self.0 as u64 + !old as u64 + new as u64))
+    }
+
+    /// This change and the one from address `old` to `new`.
+    #[must_use]
+    pub fn address<A: Address>(self, old: A, new: A) -> Self {
+        let words = old.words().iter().zip(new.words());
+        words.fold(self, |sum, (old, new)| sum.word(*old, *new))
+    }
+
+    /// This change and the one of a word of 16 bits.
+    #[must_use]
+    pub const fn half(self, old: u16, new: u16) -> Self {
+        self.word(old as u32, new as u32)
+    }
+
+    /// The change that takes this one back.
+    #[must_use]
+    #[inline(always)]
+    pub const fn reversed(self) -> Self {
+        Self(!self.0)
+    }
+
+    /// The checksum after the change, as it lies in memory.
+    #[must_use]
+    #[inline(always)]
+    pub const fn apply(self, checksum: u16) -> u16 {
+        !fold_short(!checksum as u32 + self.0 as u32)
+    }
+
+    /// The IPv4 header checksum after the change and one step of the TTL.
+    #[inline(always)]
+    const fn apply_and_age(self, checksum: u16) -> u16 {
+        !fold_short(!checksum as u32 + self.0 as u32 + Self::TTL_STEP as u32)
+    }
+
+    /// The same for UDP, where zero means that there is none (RFC 768).
+    #[inline(always)]
+    const fn apply_unless_zero(self, checksum: u16) -> u16 {
+        if checksum == 0 {
+            return 0;
+        }
+        match self.apply(checksum) {
+            0 => 0xffff,
+            sum => sum,
         }
     }
 }
 
-/// Translates the quoted packet of an ICMP error and renews the message's checksum.
-fn error(message: &mut [u8], quoted: Quoted) {
-    let Some((_, quote)) = message.split_at_mut_checked(ICMP_HEADER_LEN) else {
+/// Folds a sum of up to three words of 16 bits.
+#[inline(always)]
+const fn fold_short(sum: u32) -> u16 {
+    let sum = (sum & 0xffff) + (sum >> 16);
+    (sum + (sum >> 16)) as u16
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Gives a packet without options new addresses and ports, and takes one from its TTL.
+#[inline(always)]
+pub fn fast_v4(bytes: &mut [u8], tcp: bool, leaves: &Tuple<V4>, change: Change) {
+    let Some(head) = bytes.first_chunk_mut::<28>() else {
         return;
     };
-    let Ok((header, payload)) = Header::mut_from_prefix(quote) else {
-        return;
-    };
-    let (old, new, place, new_port) = match quoted {
-        Quoted::Source(new, port) => (
-            core::mem::replace(&mut header.source, new),
-            new,
-            SOURCE_PORT,
-            port,
-        ),
-        Quoted::Destination(new, port) => (
-            core::mem::replace(&mut header.destination, new),
-            new,
-            DESTINATION_PORT,
-            port,
-        ),
-    };
-    let delta = Delta::NONE.address(old, new);
-    update(&mut header.checksum, delta);
-    let old_port = port(payload, place, new_port);
-    // Most errors quote 8 bytes only, so the TCP checksum may not be there.
-    tcp_checksum(payload, delta.word(old_port, new_port));
-    if let Some(field) = message.get_mut(2..4) {
-        field.copy_from_slice(&[0, 0]);
-    }
-    let sum = checksum::of(message);
-    if let Some(field) = message.get_mut(2..4) {
-        field.copy_from_slice(&sum.to_be_bytes());
+    head[8] = head[8].wrapping_sub(1);
+    let sum = u16::from_ne_bytes([head[10], head[11]]);
+    head[10..12].copy_from_slice(&change.apply_and_age(sum).to_ne_bytes());
+    let transport = change.word(word(head, 20), leaves.ports.0);
+    head[12..16].copy_from_slice(&leaves.source.0.to_ne_bytes());
+    head[16..20].copy_from_slice(&leaves.destination.0.to_ne_bytes());
+    head[20..24].copy_from_slice(&leaves.ports.0.to_ne_bytes());
+    if !tcp {
+        let sum = u16::from_ne_bytes([head[26], head[27]]);
+        head[26..28].copy_from_slice(&transport.apply_unless_zero(sum).to_ne_bytes());
+    } else if let Some(head) = bytes.first_chunk_mut::<40>() {
+        let sum = u16::from_ne_bytes([head[36], head[37]]);
+        head[36..38].copy_from_slice(&transport.apply(sum).to_ne_bytes());
     }
 }
 
-fn update(field: &mut zerocopy::byteorder::network_endian::U16, delta: Delta) {
-    field.set(delta.apply(field.get()));
-}
-
-/// Replaces a port and returns the old one.
-fn port(payload: &mut [u8], place: usize, new: u16) -> u16 {
-    let Some(field) = payload.get_mut(place..).and_then(<[u8]>::first_chunk_mut) else {
-        return new;
-    };
-    u16::from_be_bytes(core::mem::replace(field, new.to_be_bytes()))
-}
-
-fn tcp_checksum(payload: &mut [u8], delta: Delta) {
-    let Some(field) = payload
-        .get_mut(TCP_CHECKSUM..)
-        .and_then(<[u8]>::first_chunk_mut)
-    else {
+/// The same for IPv6.
+#[inline(always)]
+pub fn fast_v6(bytes: &mut [u8], tcp: bool, leaves: &Tuple<V6>, change: Change) {
+    let Some(head) = bytes.first_chunk_mut::<48>() else {
         return;
     };
-    *field = delta.apply(u16::from_be_bytes(*field)).to_be_bytes();
+    head[7] = head[7].wrapping_sub(1);
+    let transport = change.word(word(head, 40), leaves.ports.0);
+    for (index, word) in leaves
+        .source
+        .0
+        .iter()
+        .chain(&leaves.destination.0)
+        .enumerate()
+    {
+        let at = 8 + 4 * index;
+        head[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    head[40..44].copy_from_slice(&leaves.ports.0.to_ne_bytes());
+    if !tcp {
+        let sum = u16::from_ne_bytes([head[46], head[47]]);
+        head[46..48].copy_from_slice(&transport.apply_unless_zero(sum).to_ne_bytes());
+    } else if let Some(head) = bytes.first_chunk_mut::<60>() {
+        let sum = u16::from_ne_bytes([head[56], head[57]]);
+        head[56..58].copy_from_slice(&transport.apply(sum).to_ne_bytes());
+    }
 }
 
-const SOURCE_PORT: usize = 0;
-const DESTINATION_PORT: usize = 2;
+/// Gives any packet new addresses and ports, and takes one from its TTL. `change` is that of the addresses.
+pub fn translate<A: Address>(
+    bytes: &mut [u8],
+    packet: &Packet<A>,
+    class: Class,
+    leaves: &Tuple<A>,
+    change: Change,
+) {
+    A::age(bytes);
+    A::readdress(bytes, leaves.source, leaves.destination);
+    let end = usize::from(packet.len).min(bytes.len());
+    let payload = bytes.get_mut(packet.transport.into()..end);
+    let (old, new) = (packet.tuple.ports, leaves.ports);
+    transport::<A>(payload.unwrap_or_default(), class, old, new, change);
+}
+
+/// New ports in the transport header at the front of `payload`, and its checksum after these and the change of the
+/// addresses. What the payload is too short for is left out.
+fn transport<A: Address>(payload: &mut [u8], class: Class, old: Ports, new: Ports, change: Change) {
+    let ports = change.word(old.0, new.0);
+    match class {
+        Class::Tcp => {
+            put(payload, 0, &new.0.to_ne_bytes());
+            update(payload, TCP_CHECKSUM, |sum| ports.apply(sum));
+        }
+        Class::Udp => {
+            put(payload, 0, &new.0.to_ne_bytes());
+            update(payload, UDP_CHECKSUM, |sum| ports.apply_unless_zero(sum));
+        }
+        Class::Echo => {
+            let (old, new) = (old.source().to_be(), new.source().to_be());
+            let addresses = match A::ICMP {
+                ipv6::ICMP => change,
+                // IPv4's covers no addresses.
+                _ => Change::NONE,
+            };
+            put(payload, ECHO_ID, &new.to_ne_bytes());
+            update(payload, ICMP_CHECKSUM, |sum| {
+                addresses.half(old, new).apply(sum)
+            });
+        }
+        Class::Other => {}
+    }
+}
+
+/// Translates an ICMP error (its outer addresses to `leaves`, the quoted packet to what its sender sent), takes one from
+/// its TTL and renews the checksums. `quoted` is the quoted packet's transport header from the beginning of the quote.
+pub fn translate_error<A: Address>(
+    bytes: &mut [u8],
+    packet: &Packet<A>,
+    class: Class,
+    quoted: usize,
+    leaves: (A, A),
+    (saw, sent): (&Tuple<A>, &Tuple<A>),
+) {
+    A::age(bytes);
+    A::readdress(bytes, leaves.0, leaves.1);
+    let end = usize::from(packet.len).min(bytes.len());
+    let message = bytes.get_mut(packet.transport.into()..end);
+    let message = message.unwrap_or_default();
+    if let Some((_, quote)) = message.split_at_mut_checked(ICMP_HEADER_LEN) {
+        A::readdress(quote, sent.source, sent.destination);
+        let change = Change::NONE
+            .address(saw.source, sent.source)
+            .address(saw.destination, sent.destination);
+        let payload = quote.get_mut(quoted..).unwrap_or_default();
+        transport::<A>(payload, class, saw.ports, sent.ports, change);
+    }
+    put(message, ICMP_CHECKSUM, &[0, 0]);
+    let sum = A::icmp_checksum(leaves.0, leaves.1, message);
+    put(message, ICMP_CHECKSUM, &sum.to_be_bytes());
+}
+
+/// Turns a TCP segment into the RST that tells its sender that there is no such connection (RFC 9293 §3.10.7.1). The length
+/// of the answer.
+pub fn reset<A: Address>(bytes: &mut [u8], packet: &Packet<A>) -> Option<usize> {
+    let at = usize::from(packet.transport);
+    let segment = tcp::Header::parse(bytes.get(at..packet.len.into())?)?;
+    let flags = segment.flags();
+    let data = usize::from(packet.len) - at - segment.header_len();
+    let length = data as u32
+        + u32::from(flags.contains(tcp::Flags::SYN))
+        + u32::from(flags.contains(tcp::Flags::FIN));
+    let (sequence, acknowledgment, answer) = match flags.contains(tcp::Flags::ACK) {
+        true => (segment.acknowledgment.get(), 0, tcp::Flags::RST),
+        false => (
+            0,
+            segment.sequence.get().wrapping_add(length),
+            tcp::Flags::RST.with(tcp::Flags::ACK),
+        ),
+    };
+    let to = packet.tuple.reversed();
+    A::segment(bytes, &to, sequence, acknowledgment, answer)
+}
+
+impl V4 {
+    /// New addresses in an IPv4 header.
+    pub(crate) fn put_addresses(bytes: &mut [u8], source: Self, destination: Self) {
+        let Some(head) = bytes.first_chunk_mut::<{ ipv4::HEADER_LEN }>() else {
+            return;
+        };
+        let change = Change::NONE
+            .word(word(head, 12), source.0)
+            .word(word(head, 16), destination.0);
+        head[12..16].copy_from_slice(&source.octets());
+        head[16..20].copy_from_slice(&destination.octets());
+        update(head, IPV4_CHECKSUM, |sum| change.apply(sum));
+    }
+
+    /// One less in the TTL.
+    pub(crate) fn step_ttl(bytes: &mut [u8]) {
+        let Some(head) = bytes.first_chunk_mut::<{ ipv4::HEADER_LEN }>() else {
+            return;
+        };
+        head[8] = head[8].saturating_sub(1);
+        update(head, IPV4_CHECKSUM, |sum| Change::NONE.apply_and_age(sum));
+    }
+
+    /// A segment without data in place of the packet.
+    pub(crate) fn put_segment(
+        bytes: &mut [u8],
+        tuple: &Tuple<Self>,
+        sequence: u32,
+        acknowledgment: u32,
+        flags: tcp::Flags,
+    ) -> Option<usize> {
+        let segment = tcp::write(&tcp::Segment {
+            source: (tuple.source.octets(), tuple.source_port()),
+            destination: (tuple.destination.octets(), tuple.destination_port()),
+            sequence,
+            acknowledgment,
+            flags,
+            window: 0,
+        });
+        bytes.get_mut(..segment.len())?.copy_from_slice(&segment);
+        Some(segment.len())
+    }
+}
+
+impl V6 {
+    /// New addresses in an IPv6 header.
+    pub(crate) fn put_addresses(bytes: &mut [u8], source: Self, destination: Self) {
+        put(bytes, 8, &source.octets());
+        put(bytes, 24, &destination.octets());
+    }
+
+    /// One less in the hop limit.
+    pub(crate) fn step_hop_limit(bytes: &mut [u8]) {
+        if let Some(limit) = bytes.get_mut(7) {
+            *limit = limit.saturating_sub(1);
+        }
+    }
+
+    /// A segment without data in place of the packet.
+    pub(crate) fn put_segment(
+        bytes: &mut [u8],
+        tuple: &Tuple<Self>,
+        sequence: u32,
+        acknowledgment: u32,
+        flags: tcp::Flags,
+    ) -> Option<usize> {
+        let (source, destination) = (tuple.source.octets(), tuple.destination.octets());
+        // The segment is the same in both versions, only its checksum is not.
+        let four = tcp::write(&tcp::Segment {
+            source: ([0; 4], tuple.source_port()),
+            destination: ([0; 4], tuple.destination_port()),
+            sequence,
+            acknowledgment,
+            flags,
+            window: 0,
+        });
+        let (_, segment) = four.split_at(ipv4::HEADER_LEN);
+        let len = ipv6::HEADER_LEN + segment.len();
+        let ip = ipv6::Header::new(
+            source,
+            destination,
+            ipv4::TCP,
+            tcp::DEFAULT_TTL,
+            segment.len(),
+        );
+        let out = bytes.get_mut(..len)?;
+        let (front, back) = out.split_at_mut(ipv6::HEADER_LEN);
+        front.copy_from_slice(zerocopy::IntoBytes::as_bytes(&ip));
+        back.copy_from_slice(segment);
+        put(back, TCP_CHECKSUM, &[0, 0]);
+        let sum = ipv6::pseudo_header(source, destination, ipv4::TCP, segment.len() as u16);
+        let sum = sum.bytes(back).finish();
+        put(back, TCP_CHECKSUM, &sum.to_be_bytes());
+        Some(len)
+    }
+
+    /// The checksum of an ICMPv6 message.
+    pub(crate) fn message_checksum(source: Self, destination: Self, message: &[u8]) -> u16 {
+        let len = u16::try_from(message.len()).unwrap_or(u16::MAX);
+        let pseudo = ipv6::pseudo_header(source.octets(), destination.octets(), ipv6::ICMP, len);
+        pseudo.bytes(message).finish()
+    }
+}
+
+impl V4 {
+    /// The checksum of an ICMP message.
+    pub(crate) fn message_checksum(message: &[u8]) -> u16 {
+        checksum::of(message)
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, new: &[u8]) {
+    if let Some(place) = bytes.get_mut(at..at + new.len()) {
+        place.copy_from_slice(new);
+    }
+}
+
+/// Most errors quote 8 bytes only, so the checksum may not be there.
+fn update(bytes: &mut [u8], at: usize, change: impl FnOnce(u16) -> u16) {
+    if let Some(field) = bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *field = change(u16::from_ne_bytes(*field)).to_ne_bytes();
+    }
+}
+
+const IPV4_CHECKSUM: usize = 10;
 const TCP_CHECKSUM: usize = 16;
+const UDP_CHECKSUM: usize = 6;
+const ICMP_CHECKSUM: usize = 2;
 const ICMP_HEADER_LEN: usize = 8;
+const ECHO_ID: usize = 4;

@@ -1,10 +1,13 @@
 //! Where addresses live: legs' subnets, the default route, the appliance's own addresses.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::IpAddr;
 
+use heapless::Vec;
 use policy::{Config, MAX_INTERFACES, MAX_VIRTUAL_ADDRESSES};
 
 use crate::Drop;
+use crate::address::{Address, V4, V6};
+use crate::flow::Path;
 
 /// A leg and the station on it that a packet goes to next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,141 +18,231 @@ pub struct Hop {
     pub address: IpAddr,
 }
 
-#[derive(Clone, Debug)]
-struct Subnet {
-    network: u32,
-    mask: u32,
-    own: u32,
-    virtual_addresses: heapless::Vec<u32, MAX_VIRTUAL_ADDRESSES>,
+/// Where packets to an address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way<A> {
+    /// The leg, and whether the default router is behind it.
+    pub path: Path,
+    /// The next station.
+    pub next: A,
 }
 
-impl Subnet {
-    fn contains(&self, address: u32) -> bool {
-        (address ^ self.network) & self.mask == 0
-    }
-
-    /// Network address or directed broadcast (RFC 1812 §5.3.5); a /31 or /32 has neither.
-    fn is_broadcast(&self, address: u32) -> bool {
-        let host = address & !self.mask;
-        self.contains(address) && !self.mask > 1 && (host == 0 || host == !self.mask)
+impl<A: Address> From<Way<A>> for Hop {
+    fn from(way: Way<A>) -> Self {
+        Self {
+            leg: way.path.leg,
+            address: way.next.into(),
+        }
     }
 }
 
 /// Which addresses are ours, and where the others are.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    subnets: heapless::Vec<Subnet, MAX_INTERFACES>,
-    default: Option<Hop>,
+    v4: Family<V4>,
+    v6: Family<V6>,
+    mtus: [u16; MAX_INTERFACES],
+}
+
+/// The same for one IP version.
+#[derive(Clone, Debug)]
+pub struct Family<A> {
+    /// By leg; not every leg has IPv6.
+    subnets: Vec<Option<Subnet<A>>, MAX_INTERFACES>,
+    default: Option<(u8, A)>,
+}
+
+#[derive(Clone, Debug)]
+struct Subnet<A> {
+    network: A,
+    mask: A,
+    own: A,
+    virtual_addresses: Vec<A, MAX_VIRTUAL_ADDRESSES>,
+}
+
+impl<A: Address> Subnet<A> {
+    fn new<B: Into<A> + Copy>(own: B, prefix: u8, virtual_addresses: &[B]) -> Self {
+        let (own, mask) = (own.into(), A::mask(prefix));
+        Self {
+            network: own.masked(mask),
+            mask,
+            own,
+            virtual_addresses: virtual_addresses.iter().map(|a| (*a).into()).collect(),
+        }
+    }
+
+    fn contains(&self, address: A) -> bool {
+        address.masked(self.mask) == self.network
+    }
+
+    fn is_broadcast(&self, address: A) -> bool {
+        self.contains(address) && address.is_broadcast_of(self.mask)
+    }
 }
 
 impl Routes {
     /// The routes of a validated configuration.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let subnets = config.interfaces.iter().map(|interface| {
-            let mask = u32::MAX
-                .checked_shl(32 - u32::from(interface.prefix.min(32)))
-                .unwrap_or(0);
-            let own = interface.address.to_bits();
-            let addresses = interface.router.iter().flat_map(|router| &router.addresses);
-            let virtual_addresses = addresses.map(|address| address.to_bits()).collect();
-            Subnet {
-                network: own & mask,
-                mask,
-                own,
+        let interfaces = &config.interfaces;
+        let v4 = interfaces.iter().map(|interface| {
+            let router = interface.router.as_ref();
+            let virtual_addresses = router.map_or(&[][..], |router| &router.addresses);
+            Some(Subnet::new(
+                interface.address,
+                interface.prefix,
                 virtual_addresses,
-            }
+            ))
+        });
+        let v6 = interfaces.iter().map(|interface| {
+            let own = interface.address6?;
+            let router = interface.router.as_ref();
+            let virtual_addresses = router.map_or(&[][..], |router| &router.addresses6);
+            Some(Subnet::new(own.address, own.prefix, virtual_addresses))
         });
         let mut routes = Self {
-            subnets: subnets.collect(),
-            default: None,
+            v4: Family {
+                subnets: v4.collect(),
+                default: None,
+            },
+            v6: Family {
+                subnets: v6.collect(),
+                default: None,
+            },
+            mtus: [u16::MAX; MAX_INTERFACES],
         };
-        routes.default = config.default_route.and_then(|router| {
-            let leg = routes.leg_of(router.to_bits())?;
-            Some(Hop {
-                leg,
-                address: IpAddr::V4(router),
-            })
+        for (mtu, interface) in routes.mtus.iter_mut().zip(interfaces) {
+            *mtu = interface.mtu;
+        }
+        routes.v4.default = config.default_route.and_then(|router| {
+            let router = router.into();
+            Some((routes.v4.leg_of(router)?, router))
+        });
+        routes.v6.default = config.default_route6.and_then(|router| {
+            let leg = match router.is_unicast_link_local() {
+                true => 0,
+                false => routes.v6.leg_of(router.into())?,
+            };
+            Some((leg, router.into()))
         });
         routes
+    }
+
+    /// The IPv4 side.
+    #[must_use]
+    #[inline(always)]
+    pub const fn v4(&self) -> &Family<V4> {
+        &self.v4
+    }
+
+    /// The IPv6 side.
+    #[must_use]
+    #[inline(always)]
+    pub const fn v6(&self) -> &Family<V6> {
+        &self.v6
+    }
+
+    /// Longest packet that a leg's network carries.
+    #[must_use]
+    #[inline(always)]
+    pub const fn mtu(&self, leg: u8) -> u16 {
+        self.mtus[leg as usize % MAX_INTERFACES]
     }
 
     /// Where a packet to `destination` goes; `None` without a route.
     #[must_use]
     pub fn lookup(&self, destination: u32) -> Option<Hop> {
-        match self.leg_of(destination) {
-            Some(leg) => Some(Hop {
-                leg,
-                address: IpAddr::V4(Ipv4Addr::from_bits(destination)),
-            }),
-            None => self.default,
-        }
-    }
-
-    /// Whether `address` is the appliance's own address on `leg`.
-    #[must_use]
-    pub fn is_own(&self, leg: u8, address: u32) -> bool {
-        self.subnets
-            .get(usize::from(leg))
-            .is_some_and(|subnet| subnet.own == address)
-    }
-
-    /// Whether `address` is a virtual address on `leg`.
-    #[must_use]
-    pub fn is_virtual(&self, leg: u8, address: u32) -> bool {
-        let subnet = self.subnets.get(usize::from(leg));
-        subnet.is_some_and(|subnet| subnet.virtual_addresses.contains(&address))
+        Some(self.v4.lookup(V4::from_bits(destination))?.into())
     }
 
     /// Whether `address` is one of ours on any leg, own or virtual.
     #[must_use]
     pub fn is_ours(&self, address: u32) -> bool {
-        let mut subnets = self.subnets.iter();
-        subnets.any(|s| s.own == address || s.virtual_addresses.contains(&address))
+        self.v4.is_ours(V4::from_bits(address))
     }
 
     /// Whether `address` is a host's address in the subnet of `leg`.
     #[must_use]
     pub fn is_neighbour(&self, leg: u8, address: u32) -> bool {
-        let subnet = self.subnets.get(usize::from(leg));
+        self.v4.is_neighbour(leg, V4::from_bits(address))
+    }
+
+    /// Refuses addresses that must not be routed, and sources that do not belong on `leg`.
+    ///
+    /// # Errors
+    /// Why the packet must be dropped.
+    pub fn check(&self, leg: u8, source: u32, destination: u32) -> Result<(), Drop> {
+        self.v4
+            .check(leg, V4::from_bits(source), V4::from_bits(destination))
+    }
+}
+
+impl<A: Address> Family<A> {
+    /// Where a packet to `destination` goes; `None` without a route.
+    #[must_use]
+    pub fn lookup(&self, destination: A) -> Option<Way<A>> {
+        if let Some(leg) = self.leg_of(destination) {
+            let path = Path { leg, routed: false };
+            return Some(Way {
+                path,
+                next: destination,
+            });
+        }
+        let (leg, next) = self.default?;
+        let path = Path { leg, routed: true };
+        Some(Way { path, next })
+    }
+
+    /// The next station on a path to `destination`.
+    #[must_use]
+    #[inline(always)]
+    pub fn next(&self, path: Path, destination: A) -> A {
+        match self.default {
+            Some((_, router)) if path.routed => router,
+            _ => destination,
+        }
+    }
+
+    /// Whether `address` is one of ours on any leg, own or virtual.
+    #[must_use]
+    pub fn is_ours(&self, address: A) -> bool {
+        let mut subnets = self.subnets.iter().flatten();
+        subnets.any(|s| s.own == address || s.virtual_addresses.contains(&address))
+    }
+
+    /// Whether `address` is a host's address in the subnet of `leg`.
+    #[must_use]
+    pub fn is_neighbour(&self, leg: u8, address: A) -> bool {
+        let subnet = self.subnets.get(usize::from(leg)).and_then(Option::as_ref);
         subnet.is_some_and(|subnet| subnet.contains(address) && !subnet.is_broadcast(address))
     }
 
     /// Refuses addresses that must not be routed, and sources that do not belong on `leg`.
-    pub fn check(&self, leg: u8, source: u32, destination: u32) -> Result<(), Drop> {
+    ///
+    /// # Errors
+    /// Why the packet must be dropped.
+    pub fn check(&self, leg: u8, source: A, destination: A) -> Result<(), Drop> {
         if source == destination {
             return Err(Drop::Land);
         }
-        if is_special(source) || is_special(destination) || self.is_ours(source) {
+        if source.is_special() || destination.is_special() || self.is_ours(source) {
             return Err(Drop::Martian);
         }
-        if self
-            .subnets
-            .iter()
-            .any(|s| s.is_broadcast(source) || s.is_broadcast(destination))
-        {
+        let mut subnets = self.subnets.iter().flatten();
+        if subnets.any(|s| s.is_broadcast(source) || s.is_broadcast(destination)) {
             return Err(Drop::Martian);
         }
         match self.lookup(source) {
-            Some(hop) if hop.leg == leg => Ok(()),
+            Some(way) if way.path.leg == leg => Ok(()),
             _ => Err(Drop::ReversePath),
         }
     }
 
-    fn leg_of(&self, address: u32) -> Option<u8> {
-        let leg = self
-            .subnets
-            .iter()
-            .position(|subnet| subnet.contains(address))?;
+    fn leg_of(&self, address: A) -> Option<u8> {
+        let mut subnets = self.subnets.iter();
+        let leg = subnets.position(|s| s.as_ref().is_some_and(|s| s.contains(address)))?;
         u8::try_from(leg).ok()
     }
-}
-
-/// Addresses that no router may forward from or to: "this network", loopback, link-local, multicast,
-/// reserved and broadcast (RFC 6890 §2.2.2).
-fn is_special(address: u32) -> bool {
-    let [a, b, ..] = address.to_be_bytes();
-    matches!(a, 0 | 127 | 224..=255) || (a, b) == (169, 254)
 }
 
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! The rules for first packets: compiled tables, and a counter for each rule.
 
+use core::net::{IpAddr, Ipv6Addr};
+
 use classifier::{Addresses, Key, Match, State, Tables};
 use policy::rule::{Action, MAX_RULES};
 
-use crate::{Drop, Tuple};
+use crate::Drop;
+use crate::address::Address;
+use crate::packet::{Class, Tuple};
 
 /// All rules of an appliance; what none of them accepts is dropped.
 #[derive(Debug)]
@@ -30,15 +34,23 @@ impl<'t> Rules<'t> {
     }
 
     /// What the rules say about the first packet of a flow.
-    pub fn decide(&mut self, from: u8, to: u8, tuple: &Tuple) -> Result<(), Drop> {
+    pub fn decide<A: Address>(
+        &mut self,
+        from: u8,
+        to: u8,
+        tuple: &Tuple<A>,
+        class: Class,
+    ) -> Result<(), Drop> {
+        let protocol = class.protocol::<A>(tuple.ports);
         let key = Key {
-            addresses: Addresses::V4 {
-                source: tuple.source,
-                destination: tuple.destination,
+            addresses: addresses(tuple.source.into(), tuple.destination.into()),
+            source_port: tuple.source_port(),
+            destination_port: match class {
+                // The type and code of the only ICMP message that opens a flow: an echo request.
+                Class::Echo => u16::from_be_bytes([A::ECHO_REQUEST, 0]),
+                Class::Tcp | Class::Udp | Class::Other => tuple.destination_port(),
             },
-            source_port: tuple.source_port,
-            destination_port: destination_port(tuple),
-            protocol: tuple.protocol,
+            protocol,
             from,
             to,
             state: State::New,
@@ -57,11 +69,26 @@ impl<'t> Rules<'t> {
     }
 }
 
-/// The port, or the type and code of the only ICMP message that opens a flow: an echo request.
-fn destination_port(tuple: &Tuple) -> u16 {
-    match tuple.protocol {
-        wire::ipv4::ICMP => u16::from_be_bytes([crate::ECHO_REQUEST, 0]),
-        _ => tuple.destination_port,
+/// Addresses in the order of numbers; both are of one version.
+fn addresses(source: IpAddr, destination: IpAddr) -> Addresses {
+    let words =
+        |address: Ipv6Addr| [96, 64, 32, 0].map(|shift| (address.to_bits() >> shift) as u32);
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses::V4 {
+            source: source.to_bits(),
+            destination: destination.to_bits(),
+        },
+        (source, destination) => Addresses::V6 {
+            source: words(six(source)),
+            destination: words(six(destination)),
+        },
+    }
+}
+
+fn six(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }
 
@@ -72,6 +99,8 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::address::V4;
+    use crate::packet;
     use crate::tests::bits;
 
     #[test]
@@ -107,13 +136,16 @@ mod tests {
         ];
         for (name, to, protocol, port, expected) in table {
             let tuple = Tuple {
-                source: bits("192.0.2.1"),
-                destination: bits(to),
-                source_port: 40_000,
-                destination_port: port,
-                protocol,
+                source: V4::from_bits(bits("192.0.2.1")),
+                destination: V4::from_bits(bits(to)),
+                ports: packet::Ports::new(40_000, port),
             };
-            assert_eq!(rules.decide(0, 1, &tuple), expected, "{name}");
+            let class = match protocol {
+                wire::ipv4::TCP => Class::Tcp,
+                wire::ipv4::UDP => Class::Udp,
+                _ => Class::Echo,
+            };
+            assert_eq!(rules.decide(0, 1, &tuple, class), expected, "{name}");
         }
         assert_eq!(rules.hits(), [1, 1, 1, 1]);
     }

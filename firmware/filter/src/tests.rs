@@ -13,7 +13,7 @@ use wire::tcp::{Flags, Segment};
 use wire::{checksum, ipv4, tcp};
 use zerocopy::IntoBytes;
 
-use crate::{Drop, Filter, Packet, Unknown, Verdict};
+use crate::{Drop, Filter, Kind, Unknown, Verdict, parse_v4};
 
 const NOW: Instant = Instant::from_micros(1_000_000_000);
 const USER: &str = "198.51.100.7";
@@ -147,7 +147,7 @@ fn malformed_packets_are_refused_before_any_state_is_touched() {
     let table: [(&str, Change, Drop); 11] = [
         ("empty", |p| p.clear(), Drop::Ipv4Header),
         ("cut short", |p| p.truncate(39), Drop::Ipv4Header),
-        ("version 6", |p| p[0] = 0x65, Drop::Ipv4Header),
+        ("version 5", |p| p[0] = 0x55, Drop::Ipv4Header),
         ("wrong checksum", |p| p[10] ^= 1, Drop::Ipv4Checksum),
         ("first fragment", |p| p[6] = 0x20, Drop::Fragment),
         ("last fragment", |p| p[7] = 3, Drop::Fragment),
@@ -166,7 +166,7 @@ fn malformed_packets_are_refused_before_any_state_is_touched() {
             let sum = checksum::of(&packet[..20]);
             packet[10..12].copy_from_slice(&sum.to_be_bytes());
         }
-        assert_eq!(Packet::parse(&packet), Err(reason), "{name}");
+        assert_eq!(judge(&packet), Err(reason), "{name}");
     }
     let mut source_route = tcp(USER, 1, PUBLIC, 443, SYN);
     source_route.splice(20..20, [131, 3, 4, 0]);
@@ -175,7 +175,12 @@ fn malformed_packets_are_refused_before_any_state_is_touched() {
     source_route[10..12].fill(0);
     let sum = checksum::of(&source_route[..24]);
     source_route[10..12].copy_from_slice(&sum.to_be_bytes());
-    assert_eq!(Packet::parse(&source_route), Err(Drop::Ipv4Options));
+    assert_eq!(judge(&source_route), Err(Drop::SourceRoute));
+    source_route[20] = 7; // record route
+    source_route[10..12].fill(0);
+    let sum = checksum::of(&source_route[..24]);
+    source_route[10..12].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(judge(&source_route), Err(Drop::Ipv4Options));
 }
 
 #[test]
@@ -239,6 +244,8 @@ fn when_a_server_fails_its_flows_go_and_retries_reach_the_next() {
     assert_eq!(old.map(|_| ()), Err(Drop::NoFlow));
     let retry = lab.pass(WAN, tcp(USER, 40_001, PUBLIC, 443, SYN)).unwrap();
     assert_eq!(retry.ends(), (USER, 40_001, LB2, 8443));
+    lab.pass(EDGE, tcp(LB2, 8443, USER, 40_001, SYN_ACK))
+        .unwrap();
     lab.health(true, true);
     let goes_on = lab.pass(WAN, tcp(USER, 40_001, PUBLIC, 443, ACK)).unwrap();
     assert_eq!(
@@ -252,19 +259,23 @@ fn when_a_server_fails_its_flows_go_and_retries_reach_the_next() {
 
 #[test]
 fn users_of_a_lost_connection_are_told_and_nobody_else_is() {
+    const RESET: Verdict = Verdict::Answer {
+        len: 40,
+        reason: Drop::NoFlow,
+    };
     let mut lab = Lab::new();
     let table = [
         (
             "data to a service",
             WAN,
             tcp(USER, 1, PUBLIC, 443, ACK),
-            Verdict::Reset,
+            RESET,
         ),
         (
             "FIN to a service",
             WAN,
             tcp(USER, 1, PUBLIC, 443, FIN),
-            Verdict::Reset,
+            RESET,
         ),
         (
             "RST",
@@ -298,12 +309,16 @@ fn users_of_a_lost_connection_are_told_and_nobody_else_is() {
         ),
     ];
     for (name, leg, packet, expected) in table {
-        let packet = Packet::parse(&packet).unwrap();
-        assert_eq!(
-            lab.filter.judge(NOW, leg, &packet, Unknown::Refuse),
-            expected,
-            "{name}"
-        );
+        let (mut bytes, ends) = (packet.clone(), parse_v4(&packet).unwrap().tuple);
+        let verdict = lab.filter.judge(NOW, leg, &mut bytes, Unknown::Refuse);
+        assert_eq!(verdict, expected, "{name}");
+        if verdict == RESET {
+            let answer = parse_v4(&bytes).unwrap();
+            assert_eq!(answer.tuple, ends.reversed());
+            assert_eq!(answer.kind, Kind::Tcp(RST));
+            assert!(transport_is_valid(&bytes));
+            assert_eq!(bytes[24..28], packet[28..32], "the sequence it waits for");
+        }
     }
     // Not in the minute after a take-over: the connection may be alive.
     lab.unknown = Unknown::PickUp;
@@ -398,16 +413,15 @@ fn icmp_errors_about_no_flow_are_dropped() {
     }
     let mut wrong = unreachable(LB1, USER, &known);
     wrong[30] ^= 1;
-    assert_eq!(Packet::parse(&wrong), Err(Drop::Transport));
+    assert_eq!(lab.pass(EDGE, wrong).map(|_| ()), Err(Drop::Transport));
     let redirect = icmp(LB1, USER, [5, 0, 0, 0], &known);
-    assert_eq!(Packet::parse(&redirect), Err(Drop::IcmpType));
+    assert_eq!(lab.pass(EDGE, redirect).map(|_| ()), Err(Drop::IcmpType));
     // About a connection that we know nothing of, but to our own address.
-    let packet = unreachable("192.0.2.99", PUBLIC, &strange);
-    let parsed = Packet::parse(&packet).unwrap();
-    assert_eq!(
-        lab.filter.judge(NOW, WAN, &parsed, Unknown::Refuse),
-        Verdict::Local
-    );
+    let mut packet = unreachable("192.0.2.99", PUBLIC, &strange);
+    let whole = packet.clone();
+    let verdict = lab.filter.judge(NOW, WAN, &mut packet, Unknown::Refuse);
+    assert_eq!(verdict, Verdict::Local);
+    assert_eq!(packet, whole);
 }
 
 #[test]
@@ -611,24 +625,33 @@ impl Lab {
     }
 
     fn pass(&mut self, leg: u8, mut packet: Vec<u8>) -> Result<Passed, Drop> {
-        let parsed = Packet::parse(&packet)?;
-        let forward = match self.filter.judge(self.now, leg, &parsed, self.unknown) {
-            Verdict::Forward(forward) => forward,
-            Verdict::Local => panic!("{parsed:?} is for the appliance"),
-            Verdict::Reset => return Err(Drop::NoFlow),
-            Verdict::Drop(reason) => return Err(reason),
+        let ttl = packet.get(8).copied();
+        let whole = packet.clone();
+        let (hop, len) = match self.filter.judge(self.now, leg, &mut packet, self.unknown) {
+            Verdict::Forward { hop, len } => (hop, len),
+            Verdict::Local => panic!("{packet:02x?} is for the appliance"),
+            Verdict::Answer { reason, .. } => return Err(reason),
+            Verdict::Error(_, reason) | Verdict::Drop(reason) => {
+                assert_eq!(packet, whole, "who is told gets what was sent");
+                return Err(reason);
+            }
         };
-        forward.rewrite.apply(&mut packet);
-        let left = Packet::parse(&packet).expect("a forwarded packet is still a good one");
-        assert_eq!(left.ttl, parsed.ttl - 1);
+        assert_eq!(len, packet.len());
+        let left = parse_v4(&packet).expect("a forwarded packet is still a good one");
+        assert_eq!(Some(left.ttl + 1), ttl);
         assert!(transport_is_valid(&packet), "{packet:02x?}");
-        let hop = std::format!("{}", forward.hop.address);
+        let address = std::format!("{}", hop.address);
         Ok(Passed {
-            leg: forward.hop.leg,
-            hop,
+            leg: hop.leg,
+            hop: address,
             packet,
         })
     }
+}
+
+/// What a new filter says to a packet from the Internet.
+fn judge(packet: &[u8]) -> Result<(), Drop> {
+    Lab::new().pass(WAN, packet.to_vec()).map(|_| ())
 }
 
 impl Passed {
@@ -648,12 +671,12 @@ impl Passed {
                 .find(|known| *known == text)
                 .unwrap()
         };
-        let tuple = Packet::parse(&self.packet).unwrap().tuple;
+        let tuple = parse_v4(&self.packet).unwrap().tuple;
         (
             name(&source),
-            tuple.source_port,
+            tuple.source_port(),
             name(&destination),
-            tuple.destination_port,
+            tuple.destination_port(),
         )
     }
 
@@ -691,12 +714,15 @@ fn octets(address: &str) -> [u8; 4] {
     address.parse::<Ipv4Addr>().unwrap().octets()
 }
 
+/// A segment of a connection whose handshake began at 1000 on both sides, and which has carried no data yet.
 fn tcp(from: &str, source: u16, to: &str, destination: u16, flags: Flags) -> Vec<u8> {
+    let sequence = 1000 + u32::from(!flags.contains(SYN));
+    let acknowledgment = 1001 * u32::from(flags.contains(ACK));
     let segment = Segment {
         source: (octets(from), source),
         destination: (octets(to), destination),
-        sequence: 0x0102_0304,
-        acknowledgment: 0x0506_0708,
+        sequence,
+        acknowledgment,
         flags,
         window: 512,
     };

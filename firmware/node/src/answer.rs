@@ -2,40 +2,17 @@
 
 use core::net::IpAddr;
 
-use filter::{Drop, Packet};
+use filter::Drop;
 use wire::Frame;
 use wire::checksum::{Delta, Sum};
 use wire::ethernet::{self, Mac, Received};
-use wire::tcp::{self, Flags};
+use wire::tcp;
 use wire::{ipv4, ipv6};
 use zerocopy::IntoBytes;
 
+use crate::Transmit;
 use crate::leg::Leg;
 use crate::local::Local;
-use crate::{Transmit, emit};
-
-/// Tells the sender of a segment that its connection is gone (RFC 9293 §3.10.7.1).
-pub fn reset(
-    leg: &Leg,
-    received: &Received,
-    packet: &Packet,
-    bytes: &[u8],
-    out: &mut impl Transmit,
-) {
-    let Some(segment) = bytes.get(ipv4::HEADER_LEN..).and_then(tcp::Header::parse) else {
-        return;
-    };
-    let tuple = packet.tuple;
-    let answer = tcp::write(&tcp::Segment {
-        source: (tuple.destination.to_be_bytes(), tuple.destination_port),
-        destination: (tuple.source.to_be_bytes(), tuple.source_port),
-        sequence: segment.acknowledgment.get(),
-        acknowledgment: 0,
-        flags: Flags::RST,
-        window: 0,
-    });
-    emit::packet(leg, received.destination, received.source, &answer, out);
-}
 
 /// Answers a ping in place, to the station that it came from.
 pub fn echo_reply(

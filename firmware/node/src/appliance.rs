@@ -85,13 +85,13 @@ impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
             .find(port, received.vlan)
             .ok_or(Drop::UnknownVlan)?;
         match received.ethertype {
-            ethernet::IPV4 => self.ipv4(now, leg, &received, frame, log, out),
+            ethernet::IPV4 => self.ip(now, leg, &received, frame, log, out),
             ethernet::IPV6 => {
                 let packet = frame.bytes().get(received.payload..).unwrap_or_default();
                 if nd::is_discovery(packet) {
                     return self.discovery(now, leg, &received, &frame, log, out);
                 }
-                self.ipv6(now, leg, &received, frame, log, out)
+                self.ip(now, leg, &received, frame, log, out)
             }
             ethernet::ARP => self.arp(now, leg, &received, &frame, log, out),
             _ => Err(Drop::EtherType),

@@ -104,9 +104,29 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             let from = (leg, received.source);
             self.error(now, from, packet, Problem::PortUnreachable, log, out);
         }
-        answer
+        match (answer, local.protocol, transport.first()) {
+            (Err(Drop::NotForUs), ipv4::ICMP | ipv6::ICMP, Some(kind)) => {
+                Err(unwanted_icmp(local.destination, *kind))
+            }
+            (answer, ..) => answer,
+        }
     }
 }
+
+/// Why an ICMP message other than a ping and its answer ends here.
+fn unwanted_icmp(destination: IpAddr, kind: u8) -> Drop {
+    match (destination, kind) {
+        (IpAddr::V4(_), REDIRECT) => Drop::Redirect,
+        (IpAddr::V4(_), 3 | 11 | 12) | (IpAddr::V6(_), 1..=4) => Drop::IcmpUnrelated,
+        (IpAddr::V4(_), filter::ECHO_REPLY) | (IpAddr::V6(_), filter::ECHO_REPLY_V6) => {
+            Drop::NotForUs
+        }
+        (IpAddr::V4(_) | IpAddr::V6(_), _) => Drop::IcmpType,
+    }
+}
+
+/// ICMP type of a redirect (RFC 792).
+const REDIRECT: u8 = 5;
 
 fn is_echo_request(local: &Local, transport: &[u8]) -> bool {
     let request = match local.destination {

@@ -1,109 +1,112 @@
 //! Packets on their way through: from the leg they came in by to the frame that goes out.
 
-use filter::{Drop, Forward, Packet, Rewrite, Unknown, Verdict};
+use core::net::Ipv6Addr;
+
+use filter::{Drop, Hop, Unknown, V4, V6, Verdict};
 use time::Instant;
 use wire::Frame;
 use wire::ethernet::{self, Received};
-use wire::icmp::Problem;
-use wire::ipv4;
 use wire::vrrp::MULTICAST_MAC;
 
-use crate::answer::reset;
 use crate::appliance::Appliance;
+use crate::error::version;
 use crate::held::{MTU, Owner};
 use crate::leg::Station;
 use crate::{Log, Transmit, emit};
 
 impl<const FLOWS: usize> Appliance<'_, FLOWS> {
-    pub(crate) fn ipv4(
+    /// A packet of either version (neighbour discovery apart).
+    #[inline]
+    pub(crate) fn ip(
         &mut self,
         now: Instant,
         leg: u8,
         received: &Received,
-        frame: Frame<'_>,
-        log: &mut Log,
-        out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
-        let payload = frame.bytes().get(received.payload..).unwrap_or_default();
-        let station = self
-            .legs
-            .get(leg)
-            .map_or(Station::Other, |l| l.station(received.destination));
-        match (station, self.active) {
-            (Station::Virtual, true) => {
-                let packet = parse(payload)?;
-                let unknown = match now < self.pick_up_until {
-                    true => Unknown::PickUp,
-                    false => Unknown::Refuse,
-                };
-                match self.filter.judge(now, leg, &packet, unknown) {
-                    Verdict::Forward(forward) => {
-                        self.forward(now, leg, received, &packet, &forward, frame, log, out)
-                    }
-                    Verdict::Local => self.local(now, leg, received, frame, log, out),
-                    Verdict::Reset => {
-                        let on = self.legs.get(leg).ok_or(Drop::NoFlow)?;
-                        reset(on, received, &packet, payload, out);
-                        Err(Drop::NoFlow)
-                    }
-                    Verdict::Drop(reason) => {
-                        let problem = match reason {
-                            Drop::Ttl => Some(Problem::HopLimit),
-                            Drop::NoRoute => Some(Problem::NoRoute),
-                            _ => None,
-                        };
-                        if let Some(problem) = problem {
-                            self.error(now, (leg, received.source), payload, problem, log, out);
-                        }
-                        Err(reason)
-                    }
-                }
-            }
-            (Station::Virtual, false) => Err(Drop::NotActive),
-            (Station::Own, _) => {
-                let packet = parse(payload)?;
-                let (source, destination) = (packet.tuple.source, packet.tuple.destination);
-                self.filter.routes().check(leg, source, destination)?;
-                if !self.filter.routes().is_ours(destination) {
-                    return Err(Drop::NotActive);
-                }
-                self.local(now, leg, received, frame, log, out)
-            }
-            (Station::Other, _) if received.destination == MULTICAST_MAC => {
-                self.advert(now, leg, payload, log, out)
-            }
-            (Station::Other, _) => Err(Drop::OtherStation),
-        }
-    }
-
-    /// IPv6 packets other than neighbour discovery: only those to the appliance's own addresses are taken, from
-    /// stations on the link.
-    pub(crate) fn ipv6(
-        &mut self,
-        now: Instant,
-        leg: u8,
-        received: &Received,
-        frame: Frame<'_>,
+        mut frame: Frame<'_>,
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         match (on.station(received.destination), self.active) {
-            (Station::Own, _) | (Station::Virtual, true) => {}
+            (Station::Virtual, true) => {}
             (Station::Virtual, false) => return Err(Drop::NotActive),
+            (Station::Own, _) => return self.addressed(now, leg, received, frame, log, out),
+            (Station::Other, _) if received.destination == MULTICAST_MAC => {
+                let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+                return self.advert(now, leg, packet, log, out);
+            }
             (Station::Other, _) => return Err(Drop::OtherStation),
         }
-        if on.six.is_none() {
-            return Err(Drop::NoIpv6);
+        let unknown = match now < self.pick_up_until {
+            true => Unknown::PickUp,
+            false => Unknown::Refuse,
+        };
+        let packet = frame
+            .bytes_mut()
+            .get_mut(received.payload..)
+            .unwrap_or_default();
+        match self.filter.judge(now, leg, packet, unknown) {
+            Verdict::Forward { hop, len } => {
+                self.forward(now, leg, received, hop, len, frame, log, out)
+            }
+            Verdict::Local => self.local(now, leg, received, frame, log, out),
+            Verdict::Answer { len, reason } => {
+                let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
+                let packet = packet.get(..len).unwrap_or_default();
+                // From the station that it was sent to, back to the one that it came from.
+                emit::packet(on, received.destination, received.source, packet, out);
+                Err(reason)
+            }
+            Verdict::Error(problem, reason) => {
+                let from = (leg, received.source);
+                self.error(now, from, packet, problem, log, out);
+                Err(reason)
+            }
+            Verdict::Drop(reason) => Err(reason),
         }
-        let payload = frame.bytes().get(received.payload..).unwrap_or_default();
-        let header = wire::ipv6::Header::parse(payload).map_err(|_| Drop::Ipv6Header)?;
-        if !on.is_neighbour6(header.source.into()) {
-            return Err(Drop::ReversePath);
+    }
+
+    /// A packet to the own MAC address: only for ourselves.
+    #[inline(never)]
+    fn addressed(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        received: &Received,
+        frame: Frame<'_>,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+        let routes = self.filter.routes();
+        if version(packet) == Some(6) {
+            let header = wire::ipv6::Header::parse(packet).map_err(|_| Drop::Ipv6Header)?;
+            let source = Ipv6Addr::from(header.source);
+            let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
+            // Link-local addresses are never routed, but those on the link may talk to us.
+            if !source.is_unicast_link_local() || !on.is_neighbour6(source) {
+                let destination = V6::from_octets(&header.destination);
+                routes
+                    .v6()
+                    .check(leg, V6::from_octets(&header.source), destination)?;
+                if !routes.v6().is_ours(destination) {
+                    return Err(Drop::NotActive);
+                }
+            }
+        } else {
+            let (header, _) = wire::ipv4::Header::parse(packet).map_err(|_| Drop::Ipv4Header)?;
+            let destination = V4::from_octets(header.destination);
+            routes
+                .v4()
+                .check(leg, V4::from_octets(header.source), destination)?;
+            if !routes.v4().is_ours(destination) {
+                return Err(Drop::NotActive);
+            }
         }
         self.local(now, leg, received, frame, log, out)
     }
 
+    #[inline]
     #[expect(
         clippy::too_many_arguments,
         reason = "the packet path hands everything down"
@@ -113,35 +116,17 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
         now: Instant,
         from: u8,
         received: &Received,
-        packet: &Packet,
-        forward: &Forward,
+        hop: Hop,
+        len: usize,
         mut frame: Frame<'_>,
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        let hop = forward.hop;
         let leg = self.legs.get(hop.leg).ok_or(Drop::NoRoute)?;
-        let bytes = frame
-            .bytes_mut()
-            .get_mut(received.payload..)
-            .unwrap_or_default();
-        if packet.len > leg.mtu && ipv4::Header::parse(bytes).is_ok_and(|(h, _)| h.dont_fragment())
-        {
-            let mtu = leg.mtu as u16; // of an interface of the configuration
-            self.error(
-                now,
-                (from, received.source),
-                bytes,
-                Problem::TooBig { mtu },
-                log,
-                out,
-            );
-            return Err(Drop::TooBig);
-        }
-        forward.rewrite.apply(bytes);
         let Some(mac) = self.neighbours.lookup(hop) else {
-            let packet = bytes.get(..packet.len).unwrap_or_default();
-            let untouched = forward.rewrite == Rewrite::Route;
+            let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+            let packet = packet.get(..len).unwrap_or_default();
+            let untouched = !self.filter.is_translated(packet);
             let owner = Owner::Transit {
                 from: untouched.then_some((from, received.source)),
             };
@@ -151,8 +136,11 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             self.reschedule();
             return held;
         };
-        if packet.len > leg.mtu {
-            emit::fragments(leg, mac, bytes, out);
+        if len > leg.mtu {
+            let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+            if len > MTU || !emit::fragments(leg, mac, packet, out) {
+                return Err(Drop::TooBig);
+            }
             log.counters.forwarded += 1;
             return Ok(());
         }
@@ -160,19 +148,10 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             return Err(Drop::Headroom);
         }
         // Not with the sender's padding: it may carry anything.
-        frame.truncate(ethernet::header_len(leg.vlan) + packet.len);
+        frame.truncate(ethernet::header_len(leg.vlan) + len);
         frame.pad(ethernet::MIN_LEN);
         out.transmit(leg.port, frame.bytes());
         log.counters.forwarded += 1;
         Ok(())
-    }
-}
-
-fn parse(payload: &[u8]) -> Result<Packet, Drop> {
-    let packet = Packet::parse(payload)?;
-    if packet.len > MTU {
-        Err(Drop::TooLong)
-    } else {
-        Ok(packet)
     }
 }

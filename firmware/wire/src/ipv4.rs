@@ -162,6 +162,12 @@ impl Header {
         self.flags_fragment.get() & DONT_FRAGMENT != 0
     }
 
+    /// Whether more fragments follow this one.
+    #[must_use]
+    pub fn more_fragments(&self) -> bool {
+        self.flags_fragment.get() & MORE_FRAGMENTS != 0
+    }
+
     /// Whether this is a part of a fragmented packet, the first one included.
     #[must_use]
     pub fn is_fragment(&self) -> bool {

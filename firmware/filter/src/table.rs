@@ -1,0 +1,439 @@
+//! The flow table: fixed room, found by either direction's tuple, hashed with a secret key.
+//!
+//! Flows lie in one array; an index of three entries for each points at them from buckets of four. Each flow has two
+//! entries, one per direction, in one of two buckets: the first if it has room. When both are full, an entry moves
+//! to its other bucket. Nothing here depends on how many flows there are.
+
+use crate::address::Address;
+use crate::flow::Flow;
+use crate::packet::{Class, Tuple};
+use crate::track::{Direction, State, Ticks};
+
+/// Who keeps count of flows: for servers, limits and sources.
+pub trait Ledger<A> {
+    /// A flow was added.
+    fn opened(&mut self, flow: &Flow<A>);
+    /// A flow was removed, for whatever reason.
+    fn closed(&mut self, flow: &Flow<A>);
+}
+
+/// Why a flow could not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// Another flow has one of the tuples.
+    Clash,
+    /// No room, and nothing expendable near.
+    Full,
+}
+
+/// Room for `N` flows, at most 2^20 - 1.
+#[derive(Debug)]
+pub struct Flows<A, const N: usize> {
+    keys: Keys,
+    /// Three for each flow; to be looked at in buckets of four.
+    index: [[Entry; 3]; N],
+    flows: [Flow<A>; N],
+    /// Ids from here on were never used.
+    fresh: u32,
+    /// Head of the list of freed ids, plus one; linked through `Flow::windows`.
+    freed: u32,
+    /// Where the sweep goes on.
+    hand: u32,
+    used: u32,
+    half_open: u32,
+}
+
+/// Secret numbers of the hash: one for each class, then one for each word.
+#[derive(Clone, Copy, Debug)]
+struct Keys {
+    class: [u64; 4],
+    ports: u64,
+    words: [u64; 8],
+}
+
+/// Index entry: 11 bits of the hash, the direction, the flow's id plus one. Zero is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Entry(u32);
+
+const WAYS: usize = 4;
+const ID_BITS: u32 = 20;
+const TAG_SHIFT: u32 = ID_BITS + 1;
+/// Flows that one insertion looks at for something expendable when the table is full.
+const SEARCH: u32 = 16;
+
+impl Entry {
+    fn new(hash: u32, direction: Direction, id: u32) -> Self {
+        Self(hash << TAG_SHIFT | (direction as u32) << ID_BITS | (id + 1))
+    }
+
+    fn id(self) -> Option<u32> {
+        (self.0 & ((1 << ID_BITS) - 1)).checked_sub(1)
+    }
+
+    #[inline(always)]
+    fn direction(self) -> Direction {
+        if self.0 >> ID_BITS & 1 == 0 {
+            Direction::Original
+        } else {
+            Direction::Reply
+        }
+    }
+}
+
+impl<A: Address, const N: usize> Flows<A, N> {
+    const BUCKETS: u32 = {
+        assert!(
+            N.is_multiple_of(4) && N >= 4 && N < 1 << ID_BITS,
+            "room for flows: a multiple of four below 2^20"
+        );
+        (N as u32 / 4) * 3
+    };
+
+    /// An empty table; `seed` keys the hash.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let mut state = seed;
+        Self {
+            keys: Keys {
+                class: core::array::from_fn(|_| split_mix(&mut state)),
+                ports: split_mix(&mut state),
+                words: core::array::from_fn(|_| split_mix(&mut state)),
+            },
+            index: [[Entry(0); 3]; N],
+            flows: [Flow::default(); N],
+            fresh: 0,
+            freed: 0,
+            hand: 0,
+            used: 0,
+            half_open: 0,
+        }
+    }
+
+    /// How many flows there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// How many of them are TCP handshakes under way.
+    #[must_use]
+    pub const fn half_open(&self) -> usize {
+        self.half_open as usize
+    }
+
+    /// The flow that a packet with this tuple belongs to, and which side sent it.
+    #[must_use]
+    #[inline(always)]
+    pub fn find(&self, tuple: &Tuple<A>, class: Class) -> Option<(u32, Direction)> {
+        let hash = self.hash(tuple, class);
+        let first = Self::first(hash);
+        match self.find_in(first, hash, tuple, class) {
+            None => self.find_in(Self::other(first, hash), hash, tuple, class),
+            found => found,
+        }
+    }
+
+    #[inline(always)]
+    fn find_in(
+        &self,
+        bucket: usize,
+        hash: u32,
+        tuple: &Tuple<A>,
+        class: Class,
+    ) -> Option<(u32, Direction)> {
+        for entry in self.bucket(bucket)? {
+            if (entry.0 ^ hash << TAG_SHIFT) >> TAG_SHIFT != 0 {
+                continue;
+            }
+            // An empty entry has an id that no flow has.
+            let id = (entry.0 & ((1 << ID_BITS) - 1)).wrapping_sub(1);
+            let Some(flow) = self.flows.get(id as usize) else {
+                continue;
+            };
+            let direction = entry.direction();
+            if flow.tuple(direction) == tuple && flow.state as u8 >> 4 == class as u8 {
+                return Some((id, direction));
+            }
+        }
+        None
+    }
+
+    /// The flow with this id.
+    #[inline(always)]
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut Flow<A>> {
+        self.flows.get_mut(id as usize)
+    }
+
+    /// Adds a flow; where there is no room, an expired flow goes, otherwise the oldest expendable one
+    /// of those looked at.
+    pub fn insert(
+        &mut self,
+        now: Ticks,
+        flow: Flow<A>,
+        ledger: &mut impl Ledger<A>,
+    ) -> Result<u32, InsertError> {
+        for direction in [Direction::Original, Direction::Reply] {
+            let Some((id, _)) = self.find(flow.tuple(direction), flow.state.class()) else {
+                continue;
+            };
+            let other = self.flows.get(id as usize).ok_or(InsertError::Clash)?;
+            if now.until(other.expiry) > 0 && !other.state.is_expendable() {
+                return Err(InsertError::Clash);
+            }
+            self.remove(id, ledger);
+        }
+        let id = self.allocate(now, ledger).ok_or(InsertError::Full)?;
+        if let Some(place) = self.flows.get_mut(id as usize) {
+            *place = flow;
+        }
+        self.used += 1;
+        self.half_open += u32::from(flow.state.is_half_open());
+        ledger.opened(&flow);
+        for direction in [Direction::Original, Direction::Reply] {
+            let hash = self.hash(flow.tuple(direction), flow.state.class());
+            if !self.place(now, Entry::new(hash, direction, id), hash, ledger) {
+                self.remove(id, ledger);
+                return Err(InsertError::Full);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Gives a flow another state.
+    pub fn set_state(&mut self, id: u32, state: State) {
+        if let Some(flow) = self.flows.get_mut(id as usize) {
+            let was = core::mem::replace(&mut flow.state, state);
+            self.half_open += u32::from(state.is_half_open());
+            self.half_open -= u32::from(was.is_half_open());
+        }
+    }
+
+    /// Removes a flow.
+    pub fn remove(&mut self, id: u32, ledger: &mut impl Ledger<A>) {
+        let Some(flow) = self.flows.get(id as usize).copied() else {
+            return;
+        };
+        if flow.state == State::Free {
+            return;
+        }
+        for direction in [Direction::Original, Direction::Reply] {
+            let hash = self.hash(flow.tuple(direction), flow.state.class());
+            let gone = Entry::new(hash, direction, id);
+            for bucket in Self::buckets(hash) {
+                for entry in self.bucket_mut(bucket).into_iter().flatten() {
+                    if *entry == gone {
+                        *entry = Entry(0);
+                    }
+                }
+            }
+        }
+        if let Some(place) = self.flows.get_mut(id as usize) {
+            *place = Flow::default();
+            place.windows.sides[0].end = self.freed;
+            self.freed = id + 1;
+            self.used -= 1;
+            self.half_open -= u32::from(flow.state.is_half_open());
+            ledger.closed(&flow);
+        }
+    }
+
+    /// Removes expired flows among the next `budget`.
+    pub fn sweep(&mut self, now: Ticks, budget: u32, ledger: &mut impl Ledger<A>) {
+        for _ in 0..budget {
+            let id = self.hand;
+            self.hand = if id + 1 < self.fresh { id + 1 } else { 0 };
+            let Some(flow) = self.flows.get(id as usize) else {
+                return;
+            };
+            if flow.state != State::Free && now.until(flow.expiry) <= 0 {
+                self.remove(id, ledger);
+            }
+        }
+    }
+
+    /// Removes all flows that `gone` picks. Looks at every flow: for rare events only.
+    pub fn remove_where(&mut self, gone: impl Fn(&Flow<A>) -> bool, ledger: &mut impl Ledger<A>) {
+        for id in 0..self.fresh {
+            let flow = self.flows.get(id as usize);
+            if flow.is_some_and(|flow| flow.state != State::Free && gone(flow)) {
+                self.remove(id, ledger);
+            }
+        }
+    }
+
+    fn allocate(&mut self, now: Ticks, ledger: &mut impl Ledger<A>) -> Option<u32> {
+        if self.freed == 0 && self.fresh as usize == N {
+            let victim = self.victim(now)?;
+            self.remove(victim, ledger);
+        }
+        if let Some(id) = self.freed.checked_sub(1) {
+            self.freed = self.flows.get(id as usize)?.windows.sides[0].end;
+            return Some(id);
+        }
+        self.fresh += 1;
+        Some(self.fresh - 1)
+    }
+
+    /// An expired flow, or the oldest expendable one, among the next few.
+    fn victim(&mut self, now: Ticks) -> Option<u32> {
+        let mut oldest: Option<(i16, u32)> = None;
+        for _ in 0..SEARCH.min(N as u32) {
+            let id = self.hand;
+            self.hand = if id + 1 < self.fresh { id + 1 } else { 0 };
+            let flow = self.flows.get(id as usize)?;
+            let left = now.until(flow.expiry);
+            if left <= 0 {
+                return Some(id);
+            }
+            if flow.state.is_expendable() && oldest.is_none_or(|(least, _)| left < least) {
+                oldest = Some((left, id));
+            }
+        }
+        oldest.map(|(_, id)| id)
+    }
+
+    /// Puts an entry into one of its buckets: where there is room, where another entry can move away, or over
+    /// an expendable flow.
+    fn place(&mut self, now: Ticks, entry: Entry, hash: u32, ledger: &mut impl Ledger<A>) -> bool {
+        for bucket in Self::buckets(hash) {
+            if self.put(bucket, entry) {
+                return true;
+            }
+        }
+        for depth in [1, 2] {
+            for bucket in Self::buckets(hash) {
+                if let Some(way) = self.make_room(bucket, depth) {
+                    return self.put_over(bucket, way, entry);
+                }
+            }
+        }
+        for bucket in Self::buckets(hash) {
+            for way in 0..WAYS {
+                let Some(other) = self.bucket(bucket).and_then(|entries| entries[way].id()) else {
+                    continue;
+                };
+                let Some(flow) = self.flows.get(other as usize) else {
+                    continue;
+                };
+                let goes = now.until(flow.expiry) <= 0 || flow.state.is_expendable();
+                if Some(other) != entry.id() && goes {
+                    self.remove(other, ledger);
+                    return self.put_over(bucket, way, entry);
+                }
+            }
+        }
+        false
+    }
+
+    /// Moves an entry of a full bucket to its other bucket, after making room there if `depth` allows that. The
+    /// place that has become free, which still has its old entry.
+    fn make_room(&mut self, bucket: usize, depth: u32) -> Option<usize> {
+        for way in 0..WAYS {
+            let moved = *self.bucket(bucket)?.get(way)?;
+            // Its tag is all that its other bucket depends on.
+            let elsewhere = Self::other(bucket, moved.0 >> TAG_SHIFT);
+            if elsewhere == bucket {
+                continue;
+            }
+            if self.put(elsewhere, moved) {
+                return Some(way);
+            }
+            if depth > 1
+                && let Some(place) = self.make_room(elsewhere, depth - 1)
+            {
+                self.put_over(elsewhere, place, moved);
+                return Some(way);
+            }
+        }
+        None
+    }
+
+    fn put(&mut self, bucket: usize, entry: Entry) -> bool {
+        let mut places = self.bucket_mut(bucket).into_iter().flatten();
+        match places.find(|place| **place == Entry(0)) {
+            Some(place) => {
+                *place = entry;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn put_over(&mut self, bucket: usize, way: usize, entry: Entry) -> bool {
+        match self.bucket_mut(bucket) {
+            Some(entries) => {
+                entries[way % WAYS] = entry;
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, bucket: usize) -> Option<&[Entry; WAYS]> {
+        self.index.as_flattened().as_chunks().0.get(bucket)
+    }
+
+    fn bucket_mut(&mut self, bucket: usize) -> Option<&mut [Entry; WAYS]> {
+        self.index
+            .as_flattened_mut()
+            .as_chunks_mut()
+            .0
+            .get_mut(bucket)
+    }
+
+    /// The two buckets of a hash; they may be the same.
+    fn buckets(hash: u32) -> [usize; 2] {
+        let first = Self::first(hash);
+        [first, Self::other(first, hash)]
+    }
+
+    #[inline(always)]
+    fn first(hash: u32) -> usize {
+        ((u64::from(hash) * u64::from(Self::BUCKETS)) >> 32) as usize
+    }
+
+    /// The other bucket of an entry: each is the other's other. Depends on the tag, the low bits of the hash.
+    #[inline(always)]
+    fn other(bucket: usize, hash: u32) -> usize {
+        let spread = (hash << TAG_SHIFT).wrapping_mul(0x9e37_79b1);
+        let sum = (u64::from(spread) * u64::from(Self::BUCKETS)) >> 32;
+        match (sum as usize).checked_sub(bucket) {
+            Some(other) => other,
+            None => sum as usize + Self::BUCKETS as usize - bucket,
+        }
+    }
+
+    /// Multilinear hash with 64-bit keys; its upper half is strongly universal (Lemire and Kaser, 2014),
+    /// so a stranger who does not know the keys cannot aim at a bucket.
+    #[inline(always)]
+    fn hash(&self, tuple: &Tuple<A>, class: Class) -> u32 {
+        let keys = &self.keys;
+        let mut sum = keys.class[class as usize & 3];
+        sum = sum.wrapping_add(keys.ports.wrapping_mul(tuple.ports.0.into()));
+        let words = tuple.source.words().iter().chain(tuple.destination.words());
+        for (key, word) in keys.words.iter().zip(words) {
+            sum = sum.wrapping_add(key.wrapping_mul((*word).into()));
+        }
+        mix((sum >> 32) as u32)
+    }
+}
+
+/// Spreads a hash: successive ports of one client differ by a constant in a multilinear hash, and would otherwise visit
+/// a few buckets only. A bijection, so it keeps the promise of the hash.
+#[inline(always)]
+const fn mix(hash: u32) -> u32 {
+    let hash = (hash ^ hash >> 16).wrapping_mul(0x7feb_352d);
+    hash ^ hash >> 15
+}
+
+/// SplitMix64: makes many words of one seed.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests;
