@@ -128,14 +128,13 @@ impl Flags {
     }
 
     /// Whether a real TCP can have sent this: exactly the segments of RFC 9293 §3.10 have a SYN alone or
-    /// with ACK, or an ACK, or a bare RST. Scans use the others (null, FIN, Xmas, SYN+FIN, SYN+RST).
+    /// with ACK, or an ACK, or an RST without urgent data. Scans use the others (null, FIN, Xmas, SYN+FIN, SYN+RST).
     #[must_use]
     pub const fn valid(self) -> bool {
         let control = self.0 & (Self::SYN.0 | Self::RST.0 | Self::FIN.0);
         match control {
             0 | 0x01 => self.contains(Self::ACK),
-            0x02 => !self.contains(Self::URG),
-            0x04 => true,
+            0x02 | 0x04 => !self.contains(Self::URG),
             _ => false,
         }
     }
@@ -237,8 +236,9 @@ mod tests {
         for bits in 0..64_u8 {
             let has = |bit: u8| bits & bit != 0;
             let control = [fin, syn, rst].into_iter().filter(|b| has(*b)).count();
-            let expected =
-                control <= 1 && (has(syn) || has(rst) || has(ack)) && !(has(syn) && has(urg));
+            let expected = control <= 1
+                && (has(syn) || has(rst) || has(ack))
+                && !((has(syn) || has(rst)) && has(urg));
             assert_eq!(Flags(bits).valid(), expected, "{bits:#08b}");
             assert_eq!(Flags(bits | 0xc0).valid(), expected, "{bits:#08b} with ECN");
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use node::Drop;
 
 use crate::compare::Case;
+use crate::model::is_sound;
 use crate::site::LEGS;
 use crate::{Emission, destination, source};
 
@@ -26,8 +27,8 @@ pub const ALL: &[Difference] = &[
     Difference {
         name: "headers of own packets",
         reason: "packets of our own are not fragmented (DF), so they need no identification (RFC 6864 §4.1), and their TOS \
-                 is 0 or that of network control; the kernel counts an identification up and copies TOS bits of the \
-                 packet that it answers",
+                 is 0 or that of network control; the kernel counts an identification up, copies TOS bits of the packet that \
+                 it answers, and labels IPv6 flows",
         applies: |case| {
             one(case).is_some_and(|(kernel, ours)| {
                 is_ours(ours) && plain(&kernel.packet) == plain(&ours.packet)
@@ -36,15 +37,15 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
-        name: "source of errors about translated packets",
+        name: "source of errors",
         reason: "our errors come from the address of the leg (RFC 1812 §4.3.2.4); netfilter gives those about packets of a \
-                 translated flow the address that the sender had written",
+                 translated flow the address that the sender had written, and the kernel chooses among the addresses \
+                 of IPv6",
         applies: |case| {
             one(case).is_some_and(|(kernel, ours)| {
+                let written = first(case).map(destination);
                 is_ours(ours)
-                    && is_time_exceeded(ours)
-                    && first(case)
-                        .is_some_and(|packet| source(&kernel.packet) == destination(packet))
+                    && (is_ours(kernel) || written == Some(source(&kernel.packet)))
                     && without_source(&kernel.packet) == without_source(&ours.packet)
             })
         },
@@ -52,8 +53,74 @@ pub const ALL: &[Difference] = &[
     },
     Difference {
         name: "odd chains of extension headers",
-        reason: "a chain is followed for at most eight headers in their order (RFC 8200 §4.1); the kernel follows any",
-        applies: |case| case.ours.is_empty() && case.drops == [Drop::ExtensionHeaders],
+        reason: "a chain is followed for a bounded number of headers in their order (RFC 8200 §4.1), and a routing header with \
+                 segments left is refused wherever it is; the kernel follows any chain, and nftables sees the first \
+                 routing header",
+        applies: |case| {
+            let headers = [Drop::ExtensionHeaders, Drop::RoutingHeader];
+            case.ours.is_empty() && matches!(case.drops, [drop] if headers.contains(drop))
+        },
+        parts: true,
+    },
+    Difference {
+        name: "fragments that are whole packets",
+        reason: "a fragment header on a whole packet stays (RFC 6946); netfilter puts the packet together and leaves it out",
+        applies: |case| {
+            one(case).is_some_and(|(kernel, ours)| {
+                ours.packet.get(6) == Some(&44) && kernel.packet.len() + 8 == ours.packet.len()
+            })
+        },
+        parts: false,
+    },
+    Difference {
+        name: "packets without a next header",
+        reason: "IPv6 packets that carry nothing (RFC 8200 §4.7) are as good as any other protocol; netfilter calls them \
+                 invalid",
+        applies: |case| {
+            case.kernel.is_empty()
+                && matches!(case.ours, [one] if one.packet[0] >> 4 == 6 && one.packet[6] == 59)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "segments after an early reset",
+        reason: "a flow that was reset before it was answered lives on for seconds, and segments inside its window pass; \
+                 netfilter calls them invalid",
+        applies: |case| {
+            let flags = |bits: u8| {
+                move |packet: &&[u8]| tcp(packet).is_some_and(|(flags, _)| flags & 0x16 == bits)
+            };
+            let answered = history(case).any(|packet| flags(0x12)(&packet));
+            let reset = history(case).any(|packet| is_reset(packet));
+            !answered && reset && case.kernel.is_empty() && in_tcp(case)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "resets for damaged segments",
+        reason: "transport checksums are the ends' business, also that of a segment to a service which belongs to no \
+                 connection: it is answered by a reset; the kernel's reject looks at the sum first",
+        applies: |case| {
+            case.kernel.is_empty()
+                && only(case, "tcp without flow")
+                && matches!(case.ours, [one] if is_ours(one) && is_reset(&one.packet))
+                && first(case).is_some_and(|packet| !is_sound(packet))
+        },
+        parts: false,
+    },
+    Difference {
+        name: "pings back",
+        reason: "an echo flow is named by its identifier alone: whoever was pinged may ping back with the same one while \
+                 the flow lives; to netfilter that is another flow, which the rules judge",
+        applies: |case| {
+            let echo = |packet: &[u8]| match packet[0] >> 4 {
+                4 => packet[9] == 1 && [0, 8].contains(&packet[20]),
+                _ => packet[6] == 58 && [128, 129].contains(&packet[40]),
+            };
+            case.kernel.is_empty()
+                && matches!(case.ours, [one] if echo(&one.packet))
+                && history(case).any(echo)
+        },
         parts: true,
     },
     Difference {
@@ -83,7 +150,7 @@ pub const ALL: &[Difference] = &[
         reason: "netfilter cannot tell a segment that no flow knows from a bad one of a flow, and the rule that answers \
                  segments to services answers both; we answer only the former",
         applies: |case| {
-            case.ours.is_empty()
+            case.ours.iter().all(is_time_exceeded)
                 && !case.drops.is_empty()
                 && !case.drops.contains(&Drop::NoFlow)
                 && matches!(case.kernel, [one] if is_ours(one) && is_reset(&one.packet))
@@ -126,6 +193,7 @@ pub const ALL: &[Difference] = &[
                  one begins the connection anew; we keep to the old one until it is over, and reopen only then",
         applies: |case| {
             let syns = history(case)
+                .chain(first(case))
                 .filter(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x12 == 2));
             syns.count() > 1 && in_tcp(case)
         },
@@ -245,13 +313,16 @@ fn without_source(packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// An IPv4 packet without TOS, identification, fragment flags and header checksum.
+/// A packet without what the kernel chooses: TOS, identification, fragment flags, flow label.
 fn plain(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet.first().map(|byte| byte >> 4) == Some(4) && packet.len() >= 20 {
         packet[1] = 0;
         packet[4..8].fill(0);
         packet[10..12].fill(0);
+    }
+    if packet.first().map(|byte| byte >> 4) == Some(6) && packet.len() >= 40 {
+        packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
     }
     packet
 }

@@ -20,7 +20,8 @@ const EARLY: &str = "
         ip daddr { NETWORKS } drop
         tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
         meta nfproto ipv6 fib saddr . iif oif missing drop comment \"strict reverse path\"
-        exthdr rt exists drop
+        rt type 0 drop
+        rt seg-left != 0 drop
         icmpv6 type nd-redirect drop
         tcp sport 0 drop
         tcp dport 0 drop
@@ -56,10 +57,12 @@ pub fn render(site: &Site) -> String {
         let name = NAMES[index];
         let _ = writeln!(
             text,
-            "        iifname {name} ip daddr {{ {} }} icmp type echo-request accept\n        \
-             iifname {name} ip6 daddr {{ {} }} icmpv6 type echo-request accept",
-            own.join(", "),
-            own6.join(", ")
+            "        iifname {name} ip daddr {{ {own} }} icmp type echo-request accept\n        \
+             iifname {name} ip6 daddr {{ {own6} }} icmpv6 type echo-request accept\n        \
+             iifname {name} ip daddr {{ {own} }} ip protocol udp reject with icmp port-unreachable\n        \
+             iifname {name} ip6 daddr {{ {own6} }} meta l4proto udp reject with icmpv6 port-unreachable",
+            own = own.join(", "),
+            own6 = own6.join(", ")
         );
     }
     for service in &site.config.services {
