@@ -15,18 +15,20 @@ use crate::standing::Standing;
 use crate::stream::{Ended, Out, Stream};
 use crate::target::{Asks, Health, Pace, Probe, Question, Target};
 use crate::{
-    Action, Actions, Datagram, EchoReply, Header, Input, MAX_PAYLOAD, Packet, Payload,
-    SOURCE_PORTS, Segment, dns, http,
+    Action, Actions, Datagram, EchoReply, Header, Input, MAX_PAYLOAD, NoTunnel, Packet, Payload,
+    SOURCE_PORTS, Segment, Tunnel, dns, http,
 };
 
 /// Checks every real server of every service. Servers with the same address and check share one target.
+/// `T` carries the checks that use TLS.
 #[derive(Clone, Debug)]
-pub struct Checker {
+pub struct Checker<T = NoTunnel> {
     checks: Vec<Check, MAX_SERVICES>,
     targets: Vec<Target, MAX_TARGETS>,
     /// For each service, its servers.
     services: Vec<Vec<Real, MAX_SERVERS>, MAX_SERVICES>,
     conversations: [Option<Conversation>; CONVERSATIONS],
+    tunnel: T,
     random: Random,
     /// Source port of the next check; so one returns after 16,384 others.
     next_port: u16,
@@ -45,6 +47,8 @@ struct Conversation {
     target: u8,
     /// Bytes that we have to say.
     total: u16,
+    /// Whether the tunnel is between `stream` and `exchange`.
+    secure: bool,
     /// Bytes that the server has said.
     heard: u32,
     stream: Stream,
@@ -63,11 +67,19 @@ enum Stage {
 }
 
 impl Checker {
+    /// A checker without TLS.
+    #[must_use]
+    pub fn new(config: &Config, seed: u64, now: Instant) -> Self {
+        Self::with_tunnel(config, seed, now, NoTunnel)
+    }
+}
+
+impl<T: Tunnel> Checker<T> {
     /// A checker of all servers in `config` (a validated one). Nobody is healthy before the first answer;
     /// first checks are due within the first tenth of a second. `seed` picks ports, sequence numbers and
     /// the spread of checks over time.
     #[must_use]
-    pub fn new(config: &Config, seed: u64, now: Instant) -> Self {
+    pub fn with_tunnel(config: &Config, seed: u64, now: Instant, tunnel: T) -> Self {
         let mut random = Random::new(seed);
         let next_port = SOURCE_PORTS.start() | random.word() as u16;
         let mut checker = Self {
@@ -75,6 +87,7 @@ impl Checker {
             targets: Vec::new(),
             services: Vec::new(),
             conversations: [const { None }; CONVERSATIONS],
+            tunnel,
             random,
             next_port,
         };
@@ -141,6 +154,11 @@ impl Checker {
                 let (place, _) = buffer.split_at_mut(8);
                 place.copy_from_slice(&token.to_be_bytes());
                 8
+            }
+            Payload::Tunnel { offset, len } => {
+                let place = buffer.get_mut(..usize::from(len)).unwrap_or_default();
+                self.tunnel.copy(offset, place);
+                place.len()
             }
             Payload::Query { check, id } => {
                 let check = self.checks.get(usize::from(check));
@@ -213,7 +231,7 @@ impl Checker {
         let targets = self.targets.iter().enumerate();
         let timed = targets.filter_map(|(index, target)| {
             let at = match target.probe {
-                None if free || !self.converses(target.asks) => target.due,
+                None if self.has_room(target.asks, free) => target.due,
                 None => return None,
                 Some(Probe::Stream(slot)) => {
                     let conversation = self.conversations.get(usize::from(slot))?.as_ref();
@@ -229,13 +247,22 @@ impl Checker {
         timed.min_by_key(|(_, at)| *at)
     }
 
-    /// Whether a check needs a connection.
-    fn converses(&self, asks: Asks) -> bool {
+    /// Whether what a check needs is there, if a connection is free or not.
+    fn has_room(&self, asks: Asks, free: bool) -> bool {
+        match self.kind(asks) {
+            None | Some(CheckKind::Http { .. } | CheckKind::Mysql) => free,
+            Some(CheckKind::Https { .. }) => free && !self.tunnel.is_open(),
+            Some(CheckKind::Ping | CheckKind::Tcp | CheckKind::Dns { .. }) => true,
+        }
+    }
+
+    /// What a check asks; `None` for an agent.
+    fn kind(&self, asks: Asks) -> Option<&CheckKind> {
         match asks {
-            Asks::Agent => true,
+            Asks::Agent => None,
             Asks::Check(check) => {
                 let check = self.checks.get(usize::from(check));
-                check.is_some_and(|check| Exchange::new(&check.kind).is_some())
+                check.map(|check| &check.kind)
             }
         }
     }
@@ -259,7 +286,7 @@ impl Checker {
                     if let Some(conversation) = conversation.and_then(Option::as_mut)
                         && let Some(out) = conversation.stream.repeat(now)
                     {
-                        push(actions, send(target, conversation.stream.port, out));
+                        push(actions, conversation.send(target, out));
                     }
                 }
                 Some(Probe::Question(question)) => self.repeat(index, question, actions),
@@ -274,12 +301,19 @@ impl Checker {
         if let Probe::Stream(slot) = probe
             && let Some(conversation) = self.conversations.get_mut(usize::from(slot))
             && let Some(conversation) = conversation.take()
-            && let Some(target) = self.targets.get(index)
-            && conversation.stream.is_open()
         {
-            let out = conversation.stream.reset();
-            push(actions, send(target, conversation.stream.port, out));
-            reason = (conversation.stage == Stage::Asking).then_some(Reason::Stalled);
+            if conversation.secure {
+                self.tunnel.close();
+            }
+            if let Some(target) = self.targets.get(index)
+                && conversation.stream.is_open()
+            {
+                push(
+                    actions,
+                    conversation.send(target, conversation.stream.reset()),
+                );
+                reason = (conversation.stage == Stage::Asking).then_some(Reason::Stalled);
+            }
         }
         if let Some(target) = self.targets.get_mut(index) {
             target.probe = None;
@@ -316,11 +350,7 @@ impl Checker {
                 port: source,
                 id: word as u16,
             },
-            Some(CheckKind::Https { .. }) => {
-                target.plan(now, &mut self.random);
-                return judge(target, Err(Reason::NoTls), actions);
-            }
-            Some(kind @ (CheckKind::Http { .. } | CheckKind::Mysql)) => {
+            Some(kind @ (CheckKind::Http { .. } | CheckKind::Https { .. } | CheckKind::Mysql)) => {
                 let Some(exchange) = Exchange::new(kind) else {
                     return;
                 };
@@ -359,25 +389,35 @@ impl Checker {
         ) else {
             return;
         };
-        let total = match target.asks {
-            Asks::Agent => 0,
-            Asks::Check(check) => {
-                let check = self.checks.get(usize::from(check));
-                check.map_or(0, |check| request(check, &mut [0; MAX_PAYLOAD]))
+        let mut buffer = [0; MAX_PAYLOAD];
+        let (mut total, mut secure) = (0, false);
+        if let Asks::Check(check) = target.asks
+            && let Some(check) = self.checks.get(usize::from(check))
+        {
+            total = request(check, &mut buffer) as u16;
+            if let CheckKind::Https { host, .. } = &check.kind {
+                let asked = buffer.get(..usize::from(total)).unwrap_or_default();
+                if let Err(reason) = self.tunnel.open(host, asked) {
+                    target.plan(now, &mut self.random);
+                    return judge(target, Err(reason), actions);
+                }
+                (total, secure) = (self.tunnel.total(), true);
             }
-        };
+        }
         let (stream, out) = Stream::connect(now, port, sequence);
         target.begin(now, Probe::Stream(slot as u8), &mut self.random);
-        push(actions, send(target, port, out));
+        let conversation = Conversation {
+            target: index as u8,
+            total,
+            secure,
+            heard: 0,
+            stream,
+            exchange,
+            stage: Stage::Asking,
+        };
+        push(actions, conversation.send(target, out));
         if let Some(place) = self.conversations.get_mut(slot) {
-            *place = Some(Conversation {
-                target: index as u8,
-                total: total as u16,
-                heard: 0,
-                stream,
-                exchange,
-                stage: Stage::Asking,
-            });
+            *place = Some(conversation);
         }
     }
 
@@ -394,7 +434,10 @@ impl Checker {
             && let Some(conversation) = place
             && let Some(target) = self.targets.get_mut(usize::from(conversation.target))
         {
-            if conversation.receive(now, target, segment, actions) {
+            if conversation.receive(now, target, &mut self.tunnel, segment, actions) {
+                if conversation.secure {
+                    self.tunnel.close();
+                }
                 *place = None;
                 target.probe = None;
             }
@@ -498,6 +541,7 @@ impl Conversation {
         &mut self,
         now: Instant,
         target: &mut Target,
+        tunnel: &mut impl Tunnel,
         segment: &Segment<'_>,
         actions: &mut Actions,
     ) -> bool {
@@ -514,7 +558,7 @@ impl Conversation {
             return true;
         }
         if self.stage == Stage::Asking {
-            match self.exchange.receive(heard.data) {
+            match self.hear(heard.data, tunnel) {
                 Progress::Continue => {}
                 Progress::Good => self.verdict(target, Ok(()), actions),
                 Progress::Bad(reason) => self.verdict(target, Err(reason), actions),
@@ -532,7 +576,7 @@ impl Conversation {
         self.heard = self.heard.saturating_add(heard.data.len() as u32);
         if self.heard > MAX_ANSWER {
             self.verdict(target, Err(Reason::TooLong), actions);
-            push(actions, send(target, self.stream.port, self.stream.reset()));
+            push(actions, self.send(target, self.stream.reset()));
             return true;
         }
         if heard.end {
@@ -541,9 +585,44 @@ impl Conversation {
         }
         let close = self.stage == Stage::Closing;
         if let Some(out) = self.stream.send(now, self.total, close, heard.acknowledge) {
-            push(actions, send(target, self.stream.port, out));
+            push(actions, self.send(target, out));
         }
         self.stream.is_over()
+    }
+
+    /// A segment of this connection.
+    fn send(&self, target: &Target, out: Out) -> Action {
+        let Out { offset, len, .. } = out;
+        let check = target.check();
+        Action::Send(Packet {
+            server: target.server,
+            header: Header::Tcp {
+                source: self.stream.port,
+                destination: target.port,
+                sequence: out.sequence,
+                acknowledgment: out.acknowledgment,
+                flags: out.flags.0,
+            },
+            payload: match len {
+                0 => Payload::None,
+                _ if self.secure => Payload::Tunnel { offset, len },
+                _ => Payload::Request { check, offset, len },
+            },
+        })
+    }
+
+    /// What the next bytes from the server prove.
+    fn hear(&mut self, bytes: &[u8], tunnel: &mut impl Tunnel) -> Progress {
+        if !self.secure || bytes.is_empty() {
+            return self.exchange.receive(bytes);
+        }
+        let mut progress = Progress::Continue;
+        let heard = tunnel.receive(bytes, &mut |plain| progress = self.exchange.receive(plain));
+        self.total = tunnel.total();
+        match (progress, heard) {
+            (Progress::Continue, Err(reason)) => Progress::Bad(reason),
+            (progress, _) => progress,
+        }
     }
 
     /// Tells the result, unless it is told already.
@@ -629,29 +708,6 @@ fn ask(target: &Target, question: Question) -> Action {
         server: target.server,
         header,
         payload,
-    })
-}
-
-/// A segment of a connection.
-fn send(target: &Target, source: u16, out: Out) -> Action {
-    let check = target.check();
-    Action::Send(Packet {
-        server: target.server,
-        header: Header::Tcp {
-            source,
-            destination: target.port,
-            sequence: out.sequence,
-            acknowledgment: out.acknowledgment,
-            flags: out.flags.0,
-        },
-        payload: match out.len {
-            0 => Payload::None,
-            len => Payload::Request {
-                check,
-                offset: out.offset,
-                len,
-            },
-        },
     })
 }
 

@@ -33,17 +33,18 @@ pub enum Exchange {
 }
 
 impl Exchange {
-    /// The exchange of a check; `None` for checks that need no connection, or one over TLS.
+    /// The exchange of a check; `None` for checks that need no connection.
     #[must_use]
     pub fn new(kind: &CheckKind) -> Option<Self> {
         match *kind {
             CheckKind::Http {
                 lowest, highest, ..
+            }
+            | CheckKind::Https {
+                lowest, highest, ..
             } => Some(Self::Http(Http::new(lowest..=highest))),
             CheckKind::Mysql => Some(Self::Mysql(Mysql::new())),
-            CheckKind::Ping | CheckKind::Tcp | CheckKind::Dns { .. } | CheckKind::Https { .. } => {
-                None
-            }
+            CheckKind::Ping | CheckKind::Tcp | CheckKind::Dns { .. } => None,
         }
     }
 

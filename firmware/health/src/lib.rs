@@ -22,12 +22,14 @@ mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 pub use checker::Checker;
 pub use exchange::{Exchange, Progress};
 pub use reason::Reason;
 pub use standing::Standing;
 pub use stream::WINDOW;
+pub use tunnel::{NoTunnel, Tunnel};
 
 /// Every check comes from a port in this range; packets to other ports are none of the checker's business.
 pub const SOURCE_PORTS: core::ops::RangeInclusive<u16> = 49152..=65535;
@@ -175,6 +177,13 @@ pub enum Payload {
     Request {
         /// Index of the check.
         check: u8,
+        /// The first of the bytes.
+        offset: u16,
+        /// How many.
+        len: u16,
+    },
+    /// These bytes of what the tunnel sends.
+    Tunnel {
         /// The first of the bytes.
         offset: u16,
         /// How many.

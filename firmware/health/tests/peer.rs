@@ -199,19 +199,14 @@ impl World {
             list.push(IpCidr::new(THEIRS[family].into(), prefix))
                 .expect("the only one");
         });
-        let mut sockets = SocketSet::new(Vec::new());
-        let handles: Vec<_> = match manners {
-            Manners::Refuses => Vec::new(),
-            Manners::Says { .. } => (0..8).map(|_| sockets.add(listener())).collect(),
-        };
         Self {
             now: Instant::ZERO,
             family,
             checker: Checker::new(&config, seed, Instant::ZERO),
             interface,
-            sockets,
-            said: vec![0; handles.len()],
-            handles,
+            sockets: SocketSet::new(Vec::new()),
+            said: Vec::new(),
+            handles: Vec::new(),
             manners,
             wire,
             weather,
@@ -318,13 +313,17 @@ impl World {
         let Manners::Says { after, answer } = &self.manners else {
             return;
         };
+        // One listens, and it is the last: smoltcp asks sockets in their order, and an earlier listener would take a
+        // doubled SYN for a second connection.
+        let listens = self.handles.last().is_some_and(|last| {
+            self.sockets.get::<tcp::Socket<'_>>(*last).state() == tcp::State::Listen
+        });
+        if !listens {
+            self.handles.push(self.sockets.add(listener()));
+            self.said.push(0);
+        }
         for (handle, said) in self.handles.iter().zip(&mut self.said) {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(*handle);
-            if !socket.is_open() {
-                *said = 0;
-                socket.listen(PORT).expect("closed before");
-                continue;
-            }
             let read = |bytes: &[u8]| {
                 bytes
                     .windows(after.len().max(1))

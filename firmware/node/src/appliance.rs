@@ -12,6 +12,7 @@ use wire::ethernet;
 use wire::ipv4;
 use wire::vrrp::{Advert, MULTICAST};
 
+use crate::checks::{self, Tunnel};
 use crate::error::Errors;
 use crate::leg::Legs;
 use crate::neighbour::Neighbours;
@@ -24,7 +25,7 @@ pub struct Appliance<'t, const FLOWS: usize> {
     pub(crate) legs: Legs,
     pub(crate) filter: Filter<'t, FLOWS>,
     group: Group,
-    pub(crate) checker: Checker,
+    pub(crate) checker: Checker<Tunnel>,
     pub(crate) neighbours: Neighbours,
     pub(crate) errors: Errors,
     pub(crate) tracker: Tracker,
@@ -54,7 +55,7 @@ impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
         Self {
             filter: Filter::new(policy, seed),
             group: Group::new(config),
-            checker: Checker::new(config, seed.rotate_left(32), now),
+            checker: checks::checker(config, seed.rotate_left(32), now),
             neighbours: Neighbours::new(now, seed.rotate_left(16)),
             errors: Errors::new(now, &config.protection),
             tracker: Tracker::new(now, &legs),

@@ -3,8 +3,8 @@
 use core::net::IpAddr;
 
 use filter::{Drop, Hop};
-use health::{Action, Datagram, EchoReply, Header, Input, Segment};
-use policy::{MAX_SERVERS, MAX_SERVICES};
+use health::{Action, Checker, Datagram, EchoReply, Header, Input, Segment};
+use policy::{Config, MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 use wire::checksum::{self, Sum};
 use wire::tcp::{self, Flags, UDP_HEADER_LEN, UdpHeader};
@@ -135,6 +135,22 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             }
         }
     }
+}
+
+/// What carries checks over HTTPS.
+#[cfg(feature = "tls")]
+pub type Tunnel = tls::Client;
+/// This firmware has no TLS: checks over HTTPS fail, and say so.
+#[cfg(not(feature = "tls"))]
+pub type Tunnel = health::NoTunnel;
+
+/// The checker of all real servers of a configuration.
+pub fn checker(config: &Config, seed: u64, now: Instant) -> Checker<Tunnel> {
+    #[cfg(feature = "tls")]
+    let tunnel = tls::Client::new(seed);
+    #[cfg(not(feature = "tls"))]
+    let tunnel = health::NoTunnel;
+    Checker::with_tunnel(config, seed, now, tunnel)
 }
 
 /// What a packet tells the checker, if it is of a kind that checks wait for.

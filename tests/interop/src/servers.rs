@@ -2,7 +2,7 @@
 //! a namespace.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Lab, ip, run};
+use crate::{Lab, ip, run, wait_until};
 
 /// The server's IPv4 address.
 pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 100);
@@ -200,6 +200,15 @@ http {{
         ];
         command.extend_from_slice(options);
         self.daemon("mariadb-server-core", &command)
+    }
+
+    /// Waits until somebody listens on these TCP ports of the server.
+    pub fn listening(&self, ports: &[u16]) {
+        for port in ports {
+            wait_until(&format!("port {port} of the server"), &[], || {
+                self.within("host", || TcpStream::connect((HOST, *port)).is_ok())
+            });
+        }
     }
 
     /// Runs `work` on a thread inside a namespace; sockets made there stay there.

@@ -44,6 +44,7 @@ backend nginx
     server one 10.9.0.100:8080 check inter 100 rise 1 fall 1
 ",
     );
+    lab.listening(&[8080, 8081]);
     let ours = appliance(
         &lab,
         &[
@@ -112,9 +113,7 @@ fn databases_are_judged_by_their_greeting() {
         "--max-connect-errors=3",
         "--max-connections=10",
     ]);
-    wait_until("MariaDB listens", &[], || {
-        lab.within("host", || TcpStream::connect((HOST, 3306)).is_ok())
-    });
+    lab.listening(&[3306]);
     let ours = appliance(&lab, &[(CheckKind::Mysql, 3306, false)]);
     let log = Log::new(&ours);
     // MariaDB greets no host for which it has no account.
@@ -159,6 +158,9 @@ fn name_servers_are_judged_by_their_answer() {
     let lab = Lab::new();
     lab.give_host_ipv6();
     let dnsmasq = lab.dnsmasq("known.example", 5353);
+    wait_until("dnsmasq has started", &[], || {
+        dnsmasq.log().contains("started")
+    });
     let name = |name| CheckKind::Dns {
         name: Text::try_from(name).expect("short"),
     };
@@ -180,6 +182,86 @@ fn name_servers_are_judged_by_their_answer() {
     dnsmasq.crash();
     log.wait(&format!(
         "server {HOST}:5353 is unhealthy: no answer in time"
+    ));
+}
+
+/// TLS 1.3 of OpenSSL, as Nginx and HAProxy use it, with certificates of both usual kinds.
+#[test]
+fn web_servers_are_judged_by_their_status_over_tls() {
+    let lab = Lab::new();
+    lab.give_host_ipv6();
+    let pem = |algorithm| {
+        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+        let names = vec!["www.example.org".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names)
+            .and_then(|params| params.self_signed(&key))
+            .expect("a certificate");
+        certificate.pem() + &key.serialize_pem()
+    };
+    let p256 = lab.file("p256.pem", &pem(&rcgen::PKCS_ECDSA_P256_SHA256));
+    let p384 = lab.file("p384.pem", &pem(&rcgen::PKCS_ECDSA_P384_SHA384));
+    let running = lab.nginx(&format!(
+        "listen 8443 ssl; listen [::]:8443 ssl; listen 8080; ssl_protocols TLSv1.2 TLSv1.3;
+         ssl_certificate {p384}; ssl_certificate_key {p384};
+         location = /health {{ if ($ssl_server_name != www.example.org) {{ return 421; }} return 204; }}
+         location = /busy {{ return 503; }}"
+    ));
+    let _haproxy = lab.haproxy(&format!(
+        "defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+frontend f
+    bind :9443 ssl crt {p256} strict-sni
+    monitor-uri /health
+frontend old
+    bind :9444 ssl crt {p256} ssl-max-ver TLSv1.2
+    monitor-uri /health
+"
+    ));
+    lab.listening(&[8443, 8080, 9443, 9444]);
+    let https = |path| match http(path) {
+        CheckKind::Http {
+            host,
+            path,
+            lowest,
+            highest,
+        } => CheckKind::Https {
+            host,
+            path,
+            lowest,
+            highest,
+        },
+        other => other,
+    };
+    let mut services = services(&[
+        (https("/health"), 8443, false),
+        (https("/health"), 8443, true),
+        (https("/health"), 9443, false),
+        (https("/busy"), 8443, false),
+        (https("/health"), 9444, false),
+        (https("/health"), 8080, false),
+    ]);
+    for service in &mut services {
+        service.check.timeout_ms = 2000; // key exchanges take their time in a test's build
+    }
+    let ours = lab.appliance_with(PROGRAM, Side::Left, &with(services));
+    let log = Log::new(&ours);
+    log.wait(&format!("server {HOST}:8443 is healthy"));
+    log.wait(&format!("server [{HOST6}]:8443 is healthy"));
+    log.wait(&format!("server {HOST}:9443 is healthy"));
+    log.wait(&format!("server {HOST}:8443 is unhealthy: http status 503"));
+    log.wait(&format!(
+        "server {HOST}:9444 is unhealthy: the tls handshake failed"
+    ));
+    log.wait(&format!(
+        "server {HOST}:8080 is unhealthy: the tls handshake failed"
+    ));
+    let log = Log::new(&ours);
+    running.crash();
+    log.wait(&format!(
+        "server {HOST}:8443 is unhealthy: connection refused"
     ));
 }
 
@@ -327,7 +409,7 @@ fn services(checks: &[(CheckKind, u16, bool)]) -> Vec<Service> {
             kind: kind.clone(),
             port: *port,
             interval_ms: 100,
-            timeout_ms: 90,
+            timeout_ms: 500,
             rise: 2,
             fall: 3,
             jitter: 10,
