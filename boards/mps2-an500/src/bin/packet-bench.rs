@@ -167,7 +167,8 @@ impl Transmit for Mailbox {
 
 impl Bench {
     fn new(config: &Config, service: Service) -> Self {
-        let leg = |address: Ipv4Addr| {
+        let leg = |address: IpAddr| {
+            let address = Ipv4Addr::from(octets(address));
             let interface = config
                 .interfaces
                 .iter()
