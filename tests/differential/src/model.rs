@@ -62,6 +62,12 @@ impl Model {
         }
     }
 
+    /// Whether a packet is for the appliance itself, which may take it without a word.
+    #[must_use]
+    pub fn is_local(&self, packet: &[u8]) -> bool {
+        is_ours(destination(packet))
+    }
+
     /// Explains what was sent because of a packet.
     ///
     /// # Panics
