@@ -99,6 +99,12 @@ reasons! {
     NoRule = "default deny",
     /// A rule drops it.
     Rule = "rule",
+    /// A rule rejects it; its sender is told, unless the configuration says otherwise.
+    Rejected = "rule: reject",
+    /// A SYN that was answered with a cookie.
+    SynCookie = "answered with a syn cookie",
+    /// A server's answer that ends at the appliance, since it splices the connection.
+    Spliced = "answered while splicing",
     /// Another flow has the same addresses and ports.
     FlowClash = "flow clash",
     /// No room for another flow.

@@ -120,7 +120,6 @@ impl<A: Address> Flow<A> {
 
     /// The same, counted for a limit (below 127).
     #[must_use]
-    #[expect(dead_code, reason = "for limits and spliced connections in first.rs")]
     pub const fn limited_by(self, limit: Option<u8>) -> Self {
         let limit = match limit {
             Some(limit) => limit & NO_LIMIT,
@@ -132,7 +131,6 @@ impl<A: Address> Flow<A> {
 
     /// The same, with packets that leave the fast path (direct return, spliced handshakes).
     #[must_use]
-    #[expect(dead_code, reason = "for limits and spliced connections in first.rs")]
     pub const fn special(self) -> Self {
         let extra = Extra(self.extra.0 | SPECIAL);
         Self { extra, ..self }
@@ -153,7 +151,6 @@ impl<A: Address> Flow<A> {
 
     /// The limit that it counts for.
     #[must_use]
-    #[expect(dead_code, reason = "for limits and spliced connections in first.rs")]
     pub const fn limit(&self) -> Option<u8> {
         match self.extra.0 & NO_LIMIT {
             NO_LIMIT => None,

@@ -5,12 +5,13 @@ use wire::tcp::Flags;
 
 use crate::address::Address;
 use crate::flow::Flow;
+use crate::handshake::headers;
 use crate::packet::{Class, Kind, Packet};
 use crate::rewrite;
 use crate::table::Flows;
 use crate::track::{Direction, State, Step, Ticks};
 use crate::window::Segment;
-use crate::{Drop, Hop, Shared, Unknown, Verdict};
+use crate::{Drop, Hop, Shared, Unknown, Verdict, mss, part};
 
 /// Judges a packet of one IP version.
 #[inline(always)]
@@ -20,10 +21,11 @@ pub fn judge<A: Address, const N: usize>(
     now: Ticks,
     leg: u8,
     bytes: &mut [u8],
+    received: usize,
     unknown: Unknown,
 ) -> Verdict {
-    let Some(packet) = A::parse_fast(bytes) else {
-        return odd(flows, shared, now, leg, bytes, unknown);
+    let Some(packet) = bytes.get(..received).and_then(A::parse_fast) else {
+        return odd(flows, shared, now, leg, bytes, received, unknown);
     };
     let class = match packet.kind {
         Kind::Tcp(_) => Class::Tcp,
@@ -123,9 +125,10 @@ fn odd<A: Address, const N: usize>(
     now: Ticks,
     leg: u8,
     bytes: &mut [u8],
+    received: usize,
     unknown: Unknown,
 ) -> Verdict {
-    let packet = match A::parse(bytes) {
+    let packet = match A::parse(bytes.get(..received).unwrap_or_default()) {
         Ok(packet) => packet,
         Err(reason) => return Verdict::Drop(reason),
     };
@@ -150,17 +153,32 @@ fn thorough<A: Address, const N: usize>(
     found: Option<(u32, Direction)>,
     unknown: Unknown,
 ) -> Verdict {
-    if packet.fragment.is_some() {
-        return Verdict::Drop(Drop::Fragment);
+    let piece = match &packet.fragment {
+        Some(fragment) if packet.kind == Kind::Part => {
+            let verdict = shared.follows(leg, packet, fragment, bytes);
+            return verdict.unwrap_or_else(Verdict::Drop);
+        }
+        Some(fragment) => {
+            let piece = part::piece(leg, packet, fragment);
+            if let Err(reason) = shared.fragments.begin(shared.now, &piece) {
+                return Verdict::Drop(reason);
+            }
+            Some(piece)
+        }
+        None => None,
+    };
+    let known = found
+        .and_then(|(id, direction)| known(flows, shared, now, leg, packet, bytes, id, direction));
+    let verdict = match known {
+        Some(verdict) => verdict,
+        None => shared
+            .first(flows, now, leg, packet, bytes, unknown)
+            .unwrap_or_else(|reason| shared.refuse(packet, bytes, reason)),
+    };
+    if let Some(piece) = &piece {
+        shared.leads::<A>(piece, bytes, &verdict);
     }
-    if let Some((id, direction)) = found
-        && let Some(verdict) = known(flows, shared, now, leg, packet, bytes, id, direction)
-    {
-        return verdict;
-    }
-    shared
-        .first(flows, now, leg, packet, bytes, unknown)
-        .unwrap_or_else(Verdict::Drop)
+    verdict
 }
 
 /// Any packet of a flow; `None` if it has to be judged as a first one.
@@ -186,6 +204,11 @@ fn known<A: Address, const N: usize>(
     if flow.path(direction).leg != leg {
         return Some(Verdict::Drop(Drop::ReversePath));
     }
+    let special = flow.is_special();
+    if special && let Some(verdict) = shared.special(flows, now, packet, bytes, (id, direction)) {
+        return Some(verdict);
+    }
+    let flow = flows.get_mut(id)?;
     let before = flow.state;
     let after = match packet.kind {
         Kind::Tcp(flags) => match before.step(direction, flags) {
@@ -215,6 +238,9 @@ fn known<A: Address, const N: usize>(
             return Some(Verdict::Drop(Drop::OutsideWindow));
         }
         shared.outside = shared.outside.wrapping_add(1);
+    }
+    if special && direction == Direction::Original {
+        shared.splice(id, packet, bytes);
     }
     let verdict = shared.pass(flow, direction, packet, bytes);
     let after = match after {
@@ -279,6 +305,16 @@ impl Shared<'_> {
         let leaves = flow.leaves(direction);
         let class = flow.state.class();
         rewrite::translate(bytes, packet, class, &leaves, flow.change(direction));
+        if self.clamp_mss
+            && let Kind::Tcp(flags) = packet.kind
+            && flags.contains(Flags::SYN)
+            && let Some(tcp) = bytes.get_mut(packet.transport.into()..packet.len.into())
+        {
+            let mtus = [Direction::Original, Direction::Reply]
+                .map(|side| self.routes.mtu(flow.path(side).leg));
+            let [one, other] = mtus.map(|mtu| mtu.saturating_sub(headers::<A>()));
+            mss::clamp(tcp, one.min(other));
+        }
         self.forward(flow, direction, packet)
     }
 
@@ -288,15 +324,20 @@ impl Shared<'_> {
         direction: Direction,
         packet: &Packet<A>,
     ) -> Verdict {
+        Verdict::Forward {
+            hop: self.hop(flow, direction),
+            len: packet.len.into(),
+        }
+    }
+
+    /// Where packets of one direction of a flow go next.
+    pub(crate) fn hop<A: Address>(&self, flow: &Flow<A>, direction: Direction) -> Hop {
         let out = flow.path(direction.opposite());
         let destination = flow.leaves(direction).destination;
         let next = A::family(&self.routes).next(out, destination);
-        Verdict::Forward {
-            hop: Hop {
-                leg: out.leg,
-                address: next.into(),
-            },
-            len: packet.len.into(),
+        Hop {
+            leg: out.leg,
+            address: next.into(),
         }
     }
 
@@ -328,6 +369,12 @@ impl Shared<'_> {
         let sent = flow.tuple(direction.opposite());
         let outer = (source, leaves.destination);
         let (class, transport) = (quoted.class, quoted.transport);
+        if flow.is_special()
+            && direction == Direction::Original
+            && let Some(tcp) = bytes.get_mut(quote + transport..packet.len.into())
+        {
+            self.unsplice_quote::<A>(id, tcp);
+        }
         rewrite::translate_error(
             bytes,
             packet,

@@ -10,30 +10,32 @@ extern crate std;
 use core::net::IpAddr;
 
 use classifier::Policy;
-use policy::{MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
 use wire::icmp::Problem;
 
 pub mod address;
-pub mod balance;
-pub mod cookie;
+mod balance;
+mod cookie;
 mod drop;
 mod first;
 mod flow;
-pub mod fragment;
-pub mod hash;
+mod fragment;
+mod handshake;
+mod hash;
 mod known;
-pub mod limit;
-pub mod maglev;
-pub mod mss;
-pub mod nat6;
+mod limit;
+mod maglev;
+mod mss;
+mod nat6;
 mod packet;
-pub mod persist;
-pub mod ports;
+mod part;
+mod persist;
+mod ports;
 mod rewrite;
 mod route;
 mod rule;
-pub mod synproxy;
+mod services;
+mod synproxy;
 mod table;
 mod track;
 mod window;
@@ -46,10 +48,20 @@ pub use packet::{
 };
 pub use route::{Family, Hop, Routes};
 
+use cookie::Cookies;
 use flow::{Flow, Owner};
+use fragment::Fragments;
+use handshake::Update;
+use hash::Key;
+use limit::Limits;
+use nat6::Prefixes;
+use part::Course;
+use ports::Translations;
 use rule::Rules;
+use services::Services;
+use synproxy::Splices;
 use table::{Flows, Ledger};
-use track::Ticks;
+use track::{Direction, Ticks};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +81,12 @@ pub enum Verdict {
         len: usize,
         /// Why the packet itself ends.
         reason: Drop,
+    },
+    /// It ends here, its place is taken by an answer to its sender, and after that is sent [`Filter::update`] has another
+    /// packet for the other side.
+    Splice {
+        /// Length of the answer.
+        len: usize,
     },
     /// It ends here unchanged, and its sender is told what is wrong with it.
     Error(Problem, Drop),
@@ -99,52 +117,89 @@ pub struct Filter<'t, const FLOWS: usize, const FLOWS6: usize = 512> {
 struct Shared<'t> {
     routes: Routes,
     rules: Rules<'t>,
-    services: heapless::Vec<Service, MAX_SERVICES>,
+    services: Services,
+    limits: Limits<LIMIT_SETS>,
+    translations: Translations,
+    prefixes: Prefixes,
+    fragments: Fragments<Course, FRAGMENT_SETS>,
+    cookies: Cookies,
+    /// Until then cookies that were given may come back.
+    cookies_until: Instant,
+    splices: Splices<SPLICES>,
+    /// A window update to send after [`Verdict::Splice`].
+    update: Option<Update>,
+    /// What the log should know of the last packet.
+    logged: Option<Logged>,
+    /// When the packet came in that is judged.
+    now: Instant,
+    random: Random,
+    /// Half-open connections from which on SYNs are answered with cookies.
+    cookies_above: usize,
     /// Whether segments outside their connection's windows are dropped.
     strict: bool,
+    clamp_mss: bool,
+    answer_rejects: bool,
     /// How many segments outside their connection's windows were let through.
     outside: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Service {
-    address: IpAddr,
-    port: u16,
-    servers: heapless::Vec<Server, MAX_SERVERS>,
+/// A packet that a rule with a log has decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logged {
+    /// Index of the rule.
+    pub rule: u16,
+    /// Whether it let the packet through.
+    pub accepted: bool,
+    /// The leg that the packet came in from.
+    pub leg: u8,
+    /// Source before translation.
+    pub source: IpAddr,
+    /// Destination after translation.
+    pub destination: IpAddr,
+    /// Both ports.
+    pub ports: Ports,
+    /// IP protocol number.
+    pub protocol: u8,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Server {
-    address: IpAddr,
-    port: u16,
-    healthy: bool,
+/// Numbers that nobody can guess without the seed; not for keys.
+#[derive(Debug)]
+struct Random {
+    key: Key,
+    count: u32,
 }
 
 impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
-    /// The filter of a policy. No server is healthy yet. `seed` keys the flow hash.
+    /// The filter of a policy. No server is healthy yet. `seed` is secret and keys all hashes.
     #[must_use]
     pub fn new(policy: &Policy<'t>, seed: u64) -> Self {
         let config = &policy.config;
-        let services = config.services.iter().map(|service| {
-            let servers = service.servers.iter().map(|server| Server {
-                address: server.address,
-                port: server.port,
-                healthy: false,
-            });
-            Service {
-                address: service.address,
-                port: service.port,
-                servers: servers.collect(),
-            }
-        });
+        let protection = &config.protection;
         Self {
             v4: Flows::new(seed),
             v6: Flows::new(!seed),
             shared: Shared {
                 routes: Routes::new(config),
                 rules: Rules::new(policy.tables),
-                services: services.collect(),
-                strict: config.protection.strict_windows,
+                services: Services::new(config, Key::secret(seed, 1)),
+                limits: Limits::new(&config.limits, Key::secret(seed, 2)),
+                translations: Translations::new(config),
+                prefixes: Prefixes::new(config),
+                fragments: Fragments::new(Key::secret(seed, 3)),
+                cookies: Cookies::new(Key::secret(seed, 4)),
+                cookies_until: Instant::ZERO,
+                splices: Splices::new(),
+                update: None,
+                logged: None,
+                now: Instant::ZERO,
+                random: Random {
+                    key: Key::secret(seed, 5),
+                    count: 0,
+                },
+                cookies_above: protection.syn_cookies_above.into(),
+                strict: protection.strict_windows,
+                clamp_mss: protection.clamp_mss,
+                answer_rejects: protection.answer_rejects,
                 outside: 0,
             },
         }
@@ -180,17 +235,39 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         self.shared.rules.hits()
     }
 
-    /// Judges an IP packet that came in from `leg`, addressed to a virtual router, and makes of it what goes out.
-    /// Bytes after its end (Ethernet padding) are allowed.
+    /// Judges an IP packet that came in from `leg`, addressed to a virtual router, and makes of it what goes out. It is the
+    /// first `received` bytes of `buffer`; bytes after its end (Ethernet padding) are allowed. What goes out may be a
+    /// little longer, if `buffer` is.
     #[inline]
-    pub fn judge(&mut self, now: Instant, leg: u8, packet: &mut [u8], unknown: Unknown) -> Verdict {
-        let now = Ticks::at(now);
+    pub fn judge(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        buffer: &mut [u8],
+        received: usize,
+        unknown: Unknown,
+    ) -> Verdict {
         let Self { v4, v6, shared } = self;
-        match packet.first().map_or(0, |byte| byte >> 4) {
-            4 => known::judge(v4, shared, now, leg, packet, unknown),
-            6 => known::judge(v6, shared, now, leg, packet, unknown),
+        shared.now = now;
+        let now = Ticks::at(now);
+        match buffer.first().map_or(0, |byte| byte >> 4) {
+            4 => known::judge(v4, shared, now, leg, buffer, received, unknown),
+            6 if shared.prefixes.is_empty() => {
+                known::judge(v6, shared, now, leg, buffer, received, unknown)
+            }
+            6 => prefixed(v6, shared, now, leg, buffer, received, unknown),
             _ => Verdict::Drop(Drop::Ipv4Header),
         }
+    }
+
+    /// Writes the packet into `buffer` that goes out after [`Verdict::Splice`]; where it goes, and its length.
+    pub fn update(&mut self, buffer: &mut [u8]) -> Option<(Hop, usize)> {
+        self.shared.update.take()?.write(buffer)
+    }
+
+    /// What the log should know of the packets judged since the last call, of several only the last.
+    pub fn take_logged(&mut self) -> Option<Logged> {
+        self.shared.logged.take()
     }
 
     /// Whether a packet that was let through is not as its sender sent it. For the few that wait for their next hop:
@@ -203,23 +280,43 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         }
     }
 
-    /// Tells whether a server gets new flows. The flows of one that no longer does are forgotten, so
-    /// that their clients' next attempts reach another.
-    pub fn set_health(&mut self, service: usize, server: usize, healthy: bool) {
+    /// Tells whether a server answers its checks, and so may get new flows. The flows of one that no longer does are
+    /// forgotten, so that their clients' next attempts reach another.
+    pub fn set_health(&mut self, now: Instant, service: usize, server: usize, healthy: bool) {
         let Self { v4, v6, shared } = self;
-        let Some(entry) = shared
-            .services
-            .get_mut(service)
-            .and_then(|s| s.servers.get_mut(server))
-        else {
-            return;
-        };
-        let was = core::mem::replace(&mut entry.healthy, healthy);
-        if was && !healthy {
+        shared.now = now;
+        let balancer = &mut shared.services.balancer;
+        let news = balancer.set_health(now, service, server, healthy);
+        if news && !healthy {
             let owner = Owner::new(service, server);
             v4.remove_where(|flow| flow.owner() == owner, shared);
             v6.remove_where(|flow| flow.owner() == owner, shared);
+            shared.services.forget(service, server);
         }
+    }
+
+    /// Drains a server (it keeps its flows and gets no new ones) or ends that.
+    pub fn drain(&mut self, service: usize, server: usize, drained: bool) {
+        let balancer = &mut self.shared.services.balancer;
+        balancer.drain(service, server, drained);
+    }
+
+    /// Scales a server's weight, 100 for the configured one; 0 drains it.
+    pub fn set_weight(&mut self, service: usize, server: usize, percent: u8) {
+        let balancer = &mut self.shared.services.balancer;
+        balancer.set_weight(service, server, percent);
+    }
+
+    /// Lets a server have fewer flows at a time than configured; `None` for as configured.
+    pub fn set_max_flows(&mut self, service: usize, server: usize, max: Option<u32>) {
+        let balancer = &mut self.shared.services.balancer;
+        balancer.set_max_flows(service, server, max);
+    }
+
+    /// How many flows a server has.
+    #[must_use]
+    pub fn server_flows(&self, service: usize, server: usize) -> u32 {
+        self.shared.services.balancer.flows(service, server)
     }
 
     /// Forgets flows whose time is over; a bounded amount of work.
@@ -236,12 +333,77 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
     }
 }
 
-impl<A: Address> Ledger<A> for Shared<'_> {
-    fn opened(&mut self, _flow: &Flow<A>) {}
-
-    fn closed(&mut self, _flow: &Flow<A>) {}
+/// Judges an IPv6 packet where prefixes are translated: inside, only inside addresses are known.
+fn prefixed<const N: usize>(
+    flows: &mut Flows<V6, N>,
+    shared: &mut Shared<'_>,
+    now: Ticks,
+    leg: u8,
+    buffer: &mut [u8],
+    received: usize,
+    unknown: Unknown,
+) -> Verdict {
+    let packet = buffer.get_mut(..received).unwrap_or_default();
+    if shared.prefixes.enter(leg, packet).is_err() {
+        return Verdict::Drop(Drop::Untranslatable);
+    }
+    let verdict = known::judge(flows, shared, now, leg, buffer, received, unknown);
+    let (out, len) = match verdict {
+        Verdict::Forward { hop, len } => (hop.leg, len),
+        // Whether it goes on or back: its sender knows the address outside.
+        Verdict::Answer { len, .. } | Verdict::Splice { len } => (leg, len),
+        Verdict::Error(..) => {
+            let packet = buffer.get_mut(..received).unwrap_or_default();
+            // The quote in the error has to be what the sender sent.
+            return match shared.prefixes.undo(leg, packet) {
+                Ok(()) => verdict,
+                Err(_) => Verdict::Drop(Drop::Untranslatable),
+            };
+        }
+        Verdict::Local | Verdict::Drop(_) => return verdict,
+    };
+    let packet = buffer.get_mut(..len).unwrap_or_default();
+    match shared.prefixes.leave(out, packet) {
+        Ok(()) => verdict,
+        Err(_) => Verdict::Drop(Drop::Untranslatable),
+    }
 }
 
+impl Shared<'_> {
+    fn random(&mut self) -> u32 {
+        let Random { key, count } = &mut self.random;
+        *count = count.wrapping_add(1);
+        key.hash([*count])
+    }
+}
+
+impl<A: Address> Ledger<A> for Shared<'_> {
+    fn opened(&mut self, flow: &Flow<A>) {
+        let client = hash::number(flow.tuple(Direction::Original).source.into());
+        self.services.opened(self.now, flow.owner(), client);
+        if let Some(limit) = flow.limit() {
+            self.limits.opened(limit, client);
+        }
+    }
+
+    fn closed(&mut self, id: u32, flow: &Flow<A>) {
+        let client = hash::number(flow.tuple(Direction::Original).source.into());
+        self.services.closed(self.now, flow.owner(), client);
+        if let Some(limit) = flow.limit() {
+            self.limits.closed(limit, client);
+        }
+        if flow.is_special() {
+            self.unsplice::<A>(id);
+        }
+    }
+}
+
+/// Sources that limits count for themselves at a time, in sets of four: 64 KB for rates and flows together.
+const LIMIT_SETS: usize = 256;
+/// Datagrams in fragments under way, in sets of four.
+const FRAGMENT_SETS: usize = 16;
+/// Connections that began with a cookie: three quarters of this.
+const SPLICES: usize = 512;
 /// Flows that one sweep looks at.
 const SWEEP_BUDGET: u32 = 32;
 

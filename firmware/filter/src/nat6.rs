@@ -2,6 +2,7 @@
 //! checksums, so that no transport and no quoted packet has to be looked into.
 
 use policy::{Config, MAX_NAT, Nat, Prefix6};
+use wire::ipv6;
 
 /// The prefix translations of a configuration.
 #[derive(Debug)]
@@ -46,6 +47,57 @@ impl Prefixes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
+    }
+
+    /// Translates a packet that comes in by `leg`: its destination, and the source of one that it quotes (RFC 6296 §3.3).
+    ///
+    /// # Errors
+    /// Nothing has changed.
+    pub fn enter(&self, leg: u8, packet: &mut [u8]) -> Result<(), Untranslatable> {
+        let quoted = quote(packet).map(|at| at + SOURCE);
+        self.put(packet, DESTINATION, |address| self.inside(leg, address))?;
+        match quoted {
+            Some(at) => self.put(packet, at, |address| self.inside(leg, address)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes [`Self::enter`] back.
+    ///
+    /// # Errors
+    /// Never after `enter` has said yes.
+    pub fn undo(&self, leg: u8, packet: &mut [u8]) -> Result<(), Untranslatable> {
+        let quoted = quote(packet).map(|at| at + SOURCE);
+        self.put(packet, DESTINATION, |address| self.outside(leg, address))?;
+        match quoted {
+            Some(at) => self.put(packet, at, |address| self.outside(leg, address)),
+            None => Ok(()),
+        }
+    }
+
+    /// Translates a packet that leaves by `leg`: its source, and the destination of one that it quotes.
+    ///
+    /// # Errors
+    /// It must not leave.
+    pub fn leave(&self, leg: u8, packet: &mut [u8]) -> Result<(), Untranslatable> {
+        let quoted = quote(packet).map(|at| at + DESTINATION);
+        self.put(packet, SOURCE, |address| self.outside(leg, address))?;
+        match quoted {
+            Some(at) => self.put(packet, at, |address| self.outside(leg, address)),
+            None => Ok(()),
+        }
+    }
+
+    fn put(
+        &self,
+        packet: &mut [u8],
+        at: usize,
+        translate: impl Fn(u128) -> Result<u128, Untranslatable>,
+    ) -> Result<(), Untranslatable> {
+        if let Some(place) = packet.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+            *place = translate(u128::from_be_bytes(*place))?.to_be_bytes();
+        }
+        Ok(())
     }
 
     /// The source, inside, of a packet that leaves by `leg`, as the outside sees it.
@@ -107,6 +159,18 @@ impl Pair {
         Ok(prefix.address.to_bits() | kept | u128::from(adjusted) << shift)
     }
 }
+
+/// Where the packet begins that an ICMPv6 error quotes.
+fn quote(packet: &[u8]) -> Option<usize> {
+    let header = ipv6::Header::parse(packet).ok()?;
+    let chain = ipv6::walk(header, packet).ok()?;
+    let is_error = chain.protocol == ipv6::ICMP && *packet.get(chain.offset)? < 128;
+    is_error.then_some(chain.offset + ICMP_HEADER_LEN)
+}
+
+const SOURCE: usize = 8;
+const DESTINATION: usize = 24;
+const ICMP_HEADER_LEN: usize = 8;
 
 /// One's complement sum of the words of an address.
 const fn sum(address: u128) -> u16 {

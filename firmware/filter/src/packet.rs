@@ -139,6 +139,8 @@ pub struct Fragment {
     pub offset: u16,
     /// Whether more parts follow.
     pub more: bool,
+    /// Where this part's bytes begin in the packet that carries it.
+    pub data: u16,
 }
 
 /// What the filter distinguishes.
@@ -314,6 +316,7 @@ pub fn parse_v4(bytes: &[u8]) -> Result<Packet<V4>, Drop> {
         id: header.id.get().into(),
         offset: header.fragment_offset(),
         more: header.more_fragments(),
+        data: ipv4::HEADER_LEN as u16,
     });
     let payload = bytes.get(header_len..header.total_len.get().into());
     let payload = payload.unwrap_or_default();
@@ -358,6 +361,7 @@ pub fn parse_v6(bytes: &[u8]) -> Result<Packet<V6>, Drop> {
         id: part.id,
         offset: part.offset,
         more: part.more,
+        data: (part.place + FRAGMENT_HEADER) as u16,
     });
     let payload = bytes.get(chain.offset..len.into()).unwrap_or_default();
     let (kind, ports) = match fragment {
@@ -389,9 +393,14 @@ fn transport(
     part: bool,
     icmp: impl FnOnce(&[u8]) -> Result<(Kind, u16), Drop>,
 ) -> Result<(Kind, Ports), Drop> {
+    // Whoever cuts a header in two hides something (RFC 1858 §3, RFC 7112).
+    let bad = match part {
+        true => Drop::FragmentTiny,
+        false => Drop::Transport,
+    };
     match protocol {
         ipv4::TCP => {
-            let tcp = tcp::Header::parse(payload).ok_or(Drop::Transport)?;
+            let tcp = tcp::Header::parse(payload).ok_or(bad)?;
             if !tcp.flags().valid() {
                 return Err(Drop::TcpFlags);
             }
@@ -399,10 +408,10 @@ fn transport(
             Ok((Kind::Tcp(tcp.flags()), ports))
         }
         ipv4::UDP => {
-            let (udp, _) = UdpHeader::ref_from_prefix(payload).map_err(|_| Drop::Transport)?;
+            let (udp, _) = UdpHeader::ref_from_prefix(payload).map_err(|_| bad)?;
             let len = usize::from(udp.length.get());
             if len < tcp::UDP_HEADER_LEN || !part && len > payload.len() {
-                return Err(Drop::Transport);
+                return Err(bad);
             }
             Ok((
                 Kind::Udp,
@@ -410,7 +419,10 @@ fn transport(
             ))
         }
         ipv4::ICMP | ipv6::ICMP => {
-            let (kind, id) = icmp(payload)?;
+            let (kind, id) = icmp(payload).map_err(|error| match error {
+                Drop::Transport => bad,
+                error => error,
+            })?;
             Ok((kind, Ports::new(id, id)))
         }
         other => Ok((Kind::Other, Ports::new(other.into(), other.into()))),
@@ -551,6 +563,8 @@ pub const fn fold(sum: u64) -> u16 {
     (sum + (sum >> 16)) as u16
 }
 
+/// Length of IPv6's fragment header.
+const FRAGMENT_HEADER: usize = 8;
 /// ICMP type of an echo request (RFC 792).
 pub const ECHO_REQUEST: u8 = 8;
 /// ICMP type of an echo reply.

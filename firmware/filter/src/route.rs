@@ -210,6 +210,19 @@ impl<A: Address> Family<A> {
         subnets.any(|s| s.own == address || s.virtual_addresses.contains(&address))
     }
 
+    /// The first virtual address on a leg, or the own one.
+    #[must_use]
+    pub fn virtual_address(&self, leg: u8) -> Option<A> {
+        let subnet = self.subnets.get(usize::from(leg))?.as_ref()?;
+        Some(
+            subnet
+                .virtual_addresses
+                .first()
+                .copied()
+                .unwrap_or(subnet.own),
+        )
+    }
+
     /// Whether `address` is a host's address in the subnet of `leg`.
     #[must_use]
     pub fn is_neighbour(&self, leg: u8, address: A) -> bool {

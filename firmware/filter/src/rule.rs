@@ -2,12 +2,22 @@
 
 use core::net::{IpAddr, Ipv6Addr};
 
-use classifier::{Addresses, Key, Match, State, Tables};
+pub use classifier::State;
+use classifier::{Addresses, Key, Match, Tables};
 use policy::rule::{Action, MAX_RULES};
 
 use crate::Drop;
 use crate::address::Address;
 use crate::packet::{Class, Tuple};
+
+/// What the limits of a rule that accepts are: indices into `Config::limits`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// Of new flows per second.
+    pub rate: Option<u8>,
+    /// Of flows at a time.
+    pub flows: Option<u8>,
+}
 
 /// All rules of an appliance; what none of them accepts is dropped.
 #[derive(Debug)]
@@ -33,14 +43,15 @@ impl<'t> Rules<'t> {
         Some(found)
     }
 
-    /// What the rules say about the first packet of a flow.
+    /// What the rules say about the first packet of a flow, or about one that can open none.
     pub fn decide<A: Address>(
         &mut self,
         from: u8,
         to: u8,
         tuple: &Tuple<A>,
         class: Class,
-    ) -> Result<(), Drop> {
+        state: State,
+    ) -> (Option<Match>, Result<Allowed, Drop>) {
         let protocol = class.protocol::<A>(tuple.ports);
         let key = Key {
             addresses: addresses(tuple.source.into(), tuple.destination.into()),
@@ -53,13 +64,27 @@ impl<'t> Rules<'t> {
             protocol,
             from,
             to,
-            state: State::New,
+            state,
         };
-        match self.find(&key).map(|found| found.action) {
-            Some(Action::Accept) => Ok(()),
-            Some(Action::Drop | Action::Reject) => Err(Drop::Rule),
+        let found = self.find(&key);
+        let answer = match found {
+            Some(Match {
+                action: Action::Accept,
+                rate,
+                flows,
+                ..
+            }) => Ok(Allowed { rate, flows }),
+            Some(Match {
+                action: Action::Drop,
+                ..
+            }) => Err(Drop::Rule),
+            Some(Match {
+                action: Action::Reject,
+                ..
+            }) => Err(Drop::Rejected),
             None => Err(Drop::NoRule),
-        }
+        };
+        (found, answer)
     }
 
     /// How many first packets each rule decided, in the order of the configuration.
@@ -125,7 +150,13 @@ mod tests {
                 Err(Drop::NoRule),
             ),
             ("a ping", "10.0.0.5", wire::ipv4::ICMP, 7, Ok(())),
-            ("rejected", "10.0.0.7", wire::ipv4::UDP, 7, Err(Drop::Rule)),
+            (
+                "rejected",
+                "10.0.0.7",
+                wire::ipv4::UDP,
+                7,
+                Err(Drop::Rejected),
+            ),
             (
                 "unknown",
                 "10.0.0.8",
@@ -145,7 +176,14 @@ mod tests {
                 wire::ipv4::UDP => Class::Udp,
                 _ => Class::Echo,
             };
-            assert_eq!(rules.decide(0, 1, &tuple, class), expected, "{name}");
+            assert_eq!(
+                rules
+                    .decide(0, 1, &tuple, class, super::State::New)
+                    .1
+                    .map(|_| ()),
+                expected,
+                "{name}"
+            );
         }
         assert_eq!(rules.hits(), [1, 1, 1, 1]);
     }

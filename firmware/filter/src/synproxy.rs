@@ -21,6 +21,7 @@ use wire::{ipv4, ipv6};
 use zerocopy::IntoBytes;
 
 use crate::cookie::{MAX_OPTIONS, Opened, Options, SCALE};
+use crate::window;
 
 /// Where a connection that began with a cookie stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,29 @@ impl Opening {
         })
     }
 
+    /// [`Self::syn`] as the windows are told of it.
+    #[must_use]
+    pub fn as_sent(&self) -> window::Segment {
+        let syn = self.syn();
+        window::Segment {
+            sequence: syn.sequence,
+            end: syn.sequence.wrapping_add(1),
+            acknowledgment: 0,
+            window: syn.window,
+            flags: syn.flags,
+            scale: syn.options.scale,
+        }
+    }
+
+    /// The server's answer, already spliced, as the windows are told of it: with the scale that the client was promised.
+    #[must_use]
+    pub fn as_answered(&self, answer: window::Segment) -> window::Segment {
+        window::Segment {
+            scale: self.opened.options.scale.map(|_| SCALE),
+            ..answer
+        }
+    }
+
     /// Lets the client believe a server's refusal: a RST with the sequence number that it expects.
     pub fn refuse(&self, tcp: &mut [u8]) {
         let mut edit = Edit::of(tcp);
@@ -177,6 +201,13 @@ impl Splice {
                 edit.add(at + 2, self.timestamp);
             }
         });
+        edit.close();
+    }
+
+    /// Takes [`Self::reply`] back, as far as an ICMP error quotes the segment.
+    pub fn quoted(&self, tcp: &mut [u8]) {
+        let mut edit = Edit::of(tcp);
+        edit.add(SEQUENCE, self.sequence.wrapping_neg());
         edit.close();
     }
 

@@ -14,7 +14,7 @@ pub trait Ledger<A> {
     /// A flow was added.
     fn opened(&mut self, flow: &Flow<A>);
     /// A flow was removed, for whatever reason.
-    fn closed(&mut self, flow: &Flow<A>);
+    fn closed(&mut self, id: u32, flow: &Flow<A>);
 }
 
 /// Why a flow could not be added.
@@ -233,7 +233,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
             self.freed = id + 1;
             self.used -= 1;
             self.half_open -= u32::from(flow.state.is_half_open());
-            ledger.closed(&flow);
+            ledger.closed(id, &flow);
         }
     }
 

@@ -149,8 +149,8 @@ fn malformed_packets_are_refused_before_any_state_is_touched() {
         ("cut short", |p| p.truncate(39), Drop::Ipv4Header),
         ("version 5", |p| p[0] = 0x55, Drop::Ipv4Header),
         ("wrong checksum", |p| p[10] ^= 1, Drop::Ipv4Checksum),
-        ("first fragment", |p| p[6] = 0x20, Drop::Fragment),
-        ("last fragment", |p| p[7] = 3, Drop::Fragment),
+        ("first fragment", |p| p[6] = 0x20, Drop::FragmentLength),
+        ("last fragment", |p| p[7] = 3, Drop::FragmentOrder),
         ("ttl zero", |p| p[8] = 0, Drop::Ttl),
         ("tcp offset", |p| p[32] = 0x40, Drop::Transport),
         ("no tcp header", |p| p[3] = 39, Drop::Transport),
@@ -310,7 +310,11 @@ fn users_of_a_lost_connection_are_told_and_nobody_else_is() {
     ];
     for (name, leg, packet, expected) in table {
         let (mut bytes, ends) = (packet.clone(), parse_v4(&packet).unwrap().tuple);
-        let verdict = lab.filter.judge(NOW, leg, &mut bytes, Unknown::Refuse);
+        let verdict = {
+            let received = bytes.len();
+            lab.filter
+                .judge(NOW, leg, &mut bytes, received, Unknown::Refuse)
+        };
         assert_eq!(verdict, expected, "{name}");
         if verdict == RESET {
             let answer = parse_v4(&bytes).unwrap();
@@ -419,7 +423,10 @@ fn icmp_errors_about_no_flow_are_dropped() {
     // About a connection that we know nothing of, but to our own address.
     let mut packet = unreachable("192.0.2.99", PUBLIC, &strange);
     let whole = packet.clone();
-    let verdict = lab.filter.judge(NOW, WAN, &mut packet, Unknown::Refuse);
+    let received = packet.len();
+    let verdict = lab
+        .filter
+        .judge(NOW, WAN, &mut packet, received, Unknown::Refuse);
     assert_eq!(verdict, Verdict::Local);
     assert_eq!(packet, whole);
 }
@@ -612,8 +619,8 @@ impl Lab {
 
     fn health(&mut self, lb1: bool, lb2: bool) {
         for service in 0..2 {
-            self.filter.set_health(service, 0, lb1);
-            self.filter.set_health(service, 1, lb2);
+            self.filter.set_health(self.now, service, 0, lb1);
+            self.filter.set_health(self.now, service, 1, lb2);
         }
     }
 
@@ -627,15 +634,23 @@ impl Lab {
     fn pass(&mut self, leg: u8, mut packet: Vec<u8>) -> Result<Passed, Drop> {
         let ttl = packet.get(8).copied();
         let whole = packet.clone();
-        let (hop, len) = match self.filter.judge(self.now, leg, &mut packet, self.unknown) {
+        let received = packet.len();
+        packet.resize(received + 40, 0);
+        let verdict = self
+            .filter
+            .judge(self.now, leg, &mut packet, received, self.unknown);
+        let (hop, len) = match verdict {
             Verdict::Forward { hop, len } => (hop, len),
             Verdict::Local => panic!("{packet:02x?} is for the appliance"),
             Verdict::Answer { reason, .. } => return Err(reason),
+            Verdict::Splice { .. } => return Err(Drop::Spliced),
             Verdict::Error(_, reason) | Verdict::Drop(reason) => {
+                packet.truncate(received);
                 assert_eq!(packet, whole, "who is told gets what was sent");
                 return Err(reason);
             }
         };
+        packet.truncate(len);
         assert_eq!(len, packet.len());
         let left = parse_v4(&packet).expect("a forwarded packet is still a good one");
         assert_eq!(Some(left.ttl + 1), ttl);

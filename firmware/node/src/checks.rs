@@ -63,7 +63,7 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
                         port,
                         failure,
                     });
-                    self.apply_standings();
+                    self.apply_standings(now);
                 }
                 Action::Agent {
                     server: address,
@@ -75,18 +75,22 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
                         port,
                         said,
                     });
-                    self.apply_standings();
+                    self.apply_standings(now);
                 }
             }
         }
         self.reschedule();
     }
 
-    fn apply_standings(&mut self) {
+    fn apply_standings(&mut self, now: Instant) {
         for (service, server) in pairs() {
             if let Some(standing) = self.checker.standing(service, server) {
-                let takes = standing.healthy && !standing.drain && standing.percent > 0;
-                self.filter.set_health(service, server, takes);
+                let filter = &mut self.filter;
+                filter.set_health(now, service, server, standing.healthy);
+                filter.drain(service, server, standing.drain);
+                filter.set_weight(service, server, standing.percent);
+                let max = standing.max_flows.filter(|max| *max > 0);
+                filter.set_max_flows(service, server, max);
             }
         }
     }

@@ -41,12 +41,12 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             true => Unknown::PickUp,
             false => Unknown::Refuse,
         };
-        let packet = frame
-            .bytes_mut()
-            .get_mut(received.payload..)
-            .unwrap_or_default();
-        match self.filter.judge(now, leg, packet, unknown) {
+        let len = frame.bytes().len().saturating_sub(received.payload);
+        let packet = frame.room(received.payload);
+        match self.filter.judge(now, leg, packet, len, unknown) {
             Verdict::Forward { hop, len } => {
+                // Usually shorter, without the sender's padding.
+                frame.resize(received.payload + len);
                 self.forward(now, leg, received, hop, len, frame, log, out)
             }
             Verdict::Local => self.local(now, leg, received, frame, log, out),
@@ -57,7 +57,18 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
                 emit::packet(on, received.destination, received.source, packet, out);
                 Err(reason)
             }
+            Verdict::Splice { len } => {
+                let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
+                let answer = packet.get(..len).unwrap_or_default();
+                emit::packet(on, received.destination, received.source, answer, out);
+                let Some((hop, len)) = self.filter.update(packet) else {
+                    return Err(Drop::Spliced);
+                };
+                frame.resize(received.payload + len);
+                self.forward(now, leg, received, hop, len, frame, log, out)
+            }
             Verdict::Error(problem, reason) => {
+                let packet = packet.get(..len).unwrap_or_default();
                 let from = (leg, received.source);
                 self.error(now, from, packet, problem, log, out);
                 Err(reason)

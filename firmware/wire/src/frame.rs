@@ -35,6 +35,17 @@ impl<'a> Frame<'a> {
             .unwrap_or_default()
     }
 
+    /// The buffer from byte `at` of the frame on, beyond its end: for what is written over the frame and may be longer. See
+    /// [`Self::resize`].
+    pub fn room(&mut self, at: usize) -> &mut [u8] {
+        self.buffer.get_mut(self.start + at..).unwrap_or_default()
+    }
+
+    /// Lets the frame be its first `len` bytes, as far as the buffer has them.
+    pub fn resize(&mut self, len: usize) {
+        self.len = len.min(self.buffer.len().saturating_sub(self.start));
+    }
+
     /// Moves the beginning by `n` bytes towards the front; `false` (and no change) without that headroom.
     pub fn grow_front(&mut self, n: usize) -> bool {
         if n > self.start {
@@ -98,6 +109,15 @@ mod tests {
         assert!(frame.shrink_front(3));
         frame.truncate(9);
         assert_eq!(frame.bytes(), [4]);
+        let mut buffer = [1, 2, 3, 4];
+        let mut frame = Frame::new(&mut buffer, 1, 2).unwrap();
+        assert_eq!(frame.room(1), [3, 4]);
+        assert_eq!(frame.room(9), [0; 0]);
+        frame.room(2)[0] = 7;
+        frame.resize(3);
+        assert_eq!(frame.bytes(), [2, 3, 7]);
+        frame.resize(9);
+        assert_eq!(frame.bytes(), [2, 3, 7]);
         assert!(Frame::new(&mut [0; 4], usize::MAX, 2).is_none());
         assert!(Frame::new(&mut [0; 4], 2, 3).is_none());
     }

@@ -91,7 +91,7 @@ pub const ALL: &[Difference] = &[
                 move |packet: &&[u8]| tcp(packet).is_some_and(|(flags, _)| flags & 0x16 == bits)
             };
             let answered = history(case).any(|packet| flags(0x12)(&packet));
-            let reset = history(case).any(|packet| is_reset(packet));
+            let reset = history(case).any(is_reset);
             !answered && reset && case.kernel.is_empty() && in_tcp(case)
         },
         parts: true,

@@ -62,6 +62,12 @@ impl Model {
         }
     }
 
+    /// Whether a packet is for the appliance itself, which may take it without a word.
+    #[must_use]
+    pub fn is_local(&self, packet: &[u8]) -> bool {
+        is_ours(destination(packet))
+    }
+
     /// Explains what was sent because of a packet.
     ///
     /// # Panics
@@ -291,7 +297,11 @@ fn is_error(seen: &Seen<'_>) -> bool {
 }
 
 fn quoted(seen: &Seen<'_>) -> Option<Tuple> {
-    see(seen.transport.get(8..)?).map(|seen| seen.tuple)
+    // Of the version that the message is of, whatever the quote says.
+    let mut quote = seen.transport.get(8..)?.to_vec();
+    let version = if seen.tuple.protocol == 1 { 4 } else { 6 };
+    *quote.first_mut()? = quote.first()? & 15 | version << 4;
+    see(&quote).map(|seen| seen.tuple)
 }
 
 fn see(packet: &[u8]) -> Option<Seen<'_>> {

@@ -8,7 +8,7 @@ use differential::ours::{self, Ours};
 use differential::site::{DMZ, LAN, LEGS, WAN, host, host6, neighbour_mac, own_mac, virtual_mac};
 use differential::stories;
 use forge::flags::{ACK, FIN, PSH, RST, SYN, URG};
-use forge::{Icmp, Ipv4, Ipv6, Sum, Tcp, Udp};
+use forge::{Extension, Icmp, Ipv4, Ipv6, Sum, Tcp, Udp};
 use node::Drop;
 
 /// Frames of one attack.
@@ -253,10 +253,51 @@ fn attacks() -> Vec<Attack> {
             drop: Drop::Ipv4Header,
         },
     ];
+    list.extend(routes());
     list.extend(spoofed_errors());
     list.extend(neighbours());
     list.extend(neighbours6());
     list
+}
+
+/// Packets that bring their own route along.
+fn routes() -> Vec<Attack> {
+    let via = host(DMZ, 21).octets();
+    let option = |kind: u8| {
+        let ip = Ipv4 {
+            options: [&[kind, 7, 4][..], &via].concat(),
+            ..Ipv4::new(ATTACKER, host(WAN, 10))
+        };
+        packet(WAN, &ip.around(&Tcp::default()))
+    };
+    let header = |kind: u8| {
+        let source = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 66);
+        let mut ip = Ipv6::new(source, host6(WAN, 0x10));
+        let address = host6(DMZ, 21).octets();
+        let data = [&[0; 4][..], &address].concat();
+        ip.extensions.push(Extension::Routing(kind, 1, data));
+        packet(WAN, &ip.around(&Tcp::default()))
+    };
+    vec![
+        Attack {
+            name: "loose and strict source routes",
+            leg: WAN,
+            frames: vec![option(0x83), option(0x89)],
+            drop: Drop::SourceRoute,
+        },
+        Attack {
+            name: "other options: record route, timestamp",
+            leg: WAN,
+            frames: vec![option(7), option(0x44)],
+            drop: Drop::Ipv4Options,
+        },
+        Attack {
+            name: "IPv6 routing headers with a segment left",
+            leg: WAN,
+            frames: vec![header(0), header(2), header(4)],
+            drop: Drop::RoutingHeader,
+        },
+    ]
 }
 
 /// Blind ICMP attacks on connections (RFC 5927): the attacker guesses addresses and ports, but not our table.

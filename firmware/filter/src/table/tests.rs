@@ -150,7 +150,7 @@ impl Ledger<V4> for Count {
         self.0 += 1;
     }
 
-    fn closed(&mut self, _: &Flow<V4>) {
+    fn closed(&mut self, _id: u32, _: &Flow<V4>) {
         self.0 -= 1;
     }
 }
