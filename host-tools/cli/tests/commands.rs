@@ -22,7 +22,9 @@ fn the_matrix_shows_who_reaches_whom() {
     let output = ravelin(&["check", "--matrix", "--site", REFERENCE]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let text = stdout(&output);
-    let row = text.lines().find(|line| line.trim_start().starts_with("app1"));
+    let row = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("app1"));
     let row = row.expect("a row");
     assert!(row.contains("3306") && !row.contains("9000"), "{row}");
     let report = json(&ravelin(&["check", "--json", "--site", REFERENCE]));
@@ -43,7 +45,11 @@ fn a_packet_is_followed_to_its_end() {
     assert_eq!(stdout(&output).lines().last(), Some(last));
     let output = trace("tcp internet => db1:3306");
     assert_eq!((code(&output), stdout(&output)), (2, String::new()));
-    assert!(stderr(&output).contains("`->` belongs between"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("`->` belongs between"),
+        "{}",
+        stderr(&output)
+    );
     let output = ravelin(&["trace", "--json", "--site", REFERENCE, "ping web1 -> db1"]);
     assert_eq!(code(&output), 1);
     assert_eq!(json(&output)["traces"][0]["end"]["at"], "web1");
