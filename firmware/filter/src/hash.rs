@@ -70,7 +70,9 @@ pub const fn prefix(number: u128, length: u8) -> u128 {
     number & !(u128::MAX >> bits)
 }
 
-const fn words(number: u128) -> [u32; 4] {
+/// The words of a [`number`], the first ones first: it takes less room in tables, for it need not be aligned.
+#[must_use]
+pub const fn words(number: u128) -> [u32; 4] {
     [
         (number >> 96) as u32,
         (number >> 64) as u32,

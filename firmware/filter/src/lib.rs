@@ -398,12 +398,12 @@ impl<A: Address> Ledger<A> for Shared<'_> {
     }
 }
 
-/// Sources that limits count for themselves at a time, in sets of four: 64 KB for rates and flows together.
-const LIMIT_SETS: usize = 256;
+/// Sources that limits count for themselves at a time, in sets of four: 26 KB for rates and flows together.
+const LIMIT_SETS: usize = 128;
 /// Datagrams in fragments under way, in sets of four.
 const FRAGMENT_SETS: usize = 16;
 /// Connections that began with a cookie: three quarters of this.
-const SPLICES: usize = 512;
+const SPLICES: usize = 256;
 /// Flows that one sweep looks at.
 const SWEEP_BUDGET: u32 = 32;
 

@@ -39,7 +39,7 @@ struct Bucket(u64);
 /// The bucket of a source; without a meaning once it is full again, so nothing has to be cleared.
 #[derive(Clone, Copy, Debug)]
 struct Rate {
-    source: u128,
+    source: [u32; 4],
     bucket: Bucket,
     limit: u8,
 }
@@ -47,7 +47,7 @@ struct Rate {
 /// The flows of a source; an empty place where there are none.
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    source: u128,
+    source: [u32; 4],
     flows: u16,
     limit: u8,
 }
@@ -116,10 +116,11 @@ impl<const SETS: usize> Limits<SETS> {
         let LimitKind::Flows { max } = account.limit.kind else {
             return true;
         };
+        let place = self.set(limit, source);
         let Some(source) = account.limit.source(source) else {
             return account.flows < max.into();
         };
-        let Some(set) = self.counts.get(self.set(limit, source)) else {
+        let Some(set) = self.counts.get(place) else {
             return false;
         };
         match set.iter().find(|count| count.is(limit, source)) {
@@ -180,24 +181,25 @@ impl<const SETS: usize> Limits<SETS> {
     fn set(&self, limit: u8, source: u128) -> usize {
         let account = self.limits.get(usize::from(limit));
         let prefix = account.and_then(|account| account.limit.source(source));
-        self.key.address(prefix.unwrap_or(0), limit.into()) as usize % SETS.max(1)
+        let [a, b, c, d] = prefix.unwrap_or_default();
+        self.key.hash([a, b, c, d, limit.into()]) as usize % SETS.max(1)
     }
 }
 
 /// What a limit is about.
 trait Sources {
     /// The source prefix that is counted for itself; `None` if the rule is.
-    fn source(&self, source: u128) -> Option<u128>;
+    fn source(&self, source: u128) -> Option<[u32; 4]>;
 }
 
 impl Sources for Limit {
-    fn source(&self, source: u128) -> Option<u128> {
+    fn source(&self, source: u128) -> Option<[u32; 4]> {
         match self.scope {
             Scope::Rule => None,
             Scope::Source { prefix, .. } if hash::is_v4(source) => {
-                Some(hash::prefix(source, prefix))
+                Some(hash::words(hash::prefix(source, prefix)))
             }
-            Scope::Source { prefix6, .. } => Some(hash::prefix(source, prefix6)),
+            Scope::Source { prefix6, .. } => Some(hash::words(hash::prefix(source, prefix6))),
         }
     }
 }
@@ -216,7 +218,7 @@ impl Bucket {
 
 impl Rate {
     const EMPTY: Self = Self {
-        source: 0,
+        source: [0; 4],
         bucket: Bucket(0),
         limit: u8::MAX,
     };
@@ -224,12 +226,12 @@ impl Rate {
 
 impl Count {
     const EMPTY: Self = Self {
-        source: 0,
+        source: [0; 4],
         flows: 0,
         limit: u8::MAX,
     };
 
-    fn is(&self, limit: u8, source: u128) -> bool {
+    fn is(&self, limit: u8, source: [u32; 4]) -> bool {
         self.flows > 0 && (self.limit, self.source) == (limit, source)
     }
 }

@@ -16,7 +16,7 @@ pub struct Memory<const SETS: usize> {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    client: u128,
+    client: [u32; 4],
     /// [`NOBODY`] for an empty place.
     service: u8,
     choice: u8,
@@ -37,7 +37,7 @@ impl<const SETS: usize> Memory<SETS> {
     /// The server that a client of a service stays with.
     #[must_use]
     pub fn find(&self, now: Instant, service: u8, client: u128, prefix: u8) -> Option<u8> {
-        let client = hash::prefix(client, prefix);
+        let client = hash::words(hash::prefix(client, prefix));
         let set = self.sets.get(self.set(service, client))?;
         let entry = set
             .iter()
@@ -55,7 +55,7 @@ impl<const SETS: usize> Memory<SETS> {
         choice: u8,
         time: Duration,
     ) {
-        let client = hash::prefix(client, prefix);
+        let client = hash::words(hash::prefix(client, prefix));
         let index = self.set(service, client);
         let Some(set) = self.sets.get_mut(index) else {
             return;
@@ -85,13 +85,13 @@ impl<const SETS: usize> Memory<SETS> {
         }
     }
 
-    fn set(&self, service: u8, client: u128) -> usize {
-        self.key.address(client, service.into()) as usize % SETS.max(1)
+    fn set(&self, service: u8, [a, b, c, d]: [u32; 4]) -> usize {
+        self.key.hash([a, b, c, d, service.into()]) as usize % SETS.max(1)
     }
 }
 
 impl Entry {
-    fn is(&self, service: u8, client: u128) -> bool {
+    fn is(&self, service: u8, client: [u32; 4]) -> bool {
         (self.service, self.client) == (service, client)
     }
 }
@@ -103,7 +103,7 @@ fn seconds(now: Instant) -> u32 {
 const WAYS: usize = 4;
 const NOBODY: u8 = u8::MAX;
 const EMPTY: Entry = Entry {
-    client: 0,
+    client: [0; 4],
     service: NOBODY,
     choice: 0,
     expiry: 0,

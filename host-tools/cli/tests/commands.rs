@@ -18,6 +18,44 @@ fn the_reference_site_is_good() {
 }
 
 #[test]
+fn the_matrix_shows_who_reaches_whom() {
+    let output = ravelin(&["check", "--matrix", "--site", REFERENCE]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    let row = text
+        .lines()
+        .find(|line| line.trim_start().starts_with("app1"));
+    let row = row.expect("a row");
+    assert!(row.contains("3306") && !row.contains("9000"), "{row}");
+    let report = json(&ravelin(&["check", "--json", "--site", REFERENCE]));
+    assert_eq!(report["matrix"]["cells"].as_array().map(Vec::len), Some(25));
+}
+
+#[test]
+fn a_packet_is_followed_to_its_end() {
+    let trace = |packet: &str| ravelin(&["trace", "--site", REFERENCE, packet]);
+    let output = trace("tcp 198.51.100.7:40000 -> 203.0.113.10:443");
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    let last = "delivered to lb1 as tcp 198.51.100.7:40000 -> 10.20.1.11:443";
+    assert_eq!(text.lines().last(), Some(last), "{text}");
+    let output = trace("tcp internet -> db1:3306");
+    assert_eq!(code(&output), 1);
+    let last = "dropped at gw1: default deny";
+    assert_eq!(stdout(&output).lines().last(), Some(last));
+    let output = trace("tcp internet => db1:3306");
+    assert_eq!((code(&output), stdout(&output)), (2, String::new()));
+    assert!(
+        stderr(&output).contains("`->` belongs between"),
+        "{}",
+        stderr(&output)
+    );
+    let output = ravelin(&["trace", "--json", "--site", REFERENCE, "ping web1 -> db1"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(json(&output)["traces"][0]["end"]["at"], "web1");
+}
+
+#[test]
 fn the_plan_names_everything_that_will_exist() {
     let output = ravelin(&["plan", "--site", REFERENCE]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
