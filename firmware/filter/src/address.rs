@@ -6,6 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::tcp::Flags;
 
 use crate::Drop;
+use crate::fast::Plain;
 use crate::packet::{self, Packet, Quoted, Tuple};
 use crate::rewrite::{self, Change};
 use crate::route::{Family, Routes};
@@ -14,6 +15,9 @@ use crate::route::{Family, Routes};
 pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
     /// Protocol number of this version's ICMP.
     const ICMP: u8;
+
+    /// Length of an IP header without options or extensions.
+    const HEADER_LEN: usize;
     /// ICMP type of an echo request.
     const ECHO_REQUEST: u8;
 
@@ -46,14 +50,18 @@ pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
     /// Why it must be dropped.
     fn parse(bytes: &[u8]) -> Result<Packet<Self>, Drop>;
 
-    /// Reads a plain TCP segment or UDP datagram; `None` for all others, good or not.
-    fn parse_fast(bytes: &[u8]) -> Option<Packet<Self>>;
+    /// Looks at the IP header of a packet that has `room` bytes; `None` if anything is unusual about it.
+    fn plain(ip: &[u8], room: usize) -> Option<Plain>;
+
+    /// Source and destination of an IP header.
+    fn ends(ip: &[u8]) -> (Self, Self);
 
     /// Reads the packet that an ICMP error quotes.
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>>;
 
-    /// Translates what [`Self::parse_fast`] has read. `change` is that of the addresses.
-    fn translate_fast(bytes: &mut [u8], tcp: bool, leaves: &Tuple<Self>, change: Change);
+    /// Gives a header that [`Self::plain`] accepts new addresses, and takes one from its TTL or hop limit. `change` is that
+    /// of the addresses.
+    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, change: Change);
 
     /// Puts new addresses into the IP header, and renews its checksum.
     fn readdress(bytes: &mut [u8], source: Self, destination: Self);
@@ -108,7 +116,24 @@ impl V4 {
     }
 }
 
+impl V4 {
+    #[inline(always)]
+    fn ends_of(ip: &[u8; 20]) -> (Self, Self) {
+        let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+        (Self(word(12)), Self(word(16)))
+    }
+}
+
 impl V6 {
+    #[inline(always)]
+    fn ends_of(ip: &[u8; 40]) -> (Self, Self) {
+        let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+        (
+            Self([word(8), word(12), word(16), word(20)]),
+            Self([word(24), word(28), word(32), word(36)]),
+        )
+    }
+
     /// The sixteen bytes on the wire.
     #[must_use]
     pub fn octets(self) -> [u8; 16] {
@@ -133,6 +158,7 @@ impl V6 {
 
 impl Address for V4 {
     const ICMP: u8 = wire::ipv4::ICMP;
+    const HEADER_LEN: usize = wire::ipv4::HEADER_LEN;
     const ECHO_REQUEST: u8 = packet::ECHO_REQUEST;
 
     fn from_ip(address: IpAddr) -> Option<Self> {
@@ -177,8 +203,16 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn parse_fast(bytes: &[u8]) -> Option<Packet<Self>> {
-        packet::fast_v4(bytes)
+    fn plain(ip: &[u8], room: usize) -> Option<Plain> {
+        packet::plain_v4(ip, room)
+    }
+
+    #[inline(always)]
+    fn ends(ip: &[u8]) -> (Self, Self) {
+        match ip.first_chunk::<20>() {
+            Some(ip) => Self::ends_of(ip),
+            None => Default::default(),
+        }
     }
 
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>> {
@@ -186,8 +220,8 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn translate_fast(bytes: &mut [u8], tcp: bool, leaves: &Tuple<Self>, change: Change) {
-        rewrite::fast_v4(bytes, tcp, leaves, change);
+    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, change: Change) {
+        rewrite::readdress_v4(ip, source, destination, change);
     }
 
     fn readdress(bytes: &mut [u8], source: Self, destination: Self) {
@@ -215,6 +249,7 @@ impl Address for V4 {
 
 impl Address for V6 {
     const ICMP: u8 = wire::ipv6::ICMP;
+    const HEADER_LEN: usize = wire::ipv6::HEADER_LEN;
     const ECHO_REQUEST: u8 = packet::ECHO_REQUEST_V6;
 
     fn from_ip(address: IpAddr) -> Option<Self> {
@@ -266,8 +301,16 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn parse_fast(bytes: &[u8]) -> Option<Packet<Self>> {
-        packet::fast_v6(bytes)
+    fn plain(ip: &[u8], room: usize) -> Option<Plain> {
+        packet::plain_v6(ip, room)
+    }
+
+    #[inline(always)]
+    fn ends(ip: &[u8]) -> (Self, Self) {
+        match ip.first_chunk::<40>() {
+            Some(ip) => Self::ends_of(ip),
+            None => Default::default(),
+        }
     }
 
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>> {
@@ -275,8 +318,8 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn translate_fast(bytes: &mut [u8], tcp: bool, leaves: &Tuple<Self>, change: Change) {
-        rewrite::fast_v6(bytes, tcp, leaves, change);
+    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, _: Change) {
+        rewrite::readdress_v6(ip, source, destination);
     }
 
     fn readdress(bytes: &mut [u8], source: Self, destination: Self) {

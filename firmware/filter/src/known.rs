@@ -1,4 +1,4 @@
-//! Packets of known flows: the path that nearly every packet takes, and the one of all others.
+//! Packets of known flows, whatever they are. (Nearly all of them take the path in `fast.rs`.)
 
 use wire::icmp::Problem;
 use wire::tcp::Flags;
@@ -6,7 +6,7 @@ use wire::tcp::Flags;
 use crate::address::Address;
 use crate::flow::Flow;
 use crate::handshake::headers;
-use crate::packet::{Class, Kind, Packet};
+use crate::packet::{Kind, Packet};
 use crate::rewrite;
 use crate::table::Flows;
 use crate::track::{Direction, State, Step, Ticks};
@@ -14,112 +14,8 @@ use crate::window::Segment;
 use crate::{Drop, Hop, Shared, Unknown, Verdict, mss, part};
 
 /// Judges a packet of one IP version.
-#[inline(always)]
-pub fn judge<A: Address, const N: usize>(
-    flows: &mut Flows<A, N>,
-    shared: &mut Shared<'_>,
-    now: Ticks,
-    leg: u8,
-    bytes: &mut [u8],
-    received: usize,
-    unknown: Unknown,
-) -> Verdict {
-    let Some(packet) = bytes.get(..received).and_then(A::parse_fast) else {
-        return odd(flows, shared, now, leg, bytes, received, unknown);
-    };
-    let class = match packet.kind {
-        Kind::Tcp(_) => Class::Tcp,
-        _ => Class::Udp,
-    };
-    let found = flows.find(&packet.tuple, class);
-    if let Some((id, direction)) = found
-        && let Some(verdict) = quick(flows, shared, now, leg, &packet, bytes, id, direction)
-    {
-        return verdict;
-    }
-    thorough(flows, shared, now, leg, &packet, bytes, found, unknown)
-}
-
-/// A packet of a flow in its usual state. `None`, and nothing has changed: somebody has to take a closer look.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined into the packet path")]
-fn quick<A: Address, const N: usize>(
-    flows: &mut Flows<A, N>,
-    shared: &Shared<'_>,
-    now: Ticks,
-    leg: u8,
-    packet: &Packet<A>,
-    bytes: &mut [u8],
-    id: u32,
-    direction: Direction,
-) -> Option<Verdict> {
-    let flow = flows.get_mut(id)?;
-    let out = flow.path(direction.opposite());
-    if flow.path(direction).leg != leg
-        || flow.is_special()
-        || now.until(flow.expiry) <= 0
-        || packet.ttl <= 1
-        || packet.len > shared.routes.mtu(out.leg)
-    {
-        return None;
-    }
-    let tcp = match packet.kind {
-        Kind::Tcp(flags) => {
-            let usual = flags.0 & CONTROL == Flags::ACK.0 && flow.state == State::Established;
-            if !usual
-                || !flow
-                    .windows
-                    .advance(direction, &segment(bytes, packet, flags)?)
-            {
-                return None;
-            }
-            flow.expiry = now.after(State::Established.timeout());
-            true
-        }
-        _ => {
-            let timeout = match (flow.state, direction) {
-                (State::Talking, _) => State::Talking.timeout(),
-                (State::Sent, Direction::Original) => State::Sent.timeout(),
-                _ => return None,
-            };
-            flow.expiry = now.after(timeout);
-            false
-        }
-    };
-    let leaves = flow.leaves(direction);
-    A::translate_fast(bytes, tcp, &leaves, flow.change(direction));
-    let next = A::family(&shared.routes).next(out, leaves.destination);
-    Some(Verdict::Forward {
-        hop: Hop {
-            leg: out.leg,
-            address: next.into(),
-        },
-        len: packet.len.into(),
-    })
-}
-
-/// The numbers of a segment that is neither SYN nor FIN.
-#[inline(always)]
-fn segment<A: Address>(bytes: &[u8], packet: &Packet<A>, flags: Flags) -> Option<Segment> {
-    let header = bytes.get(packet.transport.into()..)?.first_chunk::<20>()?;
-    let word = |at: usize| {
-        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let sequence = word(4);
-    let data = u32::from(packet.len) - u32::from(packet.transport) - u32::from(header[12] >> 4) * 4;
-    Some(Segment {
-        sequence,
-        end: sequence.wrapping_add(data),
-        acknowledgment: word(8),
-        window: u16::from_be_bytes([header[14], header[15]]),
-        flags,
-        scale: None,
-    })
-}
-
-/// A packet that the fast path does not read.
 #[inline(never)]
-fn odd<A: Address, const N: usize>(
+pub fn judge<A: Address, const N: usize>(
     flows: &mut Flows<A, N>,
     shared: &mut Shared<'_>,
     now: Ticks,
@@ -387,6 +283,4 @@ impl Shared<'_> {
     }
 }
 
-/// The flags that move a connection on.
-const CONTROL: u8 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
 const ICMP_HEADER_LEN: usize = 8;

@@ -17,6 +17,7 @@ pub mod address;
 mod balance;
 mod cookie;
 mod drop;
+mod fast;
 mod first;
 mod flow;
 mod fragment;
@@ -235,11 +236,49 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         self.shared.rules.hits()
     }
 
+    /// Lets a packet go on if it is a usual one of a known flow and `resolve` knows its next station, and makes of it what
+    /// goes out: what `resolve` said, and the length of the IP packet. Otherwise nothing has changed, and
+    /// [`Self::judge_thoroughly`] says what becomes of it.
+    #[inline(always)]
+    pub fn pass<R>(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        packet: &mut [u8],
+        resolve: impl FnOnce(Hop) -> Option<R>,
+    ) -> Option<(R, usize)> {
+        let Self { v4, v6, shared } = self;
+        let now = Ticks::at(now);
+        match packet.first()? >> 4 {
+            4 => fast::pass(v4, &shared.routes, now, leg, packet, resolve),
+            6 if shared.prefixes.is_empty() => {
+                fast::pass(v6, &shared.routes, now, leg, packet, resolve)
+            }
+            _ => None,
+        }
+    }
+
     /// Judges an IP packet that came in from `leg`, addressed to a virtual router, and makes of it what goes out. It is the
     /// first `received` bytes of `buffer`; bytes after its end (Ethernet padding) are allowed. What goes out may be a
     /// little longer, if `buffer` is.
-    #[inline]
     pub fn judge(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        buffer: &mut [u8],
+        received: usize,
+        unknown: Unknown,
+    ) -> Verdict {
+        let packet = buffer.get_mut(..received).unwrap_or_default();
+        match self.pass(now, leg, packet, Some) {
+            Some((hop, len)) => Verdict::Forward { hop, len },
+            None => self.judge_thoroughly(now, leg, buffer, received, unknown),
+        }
+    }
+
+    /// The same, for packets that [`Self::pass`] leaves.
+    #[inline(never)]
+    pub fn judge_thoroughly(
         &mut self,
         now: Instant,
         leg: u8,

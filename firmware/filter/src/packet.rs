@@ -10,6 +10,7 @@ use zerocopy::FromBytes;
 
 use crate::Drop;
 use crate::address::{Address, V4, V6};
+use crate::fast::Plain;
 
 /// Both ports as they lie in memory, source first. Echo messages have their identifier in both, other
 /// protocols than TCP, UDP and ICMP their protocol number.
@@ -213,85 +214,34 @@ impl<A: Address> Packet<A> {
     }
 }
 
-/// Reads a TCP segment or UDP datagram whose header has no options and that is no fragment. `None` for all
-/// other packets, good or not: [`parse_v4`] says which.
+/// Looks at an IPv4 header: no options, no fragment, a right checksum, and a TTL that another hop may take from. `None`
+/// for all others, good or not.
 #[inline(always)]
-pub fn fast_v4(bytes: &[u8]) -> Option<Packet<V4>> {
-    let head = bytes.first_chunk::<28>()?;
-    let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let fragment = u16::from_be_bytes([head[6], head[7]]);
-    let len = u16::from_be_bytes([head[2], head[3]]);
-    if head[0] != 0x45 || fragment & 0x3fff != 0 || usize::from(len) > bytes.len() || head[8] == 0 {
-        return None;
-    }
+pub fn plain_v4(ip: &[u8], room: usize) -> Option<Plain> {
+    let ip = ip.first_chunk::<{ ipv4::HEADER_LEN }>()?;
+    let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
     let sum = [word(4), word(8), word(12), word(16)]
         .into_iter()
         .fold(u64::from(word(0)), |sum, word| sum + u64::from(word));
-    if fold(sum) != 0xffff {
-        return None;
-    }
-    let kind = fast_transport(bytes, ipv4::HEADER_LEN, len, head[9])?;
-    Some(Packet {
-        tuple: Tuple {
-            source: V4(word(12)),
-            destination: V4(word(16)),
-            ports: Ports(word(20)),
-        },
-        kind,
-        ttl: head[8],
-        protocol: head[9],
+    let len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+    let usual = ip[0] == 0x45 && fragment == 0 && len <= room && ip[8] > 1 && fold(sum) == 0xffff;
+    usual.then_some(Plain {
         len,
-        transport: ipv4::HEADER_LEN as u16,
-        whole: fragment & 0x4000 != 0,
-        fragment: None,
+        protocol: ip[9],
     })
 }
 
-/// The same for IPv6: no extension headers.
+/// The same for IPv6: the transport follows at once.
 #[inline(always)]
-pub fn fast_v6(bytes: &[u8]) -> Option<Packet<V6>> {
-    let head = bytes.first_chunk::<48>()?;
-    let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let len = u16::from_be_bytes([head[4], head[5]]).checked_add(ipv6::HEADER_LEN as u16)?;
-    if head[0] >> 4 != 6 || usize::from(len) > bytes.len() || head[7] == 0 {
-        return None;
-    }
-    let kind = fast_transport(bytes, ipv6::HEADER_LEN, len, head[6])?;
-    Some(Packet {
-        tuple: Tuple {
-            source: V6([word(8), word(12), word(16), word(20)]),
-            destination: V6([word(24), word(28), word(32), word(36)]),
-            ports: Ports(word(40)),
-        },
-        kind,
-        ttl: head[7],
-        protocol: head[6],
+pub fn plain_v6(ip: &[u8], room: usize) -> Option<Plain> {
+    let ip = ip.first_chunk::<{ ipv6::HEADER_LEN }>()?;
+    let len = usize::from(u16::from_be_bytes([ip[4], ip[5]])) + ipv6::HEADER_LEN;
+    let usual = ip[0] >> 4 == 6 && len <= room && ip[7] > 1;
+    usual.then_some(Plain {
         len,
-        transport: ipv6::HEADER_LEN as u16,
-        whole: true,
-        fragment: None,
+        protocol: ip[6],
     })
-}
-
-#[inline(always)]
-fn fast_transport(bytes: &[u8], at: usize, len: u16, protocol: u8) -> Option<Kind> {
-    let payload = usize::from(len).checked_sub(at)?;
-    let header = bytes.get(at..)?;
-    match protocol {
-        ipv4::TCP => {
-            let header = header.first_chunk::<{ tcp::HEADER_LEN }>()?;
-            let offset = usize::from(header[12] >> 4) * 4;
-            let flags = Flags(header[13]);
-            let fits = offset >= tcp::HEADER_LEN && offset <= payload;
-            (fits && flags.valid()).then_some(Kind::Tcp(flags))
-        }
-        ipv4::UDP => {
-            let header = header.first_chunk::<{ tcp::UDP_HEADER_LEN }>()?;
-            let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-            (len >= tcp::UDP_HEADER_LEN && len <= payload).then_some(Kind::Udp)
-        }
-        _ => None,
-    }
 }
 
 /// Reads any IPv4 packet at the front of `bytes`. Packets with options are refused (RFC 7126).

@@ -62,7 +62,7 @@ impl Change {
 
     /// The same for UDP, where zero means that there is none (RFC 768).
     #[inline(always)]
-    const fn apply_unless_zero(self, checksum: u16) -> u16 {
+    pub const fn apply_unless_zero(self, checksum: u16) -> u16 {
         if checksum == 0 {
             return 0;
         }
@@ -85,53 +85,35 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Gives a packet without options new addresses and ports, and takes one from its TTL.
+/// Gives an IPv4 header without options new addresses, and takes one from its TTL.
 #[inline(always)]
-pub fn fast_v4(bytes: &mut [u8], tcp: bool, leaves: &Tuple<V4>, change: Change) {
-    let Some(head) = bytes.first_chunk_mut::<28>() else {
+pub fn readdress_v4(ip: &mut [u8], source: V4, destination: V4, change: Change) {
+    let Some(ip) = ip.first_chunk_mut::<{ ipv4::HEADER_LEN }>() else {
         return;
     };
-    head[8] = head[8].wrapping_sub(1);
-    let sum = u16::from_ne_bytes([head[10], head[11]]);
-    head[10..12].copy_from_slice(&change.apply_and_age(sum).to_ne_bytes());
-    let transport = change.word(word(head, 20), leaves.ports.0);
-    head[12..16].copy_from_slice(&leaves.source.0.to_ne_bytes());
-    head[16..20].copy_from_slice(&leaves.destination.0.to_ne_bytes());
-    head[20..24].copy_from_slice(&leaves.ports.0.to_ne_bytes());
-    if !tcp {
-        let sum = u16::from_ne_bytes([head[26], head[27]]);
-        head[26..28].copy_from_slice(&transport.apply_unless_zero(sum).to_ne_bytes());
-    } else if let Some(head) = bytes.first_chunk_mut::<40>() {
-        let sum = u16::from_ne_bytes([head[36], head[37]]);
-        head[36..38].copy_from_slice(&transport.apply(sum).to_ne_bytes());
-    }
+    ip[8] = ip[8].wrapping_sub(1);
+    let sum = u16::from_ne_bytes([ip[10], ip[11]]);
+    ip[10..12].copy_from_slice(&change.apply_and_age(sum).to_ne_bytes());
+    ip[12..16].copy_from_slice(&source.0.to_ne_bytes());
+    ip[16..20].copy_from_slice(&destination.0.to_ne_bytes());
 }
 
 /// The same for IPv6.
 #[inline(always)]
-pub fn fast_v6(bytes: &mut [u8], tcp: bool, leaves: &Tuple<V6>, change: Change) {
-    let Some(head) = bytes.first_chunk_mut::<48>() else {
+pub fn readdress_v6(ip: &mut [u8], source: V6, destination: V6) {
+    let Some(ip) = ip.first_chunk_mut::<{ ipv6::HEADER_LEN }>() else {
         return;
     };
-    head[7] = head[7].wrapping_sub(1);
-    let transport = change.word(word(head, 40), leaves.ports.0);
-    for (index, word) in leaves
-        .source
+    ip[7] = ip[7].wrapping_sub(1);
+    let [a, b, c, d] = source.0.map(u32::to_ne_bytes);
+    let [e, f, g, h] = destination.0.map(u32::to_ne_bytes);
+    for (place, word) in ip[8..]
+        .as_chunks_mut()
         .0
-        .iter()
-        .chain(&leaves.destination.0)
-        .enumerate()
+        .iter_mut()
+        .zip([a, b, c, d, e, f, g, h])
     {
-        let at = 8 + 4 * index;
-        head[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-    head[40..44].copy_from_slice(&leaves.ports.0.to_ne_bytes());
-    if !tcp {
-        let sum = u16::from_ne_bytes([head[46], head[47]]);
-        head[46..48].copy_from_slice(&transport.apply_unless_zero(sum).to_ne_bytes());
-    } else if let Some(head) = bytes.first_chunk_mut::<60>() {
-        let sum = u16::from_ne_bytes([head[56], head[57]]);
-        head[56..58].copy_from_slice(&transport.apply(sum).to_ne_bytes());
+        *place = word;
     }
 }
 

@@ -69,7 +69,26 @@ impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
         }
     }
 
+    /// Takes one received frame.
+    #[inline(always)]
     pub fn ingress(
+        &mut self,
+        now: Instant,
+        port: u8,
+        mut frame: Frame<'_>,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
+        if self.quick(now, port, &mut frame, out).is_some() {
+            log.counters.forwarded += 1;
+            return Ok(());
+        }
+        self.any(now, port, frame, log, out)
+    }
+
+    /// Any frame.
+    #[inline(never)]
+    fn any(
         &mut self,
         now: Instant,
         port: u8,

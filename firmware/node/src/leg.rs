@@ -6,7 +6,7 @@ use policy::{
     Config, Interface, Interface6, MAX_INTERFACES, MAX_TRACKED, MAX_VIRTUAL_ADDRESSES, Name,
     Prefix6,
 };
-use wire::ethernet::Mac;
+use wire::ethernet::{self, Mac};
 use wire::nd;
 
 /// One leg in the form that frames are compared with.
@@ -146,26 +146,100 @@ impl Leg {
 
 /// All legs of an appliance.
 #[derive(Clone, Debug)]
-pub struct Legs(heapless::Vec<Leg, MAX_INTERFACES>);
+pub struct Legs {
+    legs: heapless::Vec<Leg, MAX_INTERFACES>,
+    lanes: [Lane; MAX_INTERFACES],
+}
+
+/// What frames to a leg's virtual router are known by.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    /// The port, and the VLAN id or 0.
+    key: u32,
+    vrid: u8,
+}
+
+impl Lane {
+    const NONE: Self = Self {
+        key: u32::MAX,
+        vrid: 0,
+    };
+
+    fn new(leg: &Leg) -> Self {
+        match &leg.router {
+            Some(router) => Self {
+                key: u32::from(leg.port) << 16 | u32::from(leg.vlan.unwrap_or(0)),
+                vrid: router.vrid,
+            },
+            None => Self::NONE,
+        }
+    }
+}
+
+/// A frame to a virtual router that carries IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The leg that it came in by.
+    pub leg: u8,
+    /// Where its payload begins.
+    pub payload: usize,
+    /// IP version by its EtherType.
+    pub version: u8,
+}
 
 impl Legs {
     pub fn new(config: &Config) -> Self {
-        Self(config.interfaces.iter().map(Leg::new).collect())
+        let legs: heapless::Vec<_, _> = config.interfaces.iter().map(Leg::new).collect();
+        let mut lanes = [Lane::NONE; MAX_INTERFACES];
+        for (lane, leg) in lanes.iter_mut().zip(&legs) {
+            *lane = Lane::new(leg);
+        }
+        Self { legs, lanes }
     }
 
+    #[inline(always)]
     pub fn get(&self, leg: u8) -> Option<&Leg> {
-        self.0.get(usize::from(leg))
+        self.legs.get(usize::from(leg))
+    }
+
+    /// Reads the header of a frame to a leg's virtual router (RFC 9568 §7.3) that carries IP; `None` for all others,
+    /// good or not.
+    #[inline(always)]
+    pub fn arrival(&self, port: u8, frame: &[u8]) -> Option<Arrival> {
+        let head = frame.first_chunk::<{ ethernet::HEADER_LEN + ethernet::TAG_LEN }>()?;
+        let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let prefix = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
+        let version = matches!(head[4], 1 | 2);
+        if prefix != u32::from_ne_bytes([0, 0, 0x5e, 0]) || !version || head[6] & 1 != 0 {
+            return None;
+        }
+        let (vlan, ethertype, payload) = match half(12) {
+            ethernet::VLAN => (half(14) & 0x0fff, half(16), 18),
+            ethertype => (0, ethertype, 14),
+        };
+        let version = match ethertype {
+            ethernet::IPV4 => 4,
+            ethernet::IPV6 => 6,
+            _ => return None,
+        };
+        let key = u32::from(port) << 16 | u32::from(vlan);
+        let leg = self.lanes.iter().position(|lane| lane.key == key)?;
+        (self.lanes.get(leg)?.vrid == head[5]).then_some(Arrival {
+            leg: leg as u8,
+            payload,
+            version,
+        })
     }
 
     /// Which leg frames with this tag on this port belong to.
     pub fn find(&self, port: u8, vlan: Option<u16>) -> Option<u8> {
-        let mut legs = self.0.iter();
+        let mut legs = self.legs.iter();
         let leg = legs.position(|leg| leg.port == port && leg.vlan == vlan)?;
         u8::try_from(leg).ok()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u8, &Leg)> {
-        (0..).zip(&self.0)
+        (0..).zip(&self.legs)
     }
 }
 
@@ -210,6 +284,63 @@ mod tests {
         for (mac, station) in table {
             assert_eq!(leg().station(mac), station, "{mac:02x?}");
         }
+    }
+
+    /// What the short look at a header says is what the long one does.
+    #[test]
+    fn arrivals() {
+        let router = |vrid| {
+            Some(VirtualRouter {
+                vrid,
+                ..VirtualRouter::default()
+            })
+        };
+        let leg = |port, vlan, vrid| Interface {
+            port,
+            vlan,
+            router: router(vrid),
+            ..Interface::default()
+        };
+        let legs = Legs::new(&Config {
+            interfaces: [leg(0, Some(7), 1), leg(0, None, 2), leg(1, Some(7), 3)]
+                .into_iter()
+                .collect(),
+            ..Config::default()
+        });
+        let stranger = [2, 0, 0, 0, 0, 9];
+        let mut taken = 0;
+        for port in 0..3 {
+            for vlan in [None, Some(0), Some(7), Some(8)] {
+                for (vrid, version) in [(1, 1), (1, 2), (2, 1), (3, 2), (3, 3)] {
+                    for ethertype in [ethernet::IPV4, ethernet::IPV6, ethernet::ARP] {
+                        let mac = [0, 0, 0x5e, 0, version, vrid];
+                        let mut frame = [0; 60];
+                        ethernet::write(&mut frame, mac, stranger, vlan, ethertype).unwrap();
+                        let received = ethernet::parse(&frame).unwrap();
+                        let expected = legs.find(port, received.vlan).filter(|leg| {
+                            legs.get(*leg).unwrap().station(mac) == Station::Virtual
+                                && ethertype != ethernet::ARP
+                        });
+                        let arrival = legs.arrival(port, &frame);
+                        assert_eq!(arrival.map(|a| a.leg), expected);
+                        if let Some(arrival) = arrival {
+                            taken += 1;
+                            assert_eq!(arrival.payload, received.payload);
+                            let ethertype = if arrival.version == 4 {
+                                ethernet::IPV4
+                            } else {
+                                ethernet::IPV6
+                            };
+                            assert_eq!(ethertype, received.ethertype);
+                        }
+                        frame[6] |= 1;
+                        assert_eq!(legs.arrival(port, &frame), None);
+                        assert_eq!(legs.arrival(port, &frame[..17]), None);
+                    }
+                }
+            }
+        }
+        assert!(taken > 5);
     }
 
     #[test]

@@ -15,6 +15,65 @@ use crate::leg::Station;
 use crate::{Log, Transmit, emit};
 
 impl<const FLOWS: usize> Appliance<'_, FLOWS> {
+    /// The way of nearly every frame: a usual packet of a known flow to a known neighbour. `None`, and nothing has
+    /// changed: somebody has to take a closer look.
+    #[inline(never)]
+    pub(crate) fn quick(
+        &mut self,
+        now: Instant,
+        port: u8,
+        frame: &mut Frame<'_>,
+        out: &mut impl Transmit,
+    ) -> Option<()> {
+        let Self {
+            legs,
+            neighbours,
+            filter,
+            active: true,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let arrival = legs.arrival(port, frame.bytes())?;
+        let (front, packet) = frame.split(arrival.payload)?;
+        if packet.first()? >> 4 != arrival.version {
+            return None;
+        }
+        let room = front.len();
+        let resolve = |hop: Hop| {
+            let leg = legs.get(hop.leg)?;
+            let mac = neighbours.lookup(hop)?;
+            (room >= ethernet::header_len(leg.vlan)).then_some((leg, mac))
+        };
+        let ((leg, mac), len) = filter.pass(now, arrival.leg, packet, resolve)?;
+        let ethertype = match arrival.version {
+            4 => ethernet::IPV4,
+            _ => ethernet::IPV6,
+        };
+        let header = match leg.vlan {
+            Some(vlan) => {
+                let header = front.last_chunk_mut::<18>()?;
+                header[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
+                header[14..16].copy_from_slice(&vlan.to_be_bytes());
+                header[16..18].copy_from_slice(&ethertype.to_be_bytes());
+                &mut header[..]
+            }
+            None => {
+                let header = front.last_chunk_mut::<14>()?;
+                header[12..14].copy_from_slice(&ethertype.to_be_bytes());
+                &mut header[..]
+            }
+        };
+        header[..6].copy_from_slice(&mac);
+        header[6..12].copy_from_slice(&leg.mac);
+        let header = header.len();
+        // Not with the sender's padding: it may carry anything.
+        frame.reframe(arrival.payload, header, len, ethernet::MIN_LEN);
+        out.transmit(leg.port, frame.bytes());
+        Some(())
+    }
+
     /// A packet of either version (neighbour discovery apart).
     #[inline]
     pub(crate) fn ip(
@@ -43,7 +102,7 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
         };
         let len = frame.bytes().len().saturating_sub(received.payload);
         let packet = frame.room(received.payload);
-        match self.filter.judge(now, leg, packet, len, unknown) {
+        match self.filter.judge_thoroughly(now, leg, packet, len, unknown) {
             Verdict::Forward { hop, len } => {
                 // Usually shorter, without the sender's padding.
                 frame.resize(received.payload + len);

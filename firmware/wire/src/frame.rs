@@ -21,6 +21,7 @@ impl<'a> Frame<'a> {
 
     /// The frame's bytes, from destination MAC to the end of the payload.
     #[must_use]
+    #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         self.buffer
             .get(self.start..self.start + self.len)
@@ -29,6 +30,7 @@ impl<'a> Frame<'a> {
 
     /// The frame's bytes, to change in place.
     #[must_use]
+    #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer
             .get_mut(self.start..self.start + self.len)
@@ -44,6 +46,28 @@ impl<'a> Frame<'a> {
     /// Lets the frame be its first `len` bytes, as far as the buffer has them.
     pub fn resize(&mut self, len: usize) {
         self.len = len.min(self.buffer.len().saturating_sub(self.start));
+    }
+
+    /// What lies in the buffer before byte `at` of the frame, headroom included, and the frame from there on.
+    #[inline(always)]
+    pub fn split(&mut self, at: usize) -> Option<(&mut [u8], &mut [u8])> {
+        let buffer = self.buffer.get_mut(..self.start + self.len)?;
+        buffer.split_at_mut_checked(self.start + at)
+    }
+
+    /// Lets the frame be `header` bytes before its byte `at`, and `len` bytes from there on, filled up with zeros to `least`
+    /// bytes in all as far as the buffer has room. `false` (and no change) without that headroom.
+    #[inline(always)]
+    pub fn reframe(&mut self, at: usize, header: usize, len: usize, least: usize) -> bool {
+        let Some(start) = (self.start + at).checked_sub(header) else {
+            return false;
+        };
+        self.start = start;
+        self.len = header + len;
+        if self.len < least {
+            self.pad(least);
+        }
+        true
     }
 
     /// Moves the beginning by `n` bytes towards the front; `false` (and no change) without that headroom.
@@ -96,6 +120,26 @@ mod tests {
         assert_eq!(frame.bytes().len(), 6);
         frame.pad(60);
         assert_eq!(frame.bytes(), [9, 9, 9, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_frame_gets_another_header_around_the_same_payload() {
+        for (header, start) in [(18, 4), (14, 8)] {
+            let mut buffer = core::array::from_fn::<u8, 80, _>(|n| n as u8);
+            let mut frame = Frame::new(&mut buffer, 4, 70).unwrap();
+            let (front, rest) = frame.split(18).unwrap();
+            assert_eq!((front.len(), rest.len()), (22, 52));
+            assert!(frame.reframe(18, header, 20, 60));
+            assert_eq!(frame.start, start);
+            let bytes = frame.bytes();
+            assert_eq!(bytes.len(), 60);
+            assert_eq!(
+                bytes[..header + 20],
+                core::array::from_fn::<u8, 80, _>(|n| n as u8)[start..42]
+            );
+            assert!(bytes[header + 20..].iter().all(|byte| *byte == 0));
+            assert!(!frame.reframe(0, start + 1, 20, 60));
+        }
     }
 
     #[test]
