@@ -34,6 +34,10 @@ fn flows_are_dealt_out_in_turn_and_by_load() {
     for n in 1..=4 {
         lab.user(n, 443);
     }
+    for n in [2, 4] {
+        lab.pass(EDGE, tcp(LB2, 8443, USER, n, SYN_ACK)).unwrap();
+        lab.pass(WAN, tcp(USER, n, PUBLIC, 443, ACK)).unwrap();
+    }
     // Both of the first server's connections end.
     for n in [1, 3] {
         lab.pass(WAN, tcp(USER, n, PUBLIC, 443, RST)).unwrap();
