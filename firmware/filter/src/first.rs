@@ -107,7 +107,7 @@ impl Shared<'_> {
         match unknown {
             Unknown::PickUp => self.pick_up(flows, now, leg, packet, bytes),
             // A connection to a service that is gone, as after the loss of its server.
-            Unknown::Refuse if self.is_served(packet) => {
+            Unknown::Refuse if self.service(packet).is_some() => {
                 let len = rewrite::reset(bytes, packet).ok_or(Drop::NoFlow)?;
                 let reason = Drop::NoFlow;
                 Ok(Verdict::Answer { len, reason })
@@ -311,6 +311,11 @@ impl Shared<'_> {
                 destination: decision.destination,
                 ports,
             }
+        };
+        let (first, last) = match class {
+            // Identifiers are not ports (RFC 5508 §3.1).
+            Class::Echo => (0, u16::MAX),
+            Class::Tcp | Class::Udp | Class::Other => (first, last),
         };
         let own = decision.source_port();
         if class == Class::Other {

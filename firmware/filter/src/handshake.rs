@@ -118,6 +118,11 @@ impl Shared<'_> {
     ) -> Option<Verdict> {
         match self.splices.get(key::<A>(id)).copied() {
             Some(Phase::Spliced(splice)) => {
+                // Who is told of a problem gets what he sent.
+                let out = flows.get_mut(id)?.path(direction.opposite()).leg;
+                if let Some(refusal) = self.problem(packet, out) {
+                    return Some(refusal);
+                }
                 if direction == Direction::Reply
                     && let Some(tcp) = payload(packet, bytes)
                 {

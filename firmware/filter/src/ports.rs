@@ -107,8 +107,8 @@ impl Translations {
     }
 }
 
-/// The source port of a translated flow: `own` where it is free, otherwise one of `first..=last`, beginning
-/// anywhere (RFC 6056 §3.3.1) and looking at [`TRIES`] of them at most.
+/// The source port of a translated flow, in `first..=last`: `own` where it is free, otherwise any (RFC 6056 §3.3.1),
+/// looking at [`TRIES`] of them at most.
 pub fn choose_port(
     own: u16,
     first: u16,
@@ -116,7 +116,7 @@ pub fn choose_port(
     random: u32,
     mut is_free: impl FnMut(u16) -> bool,
 ) -> Option<u16> {
-    if is_free(own) {
+    if (first..=last).contains(&own) && is_free(own) {
         return Some(own);
     }
     let count = u32::from(last.checked_sub(first)?) + 1;
@@ -209,6 +209,7 @@ mod tests {
             false
         });
         assert_eq!(tries, TRIES + 1);
+        assert_eq!(choose_port(5, 1000, 1999, 7, |port| port == 5), None);
     }
 
     proptest! {
@@ -226,14 +227,14 @@ mod tests {
             taken.extend(first..first.saturating_add(crowd));
             let is_free = |port: u16| !taken.contains(&port);
             match choose_port(own, first, last, random, is_free) {
-                Some(port) if port == own => prop_assert!(is_free(own)),
                 Some(port) => {
-                    prop_assert!(!is_free(own) && is_free(port));
-                    prop_assert!((first..=last).contains(&port));
+                    let kept = (first..=last).contains(&own) && is_free(own);
+                    prop_assert_eq!(port == own, kept);
+                    prop_assert!(is_free(port) && (first..=last).contains(&port));
                 }
                 None => {
                     let free = (first..=last).filter(|port| is_free(*port)).count();
-                    prop_assert!(!is_free(own) && (free == 0 || count >= TRIES as u16));
+                    prop_assert!(free == 0 || count >= TRIES as u16);
                 }
             }
         }

@@ -15,6 +15,8 @@ use zerocopy::IntoBytes;
 
 use crate::{Drop, Filter, Kind, Unknown, Verdict, parse_v4};
 
+mod stories;
+
 const NOW: Instant = Instant::from_micros(1_000_000_000);
 const USER: &str = "198.51.100.7";
 const PUBLIC: &str = "203.0.113.10";

@@ -174,8 +174,10 @@ impl State {
     pub const fn timeout(self) -> Ticks {
         match self {
             Self::Free => Ticks(0),
-            // RFC 5382 REQ-5 would have 4 minutes; clients repeat their SYN sooner, and the table is small.
-            Self::SynSent | Self::SynSent2 | Self::SynReceived => Ticks::from_secs(30),
+            // RFC 5382 REQ-5 would have 4 minutes; clients repeat their SYN after 1, 3 and 7 s, servers their answer,
+            // and half-open flows are what a flood leaves behind.
+            Self::SynSent | Self::SynSent2 => Ticks::from_secs(8),
+            Self::SynReceived => Ticks::from_secs(16),
             // RFC 5382 REQ-5: not less than 2 hours 4 minutes.
             Self::Established => Ticks::from_secs(7_440),
             Self::PickedUp => Ticks::from_secs(300),

@@ -12,8 +12,8 @@ pub const MAX_NAT: usize = 32;
 /// One translation. Interfaces are named by their index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nat {
-    /// New flows from `source` that leave by `to` get another source address; ports are kept where they are
-    /// free, otherwise taken from `first..=last` (RFC 4787 §4.2, RFC 5382).
+    /// New flows from `source` that leave by `to` get another source address; ports of `first..=last` are kept where they
+    /// are free, otherwise one of these is taken (RFC 4787 §4.2, RFC 5382). Identifiers of pings are kept where they are free.
     Source {
         /// Addresses that are translated.
         source: Prefix,

@@ -6,6 +6,8 @@ use alloc::vec::Vec;
 #[cfg(feature = "alloc")]
 use core::ops::RangeInclusive;
 
+use serde::Serialize;
+
 #[cfg(feature = "alloc")]
 use crate::{Config, IpPrefix, LimitKind, Name, Prefix, Prefix6};
 
@@ -16,7 +18,7 @@ pub const MAX_RULES: usize = 4096;
 ///
 /// Rules see a packet between both translations: its destination after DNAT, its source before SNAT.
 #[cfg(feature = "alloc")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rule {
     /// Name for counters and logs.
     pub name: Name,
@@ -43,7 +45,7 @@ pub struct Rule {
 }
 
 /// A set of interfaces, one bit for each index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Legs(pub u8);
 
 impl Legs {
@@ -65,7 +67,7 @@ impl Legs {
 
 /// Protocol part of a rule. Empty lists of ports and types mean any.
 #[cfg(feature = "alloc")]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Protocol {
     /// Any IP packet.
     Any,
@@ -83,7 +85,7 @@ pub enum Protocol {
 
 /// Ports of both sides.
 #[cfg(feature = "alloc")]
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ports {
     /// Source ports.
     pub source: Vec<RangeInclusive<u16>>,
@@ -104,7 +106,7 @@ impl Ports {
 }
 
 /// Which packets a rule looks at. Packets of known flows never see the rules.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum State {
     /// First packets of flows.
     #[default]
@@ -117,7 +119,7 @@ pub enum State {
 }
 
 /// Verdict of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Action {
     /// Let the flow through.

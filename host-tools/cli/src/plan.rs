@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use policy::rule::{Legs, Protocol, Rule};
-use serde_json::json;
+use serde_json::{Value, json};
 use site::{
     Plan,
     plan::{Flow, Leg, Nat, Party, Port, PortRange},
@@ -33,10 +33,17 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
             .iter()
             .map(|server| image(&server.name))
             .collect();
-        let configs: Vec<&policy::Config> = policies.iter().map(|(config, _)| config).collect();
+        let appliances: Vec<Value> = policies
+            .iter()
+            .map(|(config, rules)| {
+                let mut appliance = json!(config);
+                appliance["rules"] = json!(rules);
+                appliance
+            })
+            .collect();
         println!(
             "{:#}",
-            json!({ "plan": plan, "cables": cables(&plan), "appliances": configs, "images": images })
+            json!({ "plan": plan, "cables": cables(&plan), "appliances": appliances, "images": images })
         );
         return Ok(ExitCode::SUCCESS);
     }

@@ -73,7 +73,7 @@ fn the_plan_names_everything_that_will_exist() {
     assert_eq!(plan["plan"]["servers"].as_array().map(Vec::len), Some(8));
     assert_eq!(
         plan["appliances"][0]["rules"].as_array().map(Vec::len),
-        Some(23)
+        Some(7)
     );
     assert_eq!(plan["cables"].as_array().map(Vec::len), Some(12));
 }
