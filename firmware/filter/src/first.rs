@@ -108,6 +108,9 @@ impl Shared<'_> {
             Unknown::PickUp => self.pick_up(flows, now, leg, packet, bytes),
             // A connection to a service that is gone, as after the loss of its server.
             Unknown::Refuse if self.service(packet).is_some() => {
+                if !rewrite::is_sound(bytes, packet) {
+                    return Err(Drop::NoFlow);
+                }
                 let len = rewrite::reset(bytes, packet).ok_or(Drop::NoFlow)?;
                 let reason = Drop::NoFlow;
                 Ok(Verdict::Answer { len, reason })
@@ -159,7 +162,8 @@ impl Shared<'_> {
         bytes: &mut [u8],
         reason: Drop,
     ) -> Verdict {
-        if reason != Drop::Rejected || !self.answer_rejects {
+        let answers = reason == Drop::Rejected && self.answer_rejects;
+        if !answers || !rewrite::is_sound(bytes, packet) {
             return Verdict::Drop(reason);
         }
         let Kind::Tcp(flags) = packet.kind else {

@@ -116,6 +116,13 @@ fn known<A: Address, const N: usize>(
             Step::To(state) => state,
             Step::Keep => before,
         },
+        // Only who asked first is answered: a question against it would share the flow without the rules' consent.
+        Kind::EchoRequest if direction == Direction::Reply => {
+            return Some(Verdict::Drop(Drop::IcmpUnrelated));
+        }
+        Kind::EchoReply if direction == Direction::Original => {
+            return Some(Verdict::Drop(Drop::IcmpUnrelated));
+        }
         _ => before.next(direction),
     };
     if let Some(refusal) = shared.problem(packet, flow.path(direction.opposite()).leg) {

@@ -15,14 +15,14 @@ use wire::icmp::Problem;
 
 pub mod address;
 mod balance;
-mod cookie;
+pub mod cookie;
 mod drop;
 mod fast;
 mod first;
 mod flow;
-mod fragment;
+pub mod fragment;
 mod handshake;
-mod hash;
+pub mod hash;
 mod known;
 mod limit;
 mod maglev;
@@ -47,6 +47,7 @@ pub use packet::{
     Class, ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Fragment, Kind, Local, Packet,
     Ports, Tuple, parse_v4, parse_v6,
 };
+pub use rewrite::is_intact;
 pub use route::{Family, Hop, Routes};
 
 use cookie::Cookies;

@@ -1,12 +1,14 @@
 //! What changes in a packet on its way through, checksums included (RFC 1624).
 
+use core::net::IpAddr;
+
 use wire::checksum;
 use wire::ipv4;
 use wire::ipv6;
 use wire::tcp;
 
 use crate::address::{Address, V4, V6};
-use crate::packet::{Class, Packet, Ports, Tuple, fold};
+use crate::packet::{Class, Kind, Packet, Ports, Tuple, fold};
 
 /// How a checksum changes when words that it covers change: `~m + m'` of RFC 1624 equation 3, folded. Its bytes are in
 /// the order in which they lie in memory, like the words: sums do not mind (RFC 1071 §2 B).
@@ -188,6 +190,45 @@ pub fn translate_error<A: Address>(
     put(message, ICMP_CHECKSUM, &[0, 0]);
     let sum = A::icmp_checksum(leaves.0, leaves.1, message);
     put(message, ICMP_CHECKSUM, &sum.to_be_bytes());
+}
+
+/// Whether the checksum of a TCP segment, a UDP datagram or anything else is right: what is damaged gets no answer. Of a
+/// piece nobody can tell, so that it gets none either.
+pub fn is_sound<A: Address>(bytes: &[u8], packet: &Packet<A>) -> bool {
+    let protocol = match packet.kind {
+        Kind::Tcp(_) => ipv4::TCP,
+        Kind::Udp => ipv4::UDP,
+        Kind::EchoRequest
+        | Kind::EchoReply
+        | Kind::Error
+        | Kind::Control
+        | Kind::Part
+        | Kind::Other => return packet.fragment.is_none(),
+    };
+    let transport = bytes.get(packet.transport.into()..packet.len.into());
+    let ends = (packet.tuple.source.into(), packet.tuple.destination.into());
+    packet.fragment.is_none() && transport.is_some_and(|it| is_intact(ends, protocol, it))
+}
+
+/// Whether the checksum of a whole TCP segment or UDP datagram between two addresses is right.
+#[must_use]
+pub fn is_intact(ends: (IpAddr, IpAddr), protocol: u8, transport: &[u8]) -> bool {
+    // Without a checksum, as tunnels may send it in IPv6 too (RFC 6935).
+    if protocol == ipv4::UDP && transport.get(6..8) == Some(&[0, 0]) {
+        return true;
+    }
+    let pseudo = match ends {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let len = transport.len() as u16;
+            checksum::pseudo_header(source.octets(), destination.octets(), protocol, len)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let len = transport.len() as u16;
+            ipv6::pseudo_header(source.octets(), destination.octets(), protocol, len)
+        }
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => return false,
+    };
+    pseudo.bytes(transport).finish() == 0
 }
 
 /// Turns a TCP segment into the RST that tells its sender that there is no such connection (RFC 9293 §3.10.7.1). The length

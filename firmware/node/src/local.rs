@@ -100,7 +100,11 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
             ),
             false => Err(Drop::NotForUs),
         };
-        if answer == Err(Drop::NotForUs) && local.protocol == ipv4::UDP {
+        let ends = (local.source, local.destination);
+        if answer == Err(Drop::NotForUs)
+            && local.protocol == ipv4::UDP
+            && filter::is_intact(ends, ipv4::UDP, transport)
+        {
             let from = (leg, received.source);
             self.error(now, from, packet, Problem::PortUnreachable, log, out);
         }
