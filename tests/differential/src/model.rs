@@ -378,11 +378,6 @@ fn is_whole(packet: &[u8]) -> bool {
     }
 }
 
-/// Whether the checksum of a packet's transport is right.
-pub(crate) fn is_sound(packet: &[u8]) -> bool {
-    see(packet).is_some_and(|seen| is_good(packet, &seen))
-}
-
 /// Whether the transport's checksum is right.
 fn is_good(packet: &[u8], seen: &Seen<'_>) -> bool {
     let start = packet.len() - seen.transport.len();

@@ -11,7 +11,6 @@ use crate::site::{LEGS, NAMES, Site};
 
 /// What our node does of its own accord and netfilter only when told: the policy's other half.
 const EARLY: &str = "
-        ip frag-off & 0x3fff != 0 drop comment \"fragments\"
         ip hdrlength != 5 drop comment \"options, RFC 7126\"
         ip saddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop comment \"RFC 6890\"
         ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop
@@ -41,6 +40,8 @@ pub fn render(site: &Site) -> String {
     );
     text += "    chain forward {\n        type filter hook forward priority 0; policy drop;\n";
     text += "        ct state established accept\n";
+    // Lengths that contradict each other.
+    text += "        ct state invalid meta l4proto udp drop\n";
     text += "        ct state related ip protocol icmp accept\n";
     text += "        ct state related meta l4proto ipv6-icmp accept\n";
     for rule in &site.rules {
@@ -49,6 +50,7 @@ pub fn render(site: &Site) -> String {
         }
     }
     text += "    }\n    chain input {\n        type filter hook input priority 0; policy drop;\n";
+    text += "        ct state invalid meta l4proto udp drop\n";
     for (index, leg) in LEGS.iter().enumerate() {
         let mut own = vec![leg.own.0.to_string()];
         own.extend(leg.virtuals.iter().map(ToString::to_string));
@@ -65,18 +67,29 @@ pub fn render(site: &Site) -> String {
             own6 = own6.join(", ")
         );
     }
-    for service in &site.config.services {
+    let services = site.config.services.iter();
+    let served = services
+        .filter(|service| service.transport == Transport::Tcp)
+        .map(|service| (service.address, service.port..=service.port));
+    let forwarded = site.config.nat.iter().filter_map(|nat| match nat {
+        Nat::Destination {
+            transport: Transport::Tcp,
+            address,
+            first,
+            last,
+            ..
+        } => Some((*address, *first..=*last)),
+        Nat::Destination { .. } | Nat::Source { .. } | Nat::Prefix6 { .. } => None,
+    });
+    for (address, ports) in served.chain(forwarded) {
         // A segment to a service that belongs to no connection is told so.
-        if service.transport == Transport::Tcp {
-            let _ = writeln!(
-                text,
-                "        ct state invalid tcp flags & (syn|rst|ack) == ack {} {} tcp dport {} \
-                 reject with tcp reset",
-                family(service.address),
-                service.address,
-                service.port
-            );
-        }
+        let (first, last) = ports.into_inner();
+        let _ = writeln!(
+            text,
+            "        ct state invalid tcp flags & (syn|rst|ack) == ack {} {address} tcp dport {first}-{last} \
+             reject with tcp reset",
+            family(address)
+        );
     }
     text += "    }\n}\n";
     for (table, is_v4) in [("ip", true), ("ip6", false)] {
@@ -136,16 +149,16 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
                 source,
                 to,
                 address,
-                first,
-                last,
+                first: _,
+                last: _,
             },
         ) = (is_v4, nat)
         {
             let leg = NAMES[usize::from(*to)];
+            // Without ports: they are kept, and no two stories want the same.
             let _ = writeln!(
                 text,
-                "        ip saddr {source} oifname {leg} meta l4proto {{ tcp, udp }} snat to {address}:{first}-{last}\n        \
-                 ip saddr {source} oifname {leg} snat to {address}"
+                "        ip saddr {source} oifname {leg} snat to {address}"
             );
         }
     }

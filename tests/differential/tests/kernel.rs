@@ -22,7 +22,6 @@ fn ipv6() {
 }
 
 #[test]
-#[ignore = "the filter does not translate sources yet"]
 fn translations() {
     let setting = Setting {
         translated: true,

@@ -14,9 +14,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((first, bytes)) = bytes.split_first() else { return };
     let setting = Setting {
         v6: first & 1 != 0,
-        ..Setting::default()
+        translated: first & 2 != 0,
     };
-    let site = stories::site();
+    let site = if setting.translated { stories::translating() } else { stories::site() };
     let mut node = Ours::new(&site);
     let mut model = Model::new(site);
     let mut open = Vec::new();

@@ -19,11 +19,17 @@ pub fn whole(rng: &mut Rng, number: u32, setting: Setting) -> Story {
         let datagram = Udp {
             source: source.1,
             destination: destination.1,
-            payload: bytes(rng, 200..1200),
+            payload: match setting.v6 {
+                true => bytes(rng, 1300..4000),
+                false => bytes(rng, 200..1200),
+            },
             ..Udp::default()
         };
         let length = datagram.payload.len() + 8;
-        let unit = pick(rng, [64, 96, 200, 520]);
+        let unit = match setting.v6 {
+            true => pick(rng, [1304, 1304, 1344, 1344, 520]),
+            false => pick(rng, [64, 96, 200, 520]),
+        };
         let cuts: Vec<usize> = (1..)
             .map(|n| n * unit)
             .take_while(|cut| *cut < length)
@@ -51,11 +57,17 @@ pub fn broken(rng: &mut Rng, number: u32, setting: Setting) -> Story {
     let datagram = Udp {
         source: way.client.1,
         destination: way.public.1,
-        payload: bytes(rng, 400..800),
+        payload: match setting.v6 {
+            true => bytes(rng, 4100..4400),
+            false => bytes(rng, 400..800),
+        },
         ..Udp::default()
     };
     let ip = Ip::new(way.client.0, way.public.0);
-    let cuts = [96, 200, 296];
+    let cuts = match setting.v6 {
+        true => [1304, 2608, 3912],
+        false => [96, 200, 296],
+    };
     let mut packets = match &ip {
         Ip::V4(ip) => {
             let mut ip = ip.clone();

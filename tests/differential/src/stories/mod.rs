@@ -133,7 +133,11 @@ pub fn site() -> Site {
         source: Vec::new(),
         destination: vec![25..=25, 5000..=5099],
     });
-    let (accept, drop) = (Action::Accept, Action::Drop);
+    let refused = Protocol::Tcp(Ports {
+        source: Vec::new(),
+        destination: vec![5060..=5079],
+    });
+    let (accept, drop, reject) = (Action::Accept, Action::Drop, Action::Reject);
     let (echo, echo6) = (Protocol::Icmp(vec![8]), Protocol::Icmp6(vec![128]));
     let rules = vec![
         rule("blocked", WAN, None, &blocked, &[], Protocol::Any, drop),
@@ -165,6 +169,14 @@ pub fn site() -> Site {
             accept,
         ),
         rule("not-this", WAN, Some(DMZ), &[], &mail, tcp(5050), drop),
+        Rule {
+            state: State::Any,
+            ..rule("refused", WAN, Some(DMZ), &[], &mail, refused, reject)
+        },
+        Rule {
+            state: State::Any,
+            ..rule("no-names", WAN, Some(DMZ), &[], &mail, udp(53), reject)
+        },
         rule("mail", WAN, Some(DMZ), &[], &mail, range, accept),
         rule("mail-ping", WAN, Some(DMZ), &[], &mail, echo, accept),
         rule("mail-ping6", WAN, Some(DMZ), &[], &mail, echo6, accept),
