@@ -95,7 +95,7 @@ impl Model {
             return;
         }
         let answers = emission.leg == leg
-            && is_ours(source(&emission.packet))
+            && (is_ours(source(&emission.packet)) || is_refusal(packet, &emission.packet))
             && destination(&emission.packet) == source(packet)
             && emission.packet.len() <= packet.len().max(40) + 60;
         assert!(answers, "unexplained: {}", story());
@@ -273,6 +273,15 @@ pub(crate) fn is_ours(address: IpAddr) -> bool {
         IpAddr::V4(address) => leg.own.0 == address || leg.virtuals.contains(&address),
         IpAddr::V6(address) => leg.own6.0 == address || leg.virtuals6.contains(&address),
     })
+}
+
+/// Whether a packet is the RST that a rule answers a segment with, in the name of whom it was for.
+fn is_refusal(packet: &[u8], answer: &[u8]) -> bool {
+    let (Some(came), Some(went)) = (see(packet), see(answer)) else {
+        return false;
+    };
+    let is_reset = went.transport.get(13).is_some_and(|flags| flags & 4 != 0);
+    came.tuple.protocol == 6 && came.tuple == went.tuple.reversed() && is_reset
 }
 
 /// Whether a packet can begin a flow.

@@ -67,29 +67,18 @@ pub fn render(site: &Site) -> String {
             own6 = own6.join(", ")
         );
     }
-    let services = site.config.services.iter();
-    let served = services
-        .filter(|service| service.transport == Transport::Tcp)
-        .map(|service| (service.address, service.port..=service.port));
-    let forwarded = site.config.nat.iter().filter_map(|nat| match nat {
-        Nat::Destination {
-            transport: Transport::Tcp,
-            address,
-            first,
-            last,
-            ..
-        } => Some((*address, *first..=*last)),
-        Nat::Destination { .. } | Nat::Source { .. } | Nat::Prefix6 { .. } => None,
-    });
-    for (address, ports) in served.chain(forwarded) {
+    for service in &site.config.services {
         // A segment to a service that belongs to no connection is told so.
-        let (first, last) = ports.into_inner();
-        let _ = writeln!(
-            text,
-            "        ct state invalid tcp flags & (syn|rst|ack) == ack {} {address} tcp dport {first}-{last} \
-             reject with tcp reset",
-            family(address)
-        );
+        if service.transport == Transport::Tcp {
+            let _ = writeln!(
+                text,
+                "        ct state invalid tcp flags & (syn|rst|ack) == ack {} {} tcp dport {} \
+                 reject with tcp reset",
+                family(service.address),
+                service.address,
+                service.port
+            );
+        }
     }
     text += "    }\n}\n";
     for (table, is_v4) in [("ip", true), ("ip6", false)] {
@@ -149,16 +138,16 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
                 source,
                 to,
                 address,
-                first: _,
-                last: _,
+                first,
+                last,
             },
         ) = (is_v4, nat)
         {
             let leg = NAMES[usize::from(*to)];
-            // Without ports: they are kept, and no two stories want the same.
             let _ = writeln!(
                 text,
-                "        ip saddr {source} oifname {leg} snat to {address}"
+                "        ip saddr {source} oifname {leg} meta l4proto {{ tcp, udp }} snat to {address}:{first}-{last}\n        \
+                 ip saddr {source} oifname {leg} snat to {address}"
             );
         }
     }
