@@ -380,11 +380,13 @@ fn transport(
 }
 
 fn icmp_v4(message: &[u8]) -> Result<(Kind, u16), Drop> {
-    let [kind, _, _, _, id_high, id_low, _, _, ..] = message else {
+    let [kind, code, _, _, id_high, id_low, _, _, ..] = message else {
         return Err(Drop::Transport);
     };
     let id = u16::from_be_bytes([*id_high, *id_low]);
     match *kind {
+        // Echo messages have the code 0 (RFC 792).
+        ECHO_REQUEST | ECHO_REPLY if *code != 0 => Ok((Kind::Control, 0)),
         ECHO_REQUEST => Ok((Kind::EchoRequest, id)),
         ECHO_REPLY => Ok((Kind::EchoReply, id)),
         3 | 11 | 12 if checksum::of(message) != 0 => Err(Drop::Transport),
@@ -394,11 +396,12 @@ fn icmp_v4(message: &[u8]) -> Result<(Kind, u16), Drop> {
 }
 
 fn icmp_v6(header: &ipv6::Header, message: &[u8]) -> Result<(Kind, u16), Drop> {
-    let [kind, _, _, _, id_high, id_low, _, _, ..] = message else {
+    let [kind, code, _, _, id_high, id_low, _, _, ..] = message else {
         return Err(Drop::Transport);
     };
     let id = u16::from_be_bytes([*id_high, *id_low]);
     match *kind {
+        ECHO_REQUEST_V6 | ECHO_REPLY_V6 if *code != 0 => Ok((Kind::Control, 0)),
         ECHO_REQUEST_V6 => Ok((Kind::EchoRequest, id)),
         ECHO_REPLY_V6 => Ok((Kind::EchoReply, id)),
         1..=4 => {

@@ -120,7 +120,15 @@ impl State {
     #[must_use]
     pub const fn step(self, direction: Direction, flags: Flags) -> Step {
         if flags.contains(Flags::RST) {
-            return Step::To(Self::Closed);
+            return match (self, direction) {
+                // A client answers so to what an old connection's server says (RFC 9293 §3.5.1). It does not end
+                // its own attempt by that.
+                (Self::SynSent, Direction::Original) => match flags.contains(Flags::ACK) {
+                    true => Step::Invalid,
+                    false => Step::Keep,
+                },
+                _ => Step::To(Self::Closed),
+            };
         }
         if flags.contains(Flags::SYN) {
             return match flags.contains(Flags::ACK) {
@@ -338,7 +346,9 @@ mod tests {
                     (Original, FIN, Step::Invalid),
                     (Original, SYN_ACK, Step::Invalid),
                     (Reply, FIN, Step::Invalid),
+                    (Original, RST.with(ACK), Step::Invalid),
                     (Reply, ACK, Step::Keep),
+                    (Original, RST, Step::Keep),
                 ],
             ),
             (

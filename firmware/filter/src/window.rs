@@ -141,6 +141,11 @@ impl Windows {
                 // Both sides must offer it (RFC 7323 §1.3).
                 self.announced[other] = Window::new(theirs.bytes().min(0xffff) as u16, 0);
             }
+            // What the other side's SYN has announced may be used at once.
+            if !theirs.is_unknown() {
+                let room = self.announced[other].bytes();
+                self.sides[me].limit = segment.end.wrapping_add(room);
+            }
         } else {
             // Taken up in the middle: nobody knows the scale, so it may be the largest.
             self.announced[me] = Window::new(segment.window, MAX_SCALE);
@@ -250,3 +255,6 @@ const fn after(a: u32, b: u32) -> bool {
 const MAX_SCALE: u8 = 14;
 /// Acknowledgments may lag behind by this much at least: segments in flight when a window shrinks.
 const MIN_LATE: u32 = 66_000;
+
+#[cfg(test)]
+mod tests;
