@@ -79,6 +79,109 @@ fn floods_push_nobody_out() {
     });
 }
 
+/// Teardrop and its kin: the first piece is a good packet, and nothing that contradicts it follows.
+#[test]
+fn pieces_that_overlap_do_not_pass() {
+    on_a_large_stack(|| {
+        let mut world = Ours::new(&stories::site());
+        let mut user = Connection::open(&mut world, 50_000);
+        let datagram = Udp {
+            source: 4000,
+            destination: 53,
+            payload: vec![7; 600],
+            ..Udp::default()
+        };
+        let v4 = Ipv4::new(USER, host(DMZ, 22)).fragments(&datagram, &[200, 400]);
+        let v6 = Ipv6::new("2001:db8:ffff::7".parse().expect("good"), host6(DMZ, 22));
+        let v6 = v6.fragments(&datagram, 77, &[200, 400]);
+        for (mut pieces, place, unit) in [(v4, 6, 1), (v6, 42, 8)] {
+            // The second begins before the first has ended.
+            let field = u16::from_be_bytes([pieces[1][place], pieces[1][place + 1]]);
+            pieces[1][place..place + 2].copy_from_slice(&(field - unit * 2).to_be_bytes());
+            if place == 6 {
+                pieces[1][10..12].fill(0);
+                let sum = forge::checksum(&[&pieces[1][..20]]);
+                pieces[1][10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            let (sent, drops) = world.exchange(WAN, &[&pieces[0]]);
+            assert_eq!((sent.len(), drops), (1, vec![]));
+            for piece in &pieces[1..] {
+                let (sent, drops) = world.exchange(WAN, &[piece]);
+                assert_eq!((sent, drops), (vec![], vec![Drop::FragmentOverlap]));
+            }
+        }
+        user.talk(&mut world, "teardrop");
+    });
+}
+
+/// A flood of SYNs to a service is answered with cookies, keeps no state, and who means it gets through to the server.
+#[test]
+fn a_flood_of_syns_turns_to_cookies() {
+    on_a_large_stack(|| {
+        let mut site = stories::site();
+        site.config.protection.syn_cookies_above = 100;
+        let mut world = Ours::new(&site);
+        let mut user = Connection::open(&mut world, 50_000);
+        for number in 0..2_000_u16 {
+            let [a, b] = number.to_be_bytes();
+            let attack = syn(Ipv4Addr::new(198, 18, a, b), 1024 + number);
+            let (sent, _) = world.exchange(WAN, &[&attack]);
+            assert!(sent.len() <= 1, "one packet for one");
+        }
+        assert!(world.flows() < 200, "{} flows", world.flows());
+        user.talk(&mut world, "the flood");
+
+        let segment = |side, flags, numbers: (u32, u32), data: &[u8]| {
+            let (ip, ports) = match side {
+                WAN => (Ipv4::new(USER, host(WAN, 10)), (50_001, 80)),
+                _ => (Ipv4::new(host(LAN, 11), USER), (8080, 50_001)),
+            };
+            ip.around(&Tcp {
+                source: ports.0,
+                destination: ports.1,
+                sequence: numbers.0,
+                acknowledgment: numbers.1,
+                flags,
+                payload: data.to_vec(),
+                ..Tcp::default()
+            })
+        };
+        let one = |world: &mut Ours, leg, packet: &[u8], to| {
+            let (sent, drops) = world.exchange(leg, &[packet]);
+            let [one] = &sent[..] else {
+                panic!("{sent:02x?} {drops:?}");
+            };
+            assert_eq!(one.leg, to, "{}", forge::read(&one.packet));
+            one.packet.clone()
+        };
+        let number = |packet: &[u8], at: usize| {
+            u32::from_be_bytes([packet[at], packet[at + 1], packet[at + 2], packet[at + 3]])
+        };
+        let cookie = one(&mut world, WAN, &segment(WAN, SYN, (1000, 0), b""), WAN);
+        assert_eq!((cookie[33], number(&cookie, 28)), (SYN | ACK, 1001));
+        let next = number(&cookie, 24).wrapping_add(1);
+        let ack = segment(WAN, ACK, (1001, next), b"");
+        let asked = one(&mut world, WAN, &ack, LAN);
+        assert_eq!(asked[33] & (SYN | ACK), SYN, "the server is asked only now");
+        let answer = (9000, number(&asked, 24).wrapping_add(1));
+        let _ = world.exchange(LAN, &[&segment(LAN, SYN | ACK, answer, b"")]);
+        let request = segment(WAN, ACK | PSH, (1001, next), b"GET / HTTP/1.1\r\n\r\n");
+        let came = one(&mut world, WAN, &request, LAN);
+        assert_eq!(number(&came, 28), 9001, "in the server's numbers");
+        assert!(came.ends_with(b"GET / HTTP/1.1\r\n\r\n"));
+        let acknowledged = number(&came, 24).wrapping_add(18);
+        let page = segment(
+            LAN,
+            ACK | PSH,
+            (9001, acknowledged),
+            b"HTTP/1.1 200 OK\r\n\r\n",
+        );
+        let back = one(&mut world, LAN, &page, WAN);
+        assert_eq!(number(&back, 24), next, "in the numbers of the cookie");
+        assert!(back.ends_with(b"HTTP/1.1 200 OK\r\n\r\n"));
+    });
+}
+
 fn attacks() -> Vec<Attack> {
     let mut list = vec![
         Attack {
@@ -253,6 +356,7 @@ fn attacks() -> Vec<Attack> {
             drop: Drop::Ipv4Header,
         },
     ];
+    list.extend(pieces());
     list.extend(routes());
     list.extend(spoofed_errors());
     list.extend(neighbours());
@@ -261,6 +365,36 @@ fn attacks() -> Vec<Attack> {
 }
 
 /// Packets that bring their own route along.
+/// Pieces that no honest sender makes.
+fn pieces() -> Vec<Attack> {
+    let tiny = Ipv4::new(USER, host(WAN, 10)).fragments(&Tcp::default(), &[8]);
+    let end_of_ping = Ipv4 {
+        fragment: 65_528 / 8,
+        ..Ipv4::new(USER, host(DMZ, 21))
+    };
+    vec![
+        Attack {
+            name: "tiny fragments: flags in the second piece (RFC 1858)",
+            leg: WAN,
+            frames: vec![packet(WAN, &tiny[0])],
+            drop: Drop::FragmentTiny,
+        },
+        Attack {
+            name: "the rest of a tiny fragment",
+            leg: WAN,
+            frames: vec![packet(WAN, &tiny[1])],
+            drop: Drop::FragmentOrder,
+        },
+        Attack {
+            name: "ping of death: the last piece ends beyond 65,535 bytes",
+            leg: WAN,
+            frames: vec![packet(WAN, &end_of_ping.raw(1, &[0; 600]))],
+            drop: Drop::FragmentLength,
+        },
+    ]
+}
+
+/// Source routes of both versions.
 fn routes() -> Vec<Attack> {
     let via = host(DMZ, 21).octets();
     let option = |kind: u8| {
