@@ -10,7 +10,7 @@ mod spec;
 mod sys;
 mod tap;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -18,15 +18,17 @@ use std::os::unix::net::UnixStream;
 use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
-use node::Node;
 use node::superloop::Superloop;
+use node::{Event, Node};
 use time::Instant;
 
 use port::AnyPort;
 pub use spec::{PortSpec, PortSpecError};
 
-/// Flows that one process can track.
+/// Flows of IPv4 that one process can track.
 pub const FLOWS: usize = 16384;
+/// Flows of IPv6.
+pub const FLOWS6: usize = 4096;
 
 /// The node lives on the stack of its own thread; pages that are never touched cost nothing.
 const STACK: usize = 256 << 20;
@@ -146,7 +148,7 @@ fn turn_until_stopped(
 ) -> Result<(), RunError> {
     let clock = Clock::start();
     let name = policy.config.name.to_string();
-    let mut node = Node::<FLOWS>::new(Some(policy), seed, clock.now());
+    let mut node = Node::<FLOWS, FLOWS6>::new(Some(policy), seed, clock.now());
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
     log(
         clock.now(),
@@ -157,7 +159,7 @@ fn turn_until_stopped(
     loop {
         let busy = turns.turn(&mut node, clock.now());
         while let Some(event) = node.next_event() {
-            log(clock.now(), &name, event);
+            log(clock.now(), &name, Named { event, rules });
         }
         let wait = match busy {
             true => time::Duration::ZERO,
@@ -171,7 +173,7 @@ fn turn_until_stopped(
     }
     turns.stop(&mut node, clock.now());
     while let Some(event) = node.next_event() {
-        log(clock.now(), &name, event);
+        log(clock.now(), &name, Named { event, rules });
     }
     report(clock.now(), &name, rules, &node, turns.ports());
     log(clock.now(), &name, "stopped");
@@ -220,8 +222,31 @@ fn sleep(
     Ok(Woken::Work)
 }
 
+/// An event with the names that rules have in the site file.
+struct Named<'a> {
+    event: Event,
+    rules: &'a [String],
+}
+
+impl Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Event::Rule { rule, decided } = &self.event
+            && let Some(name) = self.rules.get(usize::from(*rule))
+        {
+            return write!(f, "rule {name} {decided}");
+        }
+        self.event.fmt(f)
+    }
+}
+
 /// All counters that are not zero.
-fn report(now: Instant, name: &str, rules: &[String], node: &Node<'_, FLOWS>, ports: &[AnyPort]) {
+fn report(
+    now: Instant,
+    name: &str,
+    rules: &[String],
+    node: &Node<'_, FLOWS, FLOWS6>,
+    ports: &[AnyPort],
+) {
     let counters = node.counters();
     let text = format!(
         "received {}, forwarded {}, flows {}",
@@ -240,6 +265,10 @@ fn report(now: Instant, name: &str, rules: &[String], node: &Node<'_, FLOWS>, po
             Some(rule) => log(now, name, format_args!("rule {rule}: {hits} flows")),
             None => log(now, name, format_args!("rule {index}: {hits} flows")),
         }
+    }
+    if counters.rules_withheld > 0 {
+        let text = format!("{} more packets that rules log", counters.rules_withheld);
+        log(now, name, text);
     }
     for (reason, count) in counters.drops() {
         if count > 0 {

@@ -10,15 +10,20 @@ use hal::Board as _;
 use mps2_an500::{CONFIG_ADDRESS, Mps2};
 use node::Node;
 
-/// The same as in board.toml.
-const FLOWS: usize = 4096;
+/// Flows of IPv4, the same as in board.toml.
+const FLOWS: usize = 8192;
+/// Flows of IPv6.
+const FLOWS6: usize = 2048;
 
-static mut NODE: MaybeUninit<Node<'static, FLOWS>> = MaybeUninit::uninit();
+static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     let mut board = Mps2::take();
-    info!("mps2-an500, {=usize} flows", FLOWS);
+    info!(
+        "mps2-an500, {=usize} + {=usize} flows of IPv4 and IPv6",
+        FLOWS, FLOWS6
+    );
     let policy = match classifier::load(board.config()) {
         Ok(policy) => {
             info!("configuration of {=str}", policy.config.name.as_str());

@@ -10,16 +10,21 @@ use hal::Board as _;
 use node::Node;
 use zynq7000_board::{CONFIG_ADDRESS, Zynq};
 
-/// The same as in board.toml.
-const FLOWS: usize = 4096;
+/// Flows of IPv4, the same as in board.toml.
+const FLOWS: usize = 32768;
+/// Flows of IPv6.
+const FLOWS6: usize = 8192;
 
-static mut NODE: MaybeUninit<Node<'static, FLOWS>> = MaybeUninit::uninit();
+static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
 
 #[zynq7000_rt::entry]
 fn main() -> ! {
     // SAFETY: `main` runs once.
     let mut board = unsafe { Zynq::take() };
-    info!("zynq7000, {=usize} flows", FLOWS);
+    info!(
+        "zynq7000, {=usize} + {=usize} flows of IPv4 and IPv6",
+        FLOWS, FLOWS6
+    );
     let policy = match classifier::load(board.config()) {
         Ok(policy) => {
             info!("configuration of {=str}", policy.config.name.as_str());

@@ -12,23 +12,25 @@ use wire::ethernet;
 use wire::ipv4;
 use wire::vrrp::{Advert, MULTICAST};
 
+use crate::bucket::Bucket;
 use crate::checks::{self, Tunnel};
 use crate::error::Errors;
 use crate::leg::Legs;
 use crate::neighbour::Neighbours;
 use crate::tracker::Tracker;
-use crate::{Event, Log, Transmit, emit, nd};
+use crate::{Event, Log, Transmit, decided, emit, nd};
 
 /// All parts of a running appliance.
 #[derive(Debug)]
-pub struct Appliance<'t, const FLOWS: usize> {
+pub struct Appliance<'t, const FLOWS: usize, const FLOWS6: usize> {
     pub(crate) legs: Legs,
-    pub(crate) filter: Filter<'t, FLOWS>,
+    pub(crate) filter: Filter<'t, FLOWS, FLOWS6>,
     group: Group,
     pub(crate) checker: Checker<Tunnel>,
     pub(crate) neighbours: Neighbours,
     pub(crate) errors: Errors,
     pub(crate) tracker: Tracker,
+    pub(crate) rule_events: Bucket,
     started: bool,
     /// Whether virtual addresses are answered for.
     pub(crate) active: bool,
@@ -48,7 +50,7 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// Shortest time between two events about address conflicts.
 pub(crate) const CONFLICT: Duration = Duration::from_secs(1);
 
-impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
+impl<'t, const FLOWS: usize, const FLOWS6: usize> Appliance<'t, FLOWS, FLOWS6> {
     pub fn new(policy: &Policy<'t>, seed: u64, now: Instant) -> Self {
         let config = &policy.config;
         let legs = Legs::new(config);
@@ -59,6 +61,7 @@ impl<'t, const FLOWS: usize> Appliance<'t, FLOWS> {
             neighbours: Neighbours::new(now, seed.rotate_left(16)),
             errors: Errors::new(now, &config.protection),
             tracker: Tracker::new(now, &legs),
+            rule_events: decided::bucket(now),
             legs,
             started: false,
             active: false,

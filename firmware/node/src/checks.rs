@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use filter::{Drop, Hop};
+use filter::{Drop, Hop, V6};
 use health::{Action, Checker, Datagram, EchoReply, Header, Input, Segment};
 use policy::{Config, MAX_SERVERS, MAX_SERVICES};
 use time::Instant;
@@ -15,7 +15,7 @@ use crate::appliance::Appliance;
 use crate::held::Owner;
 use crate::{Event, Log, Transmit, emit};
 
-impl<const FLOWS: usize> Appliance<'_, FLOWS> {
+impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
     /// A packet to the appliance's own address that may answer a check: its transport header and data.
     #[expect(
         clippy::too_many_arguments,
@@ -130,12 +130,10 @@ impl<const FLOWS: usize> Appliance<'_, FLOWS> {
                 Some((hop, leg.address.into()))
             }
             IpAddr::V6(server) => {
-                let (leg, on) = self.legs.iter().find(|(_, on)| on.is_neighbour6(server))?;
-                let hop = Hop {
-                    leg,
-                    address: server.into(),
-                };
-                Some((hop, on.own6(server)?.into()))
+                let routes = self.filter.routes().v6();
+                let hop: Hop = routes.lookup(V6::from(server))?.into();
+                let leg = self.legs.get(hop.leg)?;
+                Some((hop, leg.own6(server)?.into()))
             }
         }
     }

@@ -13,6 +13,8 @@ pub struct Counters {
     pub errors_sent: u32,
     /// ICMP errors not sent because there were too many.
     pub errors_withheld: u32,
+    /// Packets that rules with `log` decided about and no event tells of, because there were too many; wraps.
+    pub rules_withheld: u32,
     drops: [u32; Drop::ALL.len()],
 }
 
@@ -23,6 +25,7 @@ impl Counters {
             forwarded: 0,
             errors_sent: 0,
             errors_withheld: 0,
+            rules_withheld: 0,
             drops: [0; Drop::ALL.len()],
         }
     }

@@ -11,6 +11,8 @@ use policy::Name;
 use vrrp::{Cause, State};
 use wire::ethernet::Mac;
 
+use crate::Decided;
+
 /// What the board should log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -65,6 +67,13 @@ pub enum Event {
         address: IpAddr,
         /// Who claims it.
         mac: Mac,
+    },
+    /// A rule with `log` decided about a packet.
+    Rule {
+        /// Index of the rule; its name is known to whoever has the site file.
+        rule: u16,
+        /// What it decided.
+        decided: Decided,
     },
     /// Frames dropped since the last such event about this reason.
     Dropped {
@@ -139,6 +148,7 @@ impl fmt::Display for Event {
                 f,
                 "{leg}: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} claims our address {address}"
             ),
+            Self::Rule { rule, decided } => write!(f, "rule {rule} {decided}"),
             Self::Dropped { reason, count } => write!(f, "dropped {count}: {reason}"),
             Self::Lost { count } => write!(f, "{count} events lost"),
         }
@@ -240,6 +250,7 @@ impl defmt::Format for Event {
                     address
                 );
             }
+            Self::Rule { rule, decided } => defmt::write!(f, "rule {=u16} {}", rule, decided),
             Self::Dropped { reason, count } => {
                 defmt::write!(f, "dropped {=u32}: {=str}", count, reason.name());
             }

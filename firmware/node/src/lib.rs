@@ -13,6 +13,7 @@ mod arp;
 mod bucket;
 mod checks;
 mod counters;
+mod decided;
 mod emit;
 mod error;
 mod event;
@@ -27,6 +28,7 @@ mod tracker;
 mod transit;
 
 pub use counters::Counters;
+pub use decided::Decided;
 pub use event::Event;
 pub use filter::Drop;
 pub use vrrp::State;
@@ -42,10 +44,10 @@ pub trait Transmit {
     fn transmit(&mut self, port: u8, frame: &[u8]);
 }
 
-/// One appliance with room for `FLOWS` flows (a power of two, chosen by the board).
+/// One appliance with room for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four, chosen by the board).
 #[derive(Debug)]
-pub struct Node<'t, const FLOWS: usize> {
-    appliance: Option<Appliance<'t, FLOWS>>,
+pub struct Node<'t, const FLOWS: usize, const FLOWS6: usize = 512> {
+    appliance: Option<Appliance<'t, FLOWS, FLOWS6>>,
     log: Log,
     reports: Reports,
     next_report: Instant,
@@ -61,7 +63,7 @@ struct Log {
 /// How often drop counters that changed become events.
 const REPORT: Duration = Duration::from_secs(10);
 
-impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
+impl<'t, const FLOWS: usize, const FLOWS6: usize> Node<'t, FLOWS, FLOWS6> {
     /// A node that runs `policy`; without one it is closed: it forwards nothing and answers nothing.
     /// `seed` keys the flow hash and picks initial sequence numbers and identifiers.
     #[must_use]
@@ -85,7 +87,11 @@ impl<'t, const FLOWS: usize> Node<'t, FLOWS> {
     pub fn ingress(&mut self, now: Instant, port: u8, frame: Frame<'_>, out: &mut impl Transmit) {
         self.log.counters.received += 1;
         let result = match &mut self.appliance {
-            Some(appliance) => appliance.ingress(now, port, frame, &mut self.log, out),
+            Some(appliance) => {
+                let result = appliance.ingress(now, port, frame, &mut self.log, out);
+                appliance.note_rule(now, &mut self.log);
+                result
+            }
             None => Err(Drop::Closed),
         };
         if let Err(reason) = result {

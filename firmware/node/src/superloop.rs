@@ -21,10 +21,10 @@ const BATCH: usize = 32;
 const LINK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Runs `node` on a board without an operating system, for ever. `log` gets every event.
-pub fn run<const FLOWS: usize, B: Board, P: Port>(
+pub fn run<const FLOWS: usize, const FLOWS6: usize, B: Board, P: Port>(
     board: &mut B,
     ports: &mut [P],
-    node: &mut Node<'_, FLOWS>,
+    node: &mut Node<'_, FLOWS, FLOWS6>,
     mut log: impl FnMut(Event),
 ) -> ! {
     let mut turns = Superloop::new(ports);
@@ -62,7 +62,11 @@ impl<'a, P: Port> Superloop<'a, P> {
 
     /// Does what is due at `now`: a batch of frames from each port, carrier changes, timers. `true` if
     /// frames came in, so that there may be more.
-    pub fn turn<const FLOWS: usize>(&mut self, node: &mut Node<'_, FLOWS>, now: Instant) -> bool {
+    pub fn turn<const FLOWS: usize, const FLOWS6: usize>(
+        &mut self,
+        node: &mut Node<'_, FLOWS, FLOWS6>,
+        now: Instant,
+    ) -> bool {
         let mut busy = false;
         for index in 0..self.len() {
             for _ in 0..BATCH {
@@ -92,12 +96,19 @@ impl<'a, P: Port> Superloop<'a, P> {
 
     /// When `turn` has work next if no frame comes in.
     #[must_use]
-    pub fn deadline<const FLOWS: usize>(&self, node: &Node<'_, FLOWS>) -> Instant {
+    pub fn deadline<const FLOWS: usize, const FLOWS6: usize>(
+        &self,
+        node: &Node<'_, FLOWS, FLOWS6>,
+    ) -> Instant {
         node.deadline().min(self.next_link_check)
     }
 
     /// Stops the node in good order.
-    pub fn stop<const FLOWS: usize>(&mut self, node: &mut Node<'_, FLOWS>, now: Instant) {
+    pub fn stop<const FLOWS: usize, const FLOWS6: usize>(
+        &mut self,
+        node: &mut Node<'_, FLOWS, FLOWS6>,
+        now: Instant,
+    ) {
         node.stop(now, &mut self.ports);
     }
 
@@ -107,7 +118,11 @@ impl<'a, P: Port> Superloop<'a, P> {
         self.ports.0
     }
 
-    fn check_links<const FLOWS: usize>(&mut self, node: &mut Node<'_, FLOWS>, now: Instant) {
+    fn check_links<const FLOWS: usize, const FLOWS6: usize>(
+        &mut self,
+        node: &mut Node<'_, FLOWS, FLOWS6>,
+        now: Instant,
+    ) {
         for index in 0..self.len() {
             let up = self.ports.0[index].link_up();
             if up != self.up[index] {

@@ -14,7 +14,7 @@ use crate::held::{MTU, Owner};
 use crate::leg::Station;
 use crate::{Log, Transmit, emit};
 
-impl<const FLOWS: usize> Appliance<'_, FLOWS> {
+impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
     /// The way of nearly every frame: a usual packet of a known flow to a known neighbour. `None`, and nothing has
     /// changed: somebody has to take a closer look.
     #[inline(never)]

@@ -21,8 +21,10 @@ pub struct Board {
     pub rustflags: Vec<String>,
     /// Network ports: 1 is a VLAN trunk, 2 are wan and lan.
     pub ports: u8,
-    /// Flows that it can track.
+    /// Flows of IPv4 that it can track.
     pub flows: u32,
+    /// Flows of IPv6 that it can track.
+    pub flows6: u32,
     /// Where the firmware looks for its configuration.
     pub config_address: u64,
     /// Bytes of memory for the configuration.
@@ -149,7 +151,7 @@ mod tests {
         for (change, to, complaint) in [
             ("ports = 2", "ports = 3", "1 or 2 ports"),
             ("ports = 2", "prots = 2", "unknown field `prots`"),
-            ("flows = 4096\n", "", "missing field `flows`"),
+            ("flows = 32768\n", "", "missing field `flows`"),
             ("stack = ", "stack = -", "invalid value"),
         ] {
             let message = Board::parse("zynq7000", &good.replacen(change, to, 1)).unwrap_err();
