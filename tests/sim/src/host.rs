@@ -1,6 +1,6 @@
 //! Hosts with smoltcp's ARP, neighbour discovery, ICMP and TCP: servers that answer with their own number, clients that talk.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
@@ -38,6 +38,8 @@ pub(crate) struct Host {
     sockets: SocketSet<'static>,
     wire: Wire,
     servers: Vec<(SocketHandle, u16)>,
+    /// What is said at once on a port, instead of answering.
+    lines: BTreeMap<u16, String>,
     pub streams: Vec<Stream>,
     next_port: u16,
 }
@@ -72,6 +74,7 @@ impl Host {
             sockets: SocketSet::new(Vec::new()),
             wire,
             servers: Vec::new(),
+            lines: BTreeMap::new(),
             streams: Vec::new(),
             next_port: 40_000,
         }
@@ -82,6 +85,13 @@ impl Host {
             let mut socket = socket();
             socket.listen(port).expect("a port");
             self.servers.push((self.sockets.add(socket), port));
+        }
+    }
+
+    /// Says a line to whoever connects to a port, from now on.
+    pub fn say(&mut self, port: u16, line: &str) {
+        if self.lines.insert(port, line.to_owned()).is_none() {
+            self.listen(port);
         }
     }
 
@@ -142,7 +152,12 @@ impl Host {
     fn serve(&mut self) {
         for (handle, port) in &self.servers {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(*handle);
-            if socket.can_recv() {
+            if let Some(line) = self.lines.get(port) {
+                if socket.may_send() {
+                    socket.send_slice(line.as_bytes()).expect("a short line");
+                    socket.close();
+                }
+            } else if socket.can_recv() {
                 let mut bytes = [0; 64];
                 let count = socket.recv_slice(&mut bytes).expect("just asked");
                 bytes.fill(self.number);

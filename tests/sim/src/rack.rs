@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
 use policy::Config;
+use policy::rule::Rule;
 use site::plan::{Plan, ports};
 
 use crate::world::{HostId, NodeId, World};
@@ -88,7 +89,17 @@ pub fn policy(boards: Boards, name: &str) -> Policy<'static> {
 }
 
 fn policy_of(plan: &Plan, name: &str) -> Policy<'static> {
-    let (config, rules) = render::appliance::policy(plan, name).expect("the example compiles");
+    altered(plan, name, |_, _| {})
+}
+
+fn altered(
+    plan: &Plan,
+    name: &str,
+    alter: impl Fn(&mut Config, &mut Vec<Rule>),
+) -> Policy<'static> {
+    let (mut config, mut rules) =
+        render::appliance::policy(plan, name).expect("the example compiles");
+    alter(&mut config, &mut rules);
     classifier::policy(config, &rules).expect("its rules compile")
 }
 
@@ -102,6 +113,17 @@ impl Rack {
     /// The same with networks of one version or both.
     #[must_use]
     pub fn with(seed: u64, boards: Boards, versions: Versions) -> Self {
+        Self::altered(seed, boards, versions, |_, _| {})
+    }
+
+    /// The same, with what the appliances run changed.
+    #[must_use]
+    pub fn altered(
+        seed: u64,
+        boards: Boards,
+        versions: Versions,
+        alter: impl Fn(&mut Config, &mut Vec<Rule>),
+    ) -> Self {
         let plan = plan(boards, versions);
         let mut world = World::new(seed);
         let wan = plan
@@ -134,7 +156,7 @@ impl Rack {
             }
             servers.push(host);
         }
-        let of = |name| policy_of(&plan, name);
+        let of = |name| altered(&plan, name, &alter);
         let gw1 = world.appliance(of("gw1"), wan_vlan);
         let gw2 = world.appliance(of("gw2"), wan_vlan);
         Self {

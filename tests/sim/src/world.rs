@@ -224,6 +224,11 @@ impl World {
         self.hosts[id.0].0.listen(port);
     }
 
+    /// Lets a host say a line to whoever connects to a TCP port, and hang up: an agent beside a server.
+    pub fn say(&mut self, id: HostId, port: u16, line: &str) {
+        self.hosts[id.0].0.say(port, line);
+    }
+
     /// Stops a host's service on a port and resets its connections.
     pub fn close(&mut self, id: HostId, port: u16) {
         self.hosts[id.0].0.close(port);
