@@ -306,10 +306,7 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
     }
 
     /// What the log should know of the packets judged since the last call, of several only the last.
-    #[inline]
     pub fn take_logged(&mut self) -> Option<Logged> {
-        // Asked after each packet, and nearly always there is nothing: worth no copy.
-        self.shared.logged.as_ref()?;
         self.shared.logged.take()
     }
 

@@ -86,7 +86,9 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Appliance<'t, FLOWS, FLOWS6> {
             log.counters.forwarded += 1;
             return Ok(());
         }
-        self.any(now, port, frame, log, out)
+        let result = self.any(now, port, frame, log, out);
+        self.note_rule(now, log);
+        result
     }
 
     /// Any frame.

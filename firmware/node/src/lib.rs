@@ -87,11 +87,7 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Node<'t, FLOWS, FLOWS6> {
     pub fn ingress(&mut self, now: Instant, port: u8, frame: Frame<'_>, out: &mut impl Transmit) {
         self.log.counters.received += 1;
         let result = match &mut self.appliance {
-            Some(appliance) => {
-                let result = appliance.ingress(now, port, frame, &mut self.log, out);
-                appliance.note_rule(now, &mut self.log);
-                result
-            }
+            Some(appliance) => appliance.ingress(now, port, frame, &mut self.log, out),
             None => Err(Drop::Closed),
         };
         if let Err(reason) = result {
