@@ -105,6 +105,13 @@ impl Ours {
         self.node.counters().dropped(reason)
     }
 
+    /// How many frames the node dropped, for any reason.
+    #[must_use]
+    pub fn drops(&self) -> u64 {
+        let counts = self.node.counters().drops();
+        counts.map(|(_, count)| u64::from(count)).sum()
+    }
+
     fn take(&mut self, port: u8, bytes: &[u8]) -> Sent {
         let mut buffer = vec![0xaa; HEADROOM];
         buffer.extend_from_slice(bytes);
