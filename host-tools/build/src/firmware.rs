@@ -390,7 +390,7 @@ impl Compiler {
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env(linker, "ld.lld");
             cargo.args([
-                "-Zbuild-std=core",
+                "-Zbuild-std=core,alloc",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ]);
         }
