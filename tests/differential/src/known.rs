@@ -235,6 +235,40 @@ pub const ALL: &[Difference] = &[
         },
         parts: true,
     },
+    Difference {
+        name: "answers to another SYN",
+        reason: "a SYN-ACK that does not acknowledge the SYN begins no connection (RFC 9293 §3.10.7.3), so that its other \
+                 segments are out of state to us; netfilter goes on with it",
+        applies: |case| {
+            let number = |packet: &[u8], place: usize, wanted: u8| {
+                let (flags, start) = tcp(packet)?;
+                let field = packet.get(start + place..)?.first_chunk()?;
+                (flags & 0x12 == wanted).then(|| u32::from_be_bytes(*field))
+            };
+            let syn = history(case).find_map(|packet| number(packet, 4, 0x02));
+            let answer = history(case).find_map(|packet| number(packet, 8, 0x12));
+            let other = syn
+                .zip(answer)
+                .is_some_and(|(syn, ack)| ack != syn.wrapping_add(1));
+            other && in_tcp(case)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "pings with a code",
+        reason: "an echo has code 0 (RFC 4443 §4.1), another code is dropped; netfilter names flows by it",
+        applies: |case| {
+            case.ours.is_empty()
+                && case.drops == [Drop::IcmpType]
+                && first(case).is_some_and(|packet| match packet[0] >> 4 {
+                    6 if packet[6] == 58 => {
+                        matches!(packet.get(40..42), Some([128 | 129, code]) if *code != 0)
+                    }
+                    _ => false,
+                })
+        },
+        parts: true,
+    },
 ];
 
 /// The only packet of the step.
