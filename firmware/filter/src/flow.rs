@@ -3,6 +3,7 @@
 use crate::address::Address;
 use crate::packet::Tuple;
 use crate::rewrite::Change;
+use crate::route::{Hop, Routes};
 use crate::track::{Direction, State, Ticks};
 use crate::window::Windows;
 
@@ -170,6 +171,17 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub fn leaves(&self, direction: Direction) -> Tuple<A> {
         self.tuple(direction.opposite()).reversed()
+    }
+
+    /// Where packets of one direction go next.
+    #[inline(always)]
+    pub fn hop(&self, routes: &Routes, direction: Direction) -> Hop {
+        let out = self.path(direction.opposite());
+        let destination = self.leaves(direction).destination;
+        Hop {
+            leg: out.leg,
+            address: A::family(routes).next(out, destination).into(),
+        }
     }
 
     /// Where the sender of one direction's packets is.

@@ -223,7 +223,7 @@ impl Shared<'_> {
         flows.set_state(id, State::Established);
         let client = flow.leaves(Direction::Reply);
         self.update = Some(Update {
-            hop: self.hop(&flow, Direction::Reply),
+            hop: flow.hop(&self.routes, Direction::Reply),
             source: (client.source.into(), client.source_port()),
             destination: (client.destination.into(), client.destination_port()),
             segment: spliced.update,
@@ -244,7 +244,7 @@ impl Shared<'_> {
         bytes: &mut [u8],
     ) -> Result<Verdict, Drop> {
         let leaves = flow.leaves(direction);
-        let hop = self.hop(flow, direction);
+        let hop = flow.hop(&self.routes, direction);
         let mut segment = *segment;
         let most = self.routes.mtu(hop.leg).saturating_sub(headers::<A>());
         segment.options.mss = segment.options.mss.map(|mss| mss.min(most));

@@ -11,7 +11,7 @@ use crate::rewrite;
 use crate::table::Flows;
 use crate::track::{Direction, State, Step, Ticks};
 use crate::window::Segment;
-use crate::{Drop, Hop, Shared, Unknown, Verdict, mss, part};
+use crate::{Drop, Shared, Unknown, Verdict, mss, part};
 
 /// Judges a packet of one IP version.
 #[inline(never)]
@@ -28,34 +28,13 @@ pub fn judge<A: Address, const N: usize>(
         Ok(packet) => packet,
         Err(reason) => return Verdict::Drop(reason),
     };
-    let class = packet.kind.class();
-    let found = class.and_then(|class| flows.find(&packet.tuple, class));
-    thorough(flows, shared, now, leg, &packet, bytes, found, unknown)
-}
-
-/// Any packet.
-#[inline(never)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the packet path hands everything down"
-)]
-fn thorough<A: Address, const N: usize>(
-    flows: &mut Flows<A, N>,
-    shared: &mut Shared<'_>,
-    now: Ticks,
-    leg: u8,
-    packet: &Packet<A>,
-    bytes: &mut [u8],
-    found: Option<(u32, Direction)>,
-    unknown: Unknown,
-) -> Verdict {
     let piece = match &packet.fragment {
         Some(fragment) if packet.kind == Kind::Part => {
-            let verdict = shared.follows(leg, packet, fragment, bytes);
+            let verdict = shared.follows(leg, &packet, fragment, bytes);
             return verdict.unwrap_or_else(Verdict::Drop);
         }
         Some(fragment) => {
-            let piece = part::piece(leg, packet, fragment);
+            let piece = part::piece(leg, &packet, fragment);
             if let Err(reason) = shared.fragments.begin(shared.now, &piece) {
                 return Verdict::Drop(reason);
             }
@@ -63,13 +42,15 @@ fn thorough<A: Address, const N: usize>(
         }
         None => None,
     };
+    let class = packet.kind.class();
+    let found = class.and_then(|class| flows.find(&packet.tuple, class));
     let known = found
-        .and_then(|(id, direction)| known(flows, shared, now, leg, packet, bytes, id, direction));
+        .and_then(|(id, direction)| known(flows, shared, now, leg, &packet, bytes, id, direction));
     let verdict = match known {
         Some(verdict) => verdict,
         None => shared
-            .first(flows, now, leg, packet, bytes, unknown)
-            .unwrap_or_else(|reason| shared.refuse(packet, bytes, reason)),
+            .first(flows, now, leg, &packet, bytes, unknown)
+            .unwrap_or_else(|reason| shared.refuse(&packet, bytes, reason)),
     };
     if let Some(piece) = &piece {
         shared.leads::<A>(piece, bytes, &verdict);
@@ -228,19 +209,8 @@ impl Shared<'_> {
         packet: &Packet<A>,
     ) -> Verdict {
         Verdict::Forward {
-            hop: self.hop(flow, direction),
+            hop: flow.hop(&self.routes, direction),
             len: packet.len.into(),
-        }
-    }
-
-    /// Where packets of one direction of a flow go next.
-    pub(crate) fn hop<A: Address>(&self, flow: &Flow<A>, direction: Direction) -> Hop {
-        let out = flow.path(direction.opposite());
-        let destination = flow.leaves(direction).destination;
-        let next = A::family(&self.routes).next(out, destination);
-        Hop {
-            leg: out.leg,
-            address: next.into(),
         }
     }
 
