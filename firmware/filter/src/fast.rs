@@ -66,11 +66,12 @@ impl Way<'_> {
     /// Where a packet of this flow goes, if nothing is unusual about it.
     #[inline(always)]
     fn out<A: Address>(&self, flow: &Flow<A>, direction: Direction) -> Option<Hop> {
+        let hop = flow.hop(self.routes, direction);
         let usual = flow.path(direction).leg == self.leg
             && !flow.is_special()
             && self.now.until(flow.expiry) > 0
-            && self.len <= usize::from(self.routes.mtu(flow.path(direction.opposite()).leg));
-        usual.then(|| flow.hop(self.routes, direction))
+            && self.len <= usize::from(self.routes.mtu(hop.leg));
+        usual.then_some(hop)
     }
 }
 
@@ -116,9 +117,12 @@ fn segment<A: Address, R, const N: usize>(
         return None;
     }
     flow.expiry = way.now.after(const { State::Established.timeout() });
-    let change = readdress(flow, direction, ip, &mut tcp[..4]);
+    let (leaves, change) = (flow.leaves(direction), flow.change(direction));
+    A::readdress_fast(ip, leaves.source, leaves.destination, change);
+    tcp[..4].copy_from_slice(&leaves.ports.0.to_ne_bytes());
     let sum = u16::from_ne_bytes([tcp[16], tcp[17]]);
-    tcp[16..18].copy_from_slice(&change.apply(sum).to_ne_bytes());
+    let sum = change.ports(ports, leaves.ports).apply(sum);
+    tcp[16..18].copy_from_slice(&sum.to_ne_bytes());
     Some(found)
 }
 
@@ -152,24 +156,21 @@ fn datagram<A: Address, R, const N: usize>(
     };
     let found = resolve(way.out(flow, direction)?)?;
     flow.expiry = way.now.after(timeout);
-    let change = readdress(flow, direction, ip, &mut udp[..4]);
+    let (leaves, change) = (flow.leaves(direction), flow.change(direction));
+    A::readdress_fast(ip, leaves.source, leaves.destination, change);
+    udp[..4].copy_from_slice(&leaves.ports.0.to_ne_bytes());
     let sum = u16::from_ne_bytes([udp[6], udp[7]]);
-    udp[6..8].copy_from_slice(&change.apply_unless_zero(sum).to_ne_bytes());
+    let sum = change.ports(ports, leaves.ports).apply_unless_zero(sum);
+    udp[6..8].copy_from_slice(&sum.to_ne_bytes());
     Some(found)
 }
 
-/// Gives a packet the addresses and ports that it leaves with; what that does to its transport checksum.
-#[inline(always)]
-fn readdress<A: Address>(
-    flow: &Flow<A>,
-    direction: Direction,
-    ip: &mut [u8],
-    ports: &mut [u8],
-) -> Change {
-    let (leaves, change) = (flow.leaves(direction), flow.change(direction));
-    A::readdress_fast(ip, leaves.source, leaves.destination, change);
-    ports.copy_from_slice(&leaves.ports.0.to_ne_bytes());
-    change.word(flow.tuple(direction).ports.0, leaves.ports.0)
+impl Change {
+    /// This change and the one of both ports.
+    #[inline(always)]
+    const fn ports(self, old: Ports, new: Ports) -> Self {
+        self.word(old.0, new.0)
+    }
 }
 
 /// The flags that move a connection on.

@@ -177,7 +177,7 @@ impl<A: Address> Flow<A> {
     #[inline(always)]
     pub fn hop(&self, routes: &Routes, direction: Direction) -> Hop {
         let out = self.path(direction.opposite());
-        let destination = self.leaves(direction).destination;
+        let destination = self.tuple(direction.opposite()).source;
         Hop {
             leg: out.leg,
             address: A::family(routes).next(out, destination).into(),
