@@ -16,7 +16,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 use defmt::{info, unwrap};
 use hal::Board as _;
 use mps2_an500::Mps2;
-use node::{Node, State, Transmit};
+use node::{Drop, Node, State, Transmit};
 use policy::{Config, Transport};
 use time::{Duration, Instant};
 use wire::ethernet::{self, Mac, Received};
@@ -51,10 +51,12 @@ fn main() -> ! {
     systick.clear_current();
     systick.enable_counter();
 
-    let policy = unwrap!(
+    let mut policy = unwrap!(
         classifier::load(board.config()).ok(),
         "no configuration was placed"
     );
+    // One measurement's SYNs open flows, those of the next are answered with cookies.
+    policy.config.protection.syn_cookies_above = PACKETS as u16;
     let config = policy.config.clone();
     // SAFETY: `main` runs once, and this is the only mention of NODE.
     let node = unsafe { (*&raw mut NODE).write(Node::new(Some(policy), 1, Instant::ZERO)) };
@@ -64,9 +66,7 @@ fn main() -> ! {
         systick,
         node,
         now,
-        idle: 0,
     };
-    bench.idle = bench.measure(|_, _| {});
 
     let tcp4 = unwrap!(World::new(&config, Transport::Tcp, false), "no service");
     bench.connect(&tcp4);
@@ -100,18 +100,13 @@ fn main() -> ! {
     let refused = World { port: 22, ..tcp4 };
     let refused = refused.from_client(CLIENT_PORT, Flags::SYN);
     bench.report("drop-no-rule", &mut |_| refused, false);
-    let opening = tcp4.from_client(0, Flags::SYN);
-    let port = tcp4.port_offset();
-    bench.report(
-        "new-flow-dnat",
-        &mut |turn| {
-            let mut packet = opening;
-            let number = 1024 + turn as u16; // the filter does not check the checksum of TCP
-            packet.bytes[port..port + 2].copy_from_slice(&number.to_be_bytes());
-            packet
-        },
-        true,
-    );
+    let known = bench.node.flows();
+    let opening = |first: u16| move |turn: u32| tcp4.from_client(first + turn as u16, Flags::SYN);
+    bench.report("new-flow-dnat", &mut opening(1024), true);
+    defmt::assert_eq!(bench.node.flows(), known + PACKETS as usize, "flows");
+    bench.report("syn-cookie", &mut opening(8192), true);
+    let cookies = bench.node.counters().dropped(Drop::SynCookie);
+    defmt::assert_eq!(cookies, PACKETS, "cookies");
     info!("packet done");
     loop {
         bench.board.feed_watchdog();
@@ -125,8 +120,6 @@ struct Bench {
     systick: SYST,
     node: &'static mut Node<'static, FLOWS>,
     now: Instant,
-    /// Ticks of a measurement of nothing.
-    idle: u32,
 }
 
 impl Bench {
@@ -304,11 +297,6 @@ impl World {
     fn from_server(&self, flags: Flags) -> Packet {
         let from = (self.server, self.server_port);
         self.packet(&self.edge, from, (self.client, CLIENT_PORT), flags)
-    }
-
-    /// Where the source port of [`World::from_client`] stands in the packet's buffer.
-    fn port_offset(&self) -> usize {
-        HEADROOM + ethernet::header_len(self.wan.vlan) + ipv4::HEADER_LEN
     }
 
     /// Sequence numbers are of a connection whose handshake began at 0 on both sides.
