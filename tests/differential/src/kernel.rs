@@ -177,12 +177,14 @@ fn world_settings() -> String {
         .collect()
 }
 
+/// Limits of the rate of errors act on the types in a mask, whatever the limit of each peer: none is left in them (255 is no
+/// type), or what the kernel answers would depend on how fast the packets come.
 fn router_settings() -> String {
     let mut text = String::from(
         "net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1\n\
          net.ipv4.conf.all.rp_filter=1\nnet.ipv4.conf.all.log_martians=0\n\
          net.ipv4.conf.all.send_redirects=0\nnet.ipv4.conf.all.accept_source_route=0\n\
-         net.ipv4.icmp_ratelimit=0\nnet.ipv6.icmp.ratelimit=0\nnet.ipv4.icmp_errors_use_inbound_ifaddr=1\n\
+         net.ipv4.icmp_ratemask=0\nnet.ipv6.icmp.ratemask=255\nnet.ipv4.icmp_errors_use_inbound_ifaddr=1\n\
          net.ipv4.conf.all.arp_ignore=0\n",
     );
     for name in NAMES {
