@@ -6,7 +6,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::tcp::Flags;
 
 use crate::Drop;
-use crate::fast::Plain;
 use crate::packet::{self, Packet, Quoted, Tuple};
 use crate::rewrite::{self, Change};
 use crate::route::{Family, Routes};
@@ -50,18 +49,24 @@ pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
     /// Why it must be dropped.
     fn parse(bytes: &[u8]) -> Result<Packet<Self>, Drop>;
 
-    /// Looks at the IP header of a packet that has `room` bytes; `None` if anything is unusual about it.
-    fn plain(ip: &[u8], room: usize) -> Option<Plain>;
+    /// The first bytes of a packet: an IP header without options, and both ports.
+    type Front: Debug;
 
-    /// Source and destination of an IP header.
-    fn ends(ip: &[u8]) -> (Self, Self);
+    /// The front of a packet, and what comes after it.
+    fn front(packet: &mut [u8]) -> Option<(&mut Self::Front, &mut [u8])>;
+
+    /// Looks at the IP header of a packet that has `room` bytes: its length, or `None` if anything is unusual about it.
+    fn plain(front: &Self::Front, room: usize) -> Option<usize>;
+
+    /// Addresses and ports.
+    fn tuple(front: &Self::Front) -> Tuple<Self>;
 
     /// Reads the packet that an ICMP error quotes.
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>>;
 
-    /// Gives a header that [`Self::plain`] accepts new addresses, and takes one from its TTL or hop limit. `change` is that
-    /// of the addresses.
-    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, change: Change);
+    /// Gives a packet that [`Self::plain`] accepts new addresses and ports, and takes one from its TTL or hop limit.
+    /// `change` is that of the addresses.
+    fn readdress_fast(front: &mut Self::Front, leaves: &Tuple<Self>, change: Change);
 
     /// Puts new addresses into the IP header, and renews its checksum.
     fn readdress(bytes: &mut [u8], source: Self, destination: Self);
@@ -116,24 +121,7 @@ impl V4 {
     }
 }
 
-impl V4 {
-    #[inline(always)]
-    fn ends_of(ip: &[u8; 20]) -> (Self, Self) {
-        let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
-        (Self(word(12)), Self(word(16)))
-    }
-}
-
 impl V6 {
-    #[inline(always)]
-    fn ends_of(ip: &[u8; 40]) -> (Self, Self) {
-        let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
-        (
-            Self([word(8), word(12), word(16), word(20)]),
-            Self([word(24), word(28), word(32), word(36)]),
-        )
-    }
-
     /// The sixteen bytes on the wire.
     #[must_use]
     pub fn octets(self) -> [u8; 16] {
@@ -202,17 +190,21 @@ impl Address for V4 {
         packet::parse_v4(bytes)
     }
 
+    type Front = packet::FrontV4;
+
     #[inline(always)]
-    fn plain(ip: &[u8], room: usize) -> Option<Plain> {
-        packet::plain_v4(ip, room)
+    fn front(packet: &mut [u8]) -> Option<(&mut Self::Front, &mut [u8])> {
+        packet.split_first_chunk_mut()
     }
 
     #[inline(always)]
-    fn ends(ip: &[u8]) -> (Self, Self) {
-        match ip.first_chunk::<20>() {
-            Some(ip) => Self::ends_of(ip),
-            None => Default::default(),
-        }
+    fn plain(front: &Self::Front, room: usize) -> Option<usize> {
+        packet::plain_v4(front, room)
+    }
+
+    #[inline(always)]
+    fn tuple(front: &Self::Front) -> Tuple<Self> {
+        packet::tuple_v4(front)
     }
 
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>> {
@@ -220,8 +212,8 @@ impl Address for V4 {
     }
 
     #[inline(always)]
-    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, change: Change) {
-        rewrite::readdress_v4(ip, source, destination, change);
+    fn readdress_fast(front: &mut Self::Front, leaves: &Tuple<Self>, change: Change) {
+        rewrite::readdress_v4(front, leaves, change);
     }
 
     fn readdress(bytes: &mut [u8], source: Self, destination: Self) {
@@ -300,17 +292,21 @@ impl Address for V6 {
         packet::parse_v6(bytes)
     }
 
+    type Front = packet::FrontV6;
+
     #[inline(always)]
-    fn plain(ip: &[u8], room: usize) -> Option<Plain> {
-        packet::plain_v6(ip, room)
+    fn front(packet: &mut [u8]) -> Option<(&mut Self::Front, &mut [u8])> {
+        packet.split_first_chunk_mut()
     }
 
     #[inline(always)]
-    fn ends(ip: &[u8]) -> (Self, Self) {
-        match ip.first_chunk::<40>() {
-            Some(ip) => Self::ends_of(ip),
-            None => Default::default(),
-        }
+    fn plain(front: &Self::Front, room: usize) -> Option<usize> {
+        packet::plain_v6(front, room)
+    }
+
+    #[inline(always)]
+    fn tuple(front: &Self::Front) -> Tuple<Self> {
+        packet::tuple_v6(front)
     }
 
     fn quoted(quote: &[u8]) -> Option<Quoted<Self>> {
@@ -318,8 +314,8 @@ impl Address for V6 {
     }
 
     #[inline(always)]
-    fn readdress_fast(ip: &mut [u8], source: Self, destination: Self, _: Change) {
-        rewrite::readdress_v6(ip, source, destination);
+    fn readdress_fast(front: &mut Self::Front, leaves: &Tuple<Self>, _: Change) {
+        rewrite::readdress_v6(front, leaves);
     }
 
     fn readdress(bytes: &mut [u8], source: Self, destination: Self) {

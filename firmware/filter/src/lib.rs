@@ -12,6 +12,7 @@ use core::net::IpAddr;
 use classifier::Policy;
 use time::Instant;
 use wire::icmp::Problem;
+use wire::ipv4;
 
 pub mod address;
 mod balance;
@@ -43,12 +44,14 @@ mod window;
 
 pub use address::{Address, V4, V6};
 pub use drop::Drop;
+pub use fast::Stations;
 pub use packet::{
     Class, ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Fragment, Kind, Local, Packet,
     Ports, Tuple, parse_v4, parse_v6,
 };
 pub use rewrite::is_intact;
 pub use route::{Family, Hop, Routes};
+pub use track::Ticks;
 
 use cookie::Cookies;
 use flow::{Flow, Owner};
@@ -63,7 +66,7 @@ use rule::Rules;
 use services::Services;
 use synproxy::Splices;
 use table::{Flows, Ledger};
-use track::{Direction, Ticks};
+use track::Direction;
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,15 +110,18 @@ pub enum Unknown {
 }
 
 /// Rules, services and flows of one appliance, with room for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four).
+/// What every packet needs stands first, where it is reached by short instructions.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Filter<'t, const FLOWS: usize, const FLOWS6: usize = 512> {
+    shared: Shared<'t>,
     v4: Flows<V4, FLOWS>,
     v6: Flows<V6, FLOWS6>,
-    shared: Shared<'t>,
 }
 
 /// All but the flows: what flows of both versions are judged by.
 #[derive(Debug)]
+#[repr(C)]
 struct Shared<'t> {
     routes: Routes,
     rules: Rules<'t>,
@@ -237,23 +243,33 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         self.shared.rules.hits()
     }
 
-    /// Lets a packet go on if it is a usual one of a known flow and `resolve` knows its next station, and makes of it what
-    /// goes out: what `resolve` said, and the length of the IP packet. Otherwise nothing has changed, and
-    /// [`Self::judge_thoroughly`] says what becomes of it.
+    /// Lets a packet of IP version `VERSION` and protocol `PROTOCOL` go on if it is a usual one of a known flow and its next
+    /// station is known, and makes of it what goes out: that station, and the length of the IP packet. It is the first
+    /// `received` bytes of `buffer`. Otherwise nothing has changed, and [`Self::judge_thoroughly`] says what becomes of it.
     #[inline(always)]
-    pub fn pass<R>(
+    pub fn pass<const VERSION: u8, const PROTOCOL: u8, S: Stations>(
         &mut self,
-        now: Instant,
+        now: Ticks,
         leg: u8,
-        packet: &mut [u8],
-        resolve: impl FnOnce(Hop) -> Option<R>,
-    ) -> Option<(R, usize)> {
+        buffer: &mut [u8],
+        received: usize,
+        stations: S,
+    ) -> Option<(S::Station, usize)> {
         let Self { v4, v6, shared } = self;
-        let now = Ticks::at(now);
-        match packet.first()? >> 4 {
-            4 => fast::pass(v4, &shared.routes, now, leg, packet, resolve),
-            6 if shared.prefixes.is_empty() => {
-                fast::pass(v6, &shared.routes, now, leg, packet, resolve)
+        let way = fast::Way {
+            routes: &shared.routes,
+            now,
+            leg,
+            received,
+        };
+        match (VERSION, PROTOCOL) {
+            (4, ipv4::TCP) => fast::segment(v4, &way, buffer, stations),
+            (4, ipv4::UDP) => fast::datagram(v4, &way, buffer, stations),
+            (6, ipv4::TCP) if shared.prefixes.is_empty() => {
+                fast::segment(v6, &way, buffer, stations)
+            }
+            (6, ipv4::UDP) if shared.prefixes.is_empty() => {
+                fast::datagram(v6, &way, buffer, stations)
             }
             _ => None,
         }
@@ -270,8 +286,24 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         received: usize,
         unknown: Unknown,
     ) -> Verdict {
-        let packet = buffer.get_mut(..received).unwrap_or_default();
-        match self.pass(now, leg, packet, Some) {
+        let ticks = Ticks::at(now);
+        let received = received.min(buffer.len());
+        let passed = match *buffer {
+            [0x40..=0x4f, _, _, _, _, _, _, _, _, ipv4::TCP, ..] => {
+                self.pass::<4, { ipv4::TCP }, _>(ticks, leg, buffer, received, Anybody)
+            }
+            [0x40..=0x4f, _, _, _, _, _, _, _, _, ipv4::UDP, ..] => {
+                self.pass::<4, { ipv4::UDP }, _>(ticks, leg, buffer, received, Anybody)
+            }
+            [0x60..=0x6f, _, _, _, _, _, ipv4::TCP, ..] => {
+                self.pass::<6, { ipv4::TCP }, _>(ticks, leg, buffer, received, Anybody)
+            }
+            [0x60..=0x6f, _, _, _, _, _, ipv4::UDP, ..] => {
+                self.pass::<6, { ipv4::UDP }, _>(ticks, leg, buffer, received, Anybody)
+            }
+            _ => None,
+        };
+        match passed {
             Some((hop, len)) => Verdict::Forward { hop, len },
             None => self.judge_thoroughly(now, leg, buffer, received, unknown),
         }
@@ -370,6 +402,18 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
     pub fn forget(&mut self) {
         self.v4.remove_where(|_| true, &mut self.shared);
         self.v6.remove_where(|_| true, &mut self.shared);
+    }
+}
+
+/// Knows every station.
+struct Anybody;
+
+impl Stations for Anybody {
+    type Station = Hop;
+
+    fn find<A: Address>(self, leg: u8, address: A) -> Option<Hop> {
+        let address = address.into();
+        Some(Hop { leg, address })
     }
 }
 

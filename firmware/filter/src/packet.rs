@@ -10,7 +10,6 @@ use zerocopy::FromBytes;
 
 use crate::Drop;
 use crate::address::{Address, V4, V6};
-use crate::fast::Plain;
 
 /// Both ports as they lie in memory, source first. Echo messages have their identifier in both, other
 /// protocols than TCP, UDP and ICMP their protocol number.
@@ -214,34 +213,70 @@ impl<A: Address> Packet<A> {
     }
 }
 
-/// Looks at an IPv4 header: no options, no fragment, a right checksum, and a TTL that another hop may take from. `None`
-/// for all others, good or not.
+/// An IPv4 header without options, and both ports.
+pub type FrontV4 = [u8; ipv4::HEADER_LEN + 4];
+/// An IPv6 header, and both ports.
+pub type FrontV6 = [u8; ipv6::HEADER_LEN + 4];
+
+/// Looks at an IPv4 header: no options, no fragment, a right checksum, and a TTL that another hop may take from. The length
+/// of the packet; `None` for all others, good or not.
 #[inline(always)]
-pub fn plain_v4(ip: &[u8], room: usize) -> Option<Plain> {
-    let ip = ip.first_chunk::<{ ipv4::HEADER_LEN }>()?;
-    let word = |at: usize| u32::from_ne_bytes([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
-    let sum = [word(4), word(8), word(12), word(16)]
-        .into_iter()
-        .fold(u64::from(word(0)), |sum, word| sum + u64::from(word));
-    let len = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+pub fn plain_v4(ip: &FrontV4, room: usize) -> Option<usize> {
+    let words = [word(ip, 4), word(ip, 8), word(ip, 12), word(ip, 16)];
+    let sum = words
+        .iter()
+        .fold(u64::from(word(ip, 0)), |sum, word| sum + u64::from(*word));
+    let len = usize::from(u16::from_be(half(ip, 2)));
+    let fragment = half(ip, 6) & u16::from_ne_bytes([0x3f, 0xff]);
     let usual = ip[0] == 0x45 && fragment == 0 && len <= room && ip[8] > 1 && fold(sum) == 0xffff;
-    usual.then_some(Plain {
-        len,
-        protocol: ip[9],
-    })
+    usual.then_some(len)
 }
 
 /// The same for IPv6: the transport follows at once.
 #[inline(always)]
-pub fn plain_v6(ip: &[u8], room: usize) -> Option<Plain> {
-    let ip = ip.first_chunk::<{ ipv6::HEADER_LEN }>()?;
-    let len = usize::from(u16::from_be_bytes([ip[4], ip[5]])) + ipv6::HEADER_LEN;
+pub fn plain_v6(ip: &FrontV6, room: usize) -> Option<usize> {
+    let len = usize::from(u16::from_be(half(ip, 4))) + ipv6::HEADER_LEN;
     let usual = ip[0] >> 4 == 6 && len <= room && ip[7] > 1;
-    usual.then_some(Plain {
-        len,
-        protocol: ip[6],
-    })
+    usual.then_some(len)
+}
+
+/// Addresses and ports of an IPv4 packet.
+#[inline(always)]
+pub fn tuple_v4(ip: &FrontV4) -> Tuple<V4> {
+    Tuple {
+        source: V4(word(ip, 12)),
+        destination: V4(word(ip, 16)),
+        ports: Ports(word(ip, 20)),
+    }
+}
+
+/// Addresses and ports of an IPv6 packet without extension headers.
+#[inline(always)]
+pub fn tuple_v6(ip: &FrontV6) -> Tuple<V6> {
+    Tuple {
+        source: V6([word(ip, 8), word(ip, 12), word(ip, 16), word(ip, 20)]),
+        destination: V6([word(ip, 24), word(ip, 28), word(ip, 32), word(ip, 36)]),
+        ports: Ports(word(ip, 40)),
+    }
+}
+
+/// Four bytes as they lie in memory; 0 behind the end.
+#[inline(always)]
+pub fn word(bytes: &[u8], at: usize) -> u32 {
+    // Taken as one, not byte by byte: that is one load.
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(word) => u32::from_ne_bytes(*word),
+        None => 0,
+    }
+}
+
+/// The same for two bytes.
+#[inline(always)]
+pub fn half(bytes: &[u8], at: usize) -> u16 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(half) => u16::from_ne_bytes(*half),
+        None => 0,
+    }
 }
 
 /// Reads any IPv4 packet at the front of `bytes`. Packets with options are refused (RFC 7126).

@@ -8,7 +8,7 @@ use wire::ipv6;
 use wire::tcp;
 
 use crate::address::{Address, V4, V6};
-use crate::packet::{Class, Kind, Packet, Ports, Tuple, fold};
+use crate::packet::{Class, FrontV4, FrontV6, Kind, Packet, Ports, Tuple, fold, half, word};
 
 /// How a checksum changes when words that it covers change: `~m + m'` of RFC 1624 equation 3, folded. Its bytes are in
 /// the order in which they lie in memory, like the words: sums do not mind (RFC 1071 §2 B).
@@ -27,6 +27,17 @@ impl Change {
     #[inline(always)]
     pub const fn word(self, old: u32, new: u32) -> Self {
         Self(fold(self.0 as u64 + !old as u64 + new as u64))
+    }
+
+    /// The checksum after the change and the one of both ports.
+    #[must_use]
+    #[inline(always)]
+    pub const fn apply_with(self, old: Ports, new: Ports, checksum: u16) -> u16 {
+        let (sum, carry) = (!old.0).overflowing_add(new.0);
+        // The carry of a sum has room in it.
+        let sum = sum.wrapping_add(carry as u32);
+        let sum = (sum & 0xffff) + (sum >> 16) + self.0 as u32;
+        !fold_short(sum + !checksum as u32)
     }
 
     /// This change and the one from address `old` to `new`.
@@ -62,60 +73,46 @@ impl Change {
         !fold_short(!checksum as u32 + self.0 as u32 + Self::TTL_STEP as u32)
     }
 
-    /// The same for UDP, where zero means that there is none (RFC 768).
+    /// The same as [`Self::apply_with`] for UDP, where zero means that there is none (RFC 768).
     #[inline(always)]
-    pub const fn apply_unless_zero(self, checksum: u16) -> u16 {
+    pub const fn apply_unless_zero(self, old: Ports, new: Ports, checksum: u16) -> u16 {
         if checksum == 0 {
             return 0;
         }
-        match self.apply(checksum) {
+        match self.apply_with(old, new, checksum) {
             0 => 0xffff,
             sum => sum,
         }
     }
 }
 
-/// Folds a sum of up to three words of 16 bits.
+/// Folds a sum of a few words of 16 bits.
 #[inline(always)]
 const fn fold_short(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum + (sum >> 16)) as u16
 }
 
+/// Gives a packet with an IPv4 header without options new addresses and ports, and takes one from its TTL.
 #[inline(always)]
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-/// Gives an IPv4 header without options new addresses, and takes one from its TTL.
-#[inline(always)]
-pub fn readdress_v4(ip: &mut [u8], source: V4, destination: V4, change: Change) {
-    let Some(ip) = ip.first_chunk_mut::<{ ipv4::HEADER_LEN }>() else {
-        return;
-    };
-    ip[8] = ip[8].wrapping_sub(1);
-    let sum = u16::from_ne_bytes([ip[10], ip[11]]);
-    ip[10..12].copy_from_slice(&change.apply_and_age(sum).to_ne_bytes());
-    ip[12..16].copy_from_slice(&source.0.to_ne_bytes());
-    ip[16..20].copy_from_slice(&destination.0.to_ne_bytes());
+pub fn readdress_v4(front: &mut FrontV4, leaves: &Tuple<V4>, change: Change) {
+    front[8] = front[8].wrapping_sub(1);
+    let sum = half(front, 10);
+    front[10..12].copy_from_slice(&change.apply_and_age(sum).to_ne_bytes());
+    front[12..16].copy_from_slice(&leaves.source.0.to_ne_bytes());
+    front[16..20].copy_from_slice(&leaves.destination.0.to_ne_bytes());
+    front[20..].copy_from_slice(&leaves.ports.0.to_ne_bytes());
 }
 
 /// The same for IPv6.
 #[inline(always)]
-pub fn readdress_v6(ip: &mut [u8], source: V6, destination: V6) {
-    let Some(ip) = ip.first_chunk_mut::<{ ipv6::HEADER_LEN }>() else {
-        return;
-    };
-    ip[7] = ip[7].wrapping_sub(1);
-    let [a, b, c, d] = source.0.map(u32::to_ne_bytes);
-    let [e, f, g, h] = destination.0.map(u32::to_ne_bytes);
-    for (place, word) in ip[8..]
-        .as_chunks_mut()
-        .0
-        .iter_mut()
-        .zip([a, b, c, d, e, f, g, h])
-    {
-        *place = word;
+pub fn readdress_v6(front: &mut FrontV6, leaves: &Tuple<V6>) {
+    front[7] = front[7].wrapping_sub(1);
+    let [a, b, c, d] = leaves.source.0;
+    let [e, f, g, h] = leaves.destination.0;
+    let words = [a, b, c, d, e, f, g, h, leaves.ports.0];
+    for (place, word) in front[8..].as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_ne_bytes();
     }
 }
 
@@ -138,15 +135,18 @@ pub fn translate<A: Address>(
 /// New ports in the transport header at the front of `payload`, and its checksum after these and the change of the
 /// addresses. What the payload is too short for is left out.
 fn transport<A: Address>(payload: &mut [u8], class: Class, old: Ports, new: Ports, change: Change) {
-    let ports = change.word(old.0, new.0);
     match class {
         Class::Tcp => {
             put(payload, 0, &new.0.to_ne_bytes());
-            update(payload, TCP_CHECKSUM, |sum| ports.apply(sum));
+            update(payload, TCP_CHECKSUM, |sum| {
+                change.apply_with(old, new, sum)
+            });
         }
         Class::Udp => {
             put(payload, 0, &new.0.to_ne_bytes());
-            update(payload, UDP_CHECKSUM, |sum| ports.apply_unless_zero(sum));
+            update(payload, UDP_CHECKSUM, |sum| {
+                change.apply_unless_zero(old, new, sum)
+            });
         }
         Class::Echo => {
             let (old, new) = (old.source().to_be(), new.source().to_be());

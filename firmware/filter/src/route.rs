@@ -36,20 +36,25 @@ impl<A: Address> From<Way<A>> for Hop {
     }
 }
 
-/// Which addresses are ours, and where the others are.
+/// Which addresses are ours, and where the others are. What every packet needs stands first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Routes {
+    mtus: [u16; MAX_INTERFACES],
     v4: Family<V4>,
     v6: Family<V6>,
-    mtus: [u16; MAX_INTERFACES],
 }
 
 /// The same for one IP version.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Family<A> {
+    /// The default router, if there is one.
+    router: A,
+    /// The leg that it is on.
+    default: Option<u8>,
     /// By leg; not every leg has IPv6.
     subnets: Vec<Option<Subnet<A>>, MAX_INTERFACES>,
-    default: Option<(u8, A)>,
 }
 
 #[derive(Clone, Debug)]
@@ -101,30 +106,24 @@ impl Routes {
             Some(Subnet::new(own.address, own.prefix, virtual_addresses))
         });
         let mut routes = Self {
-            v4: Family {
-                subnets: v4.collect(),
-                default: None,
-            },
-            v6: Family {
-                subnets: v6.collect(),
-                default: None,
-            },
+            v4: Family::without_default(v4.collect()),
+            v6: Family::without_default(v6.collect()),
             mtus: [u16::MAX; MAX_INTERFACES],
         };
         for (mtu, interface) in routes.mtus.iter_mut().zip(interfaces) {
             *mtu = interface.mtu;
         }
-        routes.v4.default = config.default_route.and_then(|router| {
-            let router = router.into();
-            Some((routes.v4.leg_of(router)?, router))
-        });
-        routes.v6.default = config.default_route6.and_then(|router| {
-            let leg = match router.is_unicast_link_local() {
-                true => 0,
-                false => routes.v6.leg_of(router.into())?,
+        if let Some(router) = config.default_route {
+            routes.v4.router = router.into();
+            routes.v4.default = routes.v4.leg_of(router.into());
+        }
+        if let Some(router) = config.default_route6 {
+            routes.v6.router = router.into();
+            routes.v6.default = match router.is_unicast_link_local() {
+                true => Some(0),
+                false => routes.v6.leg_of(router.into()),
             };
-            Some((leg, router.into()))
-        });
+        }
         routes
     }
 
@@ -178,6 +177,14 @@ impl Routes {
 }
 
 impl<A: Address> Family<A> {
+    fn without_default(subnets: Vec<Option<Subnet<A>>, MAX_INTERFACES>) -> Self {
+        Self {
+            router: A::default(),
+            default: None,
+            subnets,
+        }
+    }
+
     /// Where a packet to `destination` goes; `None` without a route.
     #[must_use]
     pub fn lookup(&self, destination: A) -> Option<Way<A>> {
@@ -188,18 +195,23 @@ impl<A: Address> Family<A> {
                 next: destination,
             });
         }
-        let (leg, next) = self.default?;
-        let path = Path { leg, routed: true };
-        Some(Way { path, next })
+        let path = Path {
+            leg: self.default?,
+            routed: true,
+        };
+        Some(Way {
+            path,
+            next: self.router,
+        })
     }
 
     /// The next station on a path to `destination`.
     #[must_use]
     #[inline(always)]
-    pub fn next(&self, path: Path, destination: A) -> A {
-        match self.default {
-            Some((_, router)) if path.routed => router,
-            _ => destination,
+    pub const fn next(&self, path: Path, destination: A) -> A {
+        match path.routed {
+            true => self.router,
+            false => destination,
         }
     }
 

@@ -26,7 +26,7 @@ pub enum InsertError {
     Full,
 }
 
-/// Room for `N` flows, at most 2^20 - 1.
+/// Room for `N` flows, less than 2^23.
 #[derive(Debug)]
 pub struct Flows<A, const N: usize> {
     keys: Keys,
@@ -51,31 +51,35 @@ struct Keys {
     words: [u64; 8],
 }
 
-/// Index entry: 11 bits of the hash, the direction, the flow's id plus one. Zero is empty.
+/// Index entry: 8 bits of the hash lowest, to be compared as one byte; the direction; the flow's id plus one. Zero is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Entry(u32);
 
 const WAYS: usize = 4;
-const ID_BITS: u32 = 20;
-const TAG_SHIFT: u32 = ID_BITS + 1;
+const TAG_BITS: u32 = 8;
+const ID_SHIFT: u32 = TAG_BITS + 1;
 /// Flows that one insertion looks at for something expendable when the table is full.
 const SEARCH: u32 = 16;
 
 impl Entry {
     fn new(hash: u32, direction: Direction, id: u32) -> Self {
-        Self(hash << TAG_SHIFT | (direction as u32) << ID_BITS | (id + 1))
+        Self((id + 1) << ID_SHIFT | (direction as u32) << TAG_BITS | hash & 0xff)
     }
 
     fn id(self) -> Option<u32> {
-        (self.0 & ((1 << ID_BITS) - 1)).checked_sub(1)
+        (self.0 >> ID_SHIFT).checked_sub(1)
     }
 
     #[inline(always)]
-    fn direction(self) -> Direction {
-        if self.0 >> ID_BITS & 1 == 0 {
-            Direction::Original
-        } else {
-            Direction::Reply
+    const fn tag(self) -> u8 {
+        self.0 as u8
+    }
+
+    #[inline(always)]
+    const fn direction(self) -> Direction {
+        match self.0 >> TAG_BITS & 1 {
+            0 => Direction::Original,
+            _ => Direction::Reply,
         }
     }
 }
@@ -83,8 +87,8 @@ impl Entry {
 impl<A: Address, const N: usize> Flows<A, N> {
     const BUCKETS: u32 = {
         assert!(
-            N.is_multiple_of(4) && N >= 4 && N < 1 << ID_BITS,
-            "room for flows: a multiple of four below 2^20"
+            N.is_multiple_of(4) && N >= 4 && N < 1 << (32 - ID_SHIFT),
+            "room for flows: a multiple of four below 2^23"
         );
         (N as u32 / 4) * 3
     };
@@ -123,12 +127,56 @@ impl<A: Address, const N: usize> Flows<A, N> {
 
     /// The flow that a packet with this tuple belongs to, and which side sent it.
     #[must_use]
-    #[inline(always)]
     pub fn find(&self, tuple: &Tuple<A>, class: Class) -> Option<(u32, Direction)> {
         let hash = self.hash(tuple, class);
+        let of_class = |state: State| state as u8 >> 4 == class as u8;
+        Self::buckets(hash)
+            .into_iter()
+            .find_map(|bucket| self.find_in(bucket, hash, tuple, of_class))
+    }
+
+    /// The flow in its usual state that the packet with this front belongs to, and which side sent it: an established
+    /// connection, or datagrams.
+    #[inline(always)]
+    pub fn find_usual(
+        &mut self,
+        front: &A::Front,
+        class: Class,
+    ) -> Option<(&mut Flow<A>, Direction)> {
+        let found = match class {
+            Class::Tcp => self.find_established(front),
+            _ => self.find_datagrams(front),
+        };
+        let (id, direction) = found?;
+        Some((self.flows.get_mut(id as usize)?, direction))
+    }
+
+    // Functions of their own, so that the sums of a hash do not take the registers of everything around it.
+
+    #[inline(never)]
+    fn find_established(&self, front: &A::Front) -> Option<(u32, Direction)> {
+        self.find_first(front, Class::Tcp, |state| state == State::Established)
+    }
+
+    #[inline(never)]
+    fn find_datagrams(&self, front: &A::Front) -> Option<(u32, Direction)> {
+        self.find_first(front, Class::Udp, |state| {
+            matches!(state, State::Sent | State::Talking)
+        })
+    }
+
+    #[inline(always)]
+    fn find_first(
+        &self,
+        front: &A::Front,
+        class: Class,
+        is_usual: impl Fn(State) -> bool,
+    ) -> Option<(u32, Direction)> {
+        let tuple = A::tuple(front);
+        let hash = self.hash(&tuple, class);
         let first = Self::first(hash);
-        match self.find_in(first, hash, tuple, class) {
-            None => self.find_in(Self::other(first, hash), hash, tuple, class),
+        match self.find_in(first, hash, &tuple, &is_usual) {
+            None => self.find_in(Self::other(first, hash), hash, &tuple, is_usual),
             found => found,
         }
     }
@@ -139,19 +187,19 @@ impl<A: Address, const N: usize> Flows<A, N> {
         bucket: usize,
         hash: u32,
         tuple: &Tuple<A>,
-        class: Class,
+        fits: impl Fn(State) -> bool,
     ) -> Option<(u32, Direction)> {
         for entry in self.bucket(bucket)? {
-            if (entry.0 ^ hash << TAG_SHIFT) >> TAG_SHIFT != 0 {
+            if entry.tag() != hash as u8 {
                 continue;
             }
             // An empty entry has an id that no flow has.
-            let id = (entry.0 & ((1 << ID_BITS) - 1)).wrapping_sub(1);
+            let id = (entry.0 >> ID_SHIFT).wrapping_sub(1);
             let Some(flow) = self.flows.get(id as usize) else {
                 continue;
             };
             let direction = entry.direction();
-            if flow.tuple(direction) == tuple && flow.state as u8 >> 4 == class as u8 {
+            if flow.tuple(direction) == tuple && fits(flow.state) {
                 return Some((id, direction));
             }
         }
@@ -331,7 +379,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
         for way in 0..WAYS {
             let moved = *self.bucket(bucket)?.get(way)?;
             // Its tag is all that its other bucket depends on.
-            let elsewhere = Self::other(bucket, moved.0 >> TAG_SHIFT);
+            let elsewhere = Self::other(bucket, moved.0);
             if elsewhere == bucket {
                 continue;
             }
@@ -394,9 +442,8 @@ impl<A: Address, const N: usize> Flows<A, N> {
     }
 
     /// The other bucket of an entry: each is the other's other. Depends on the tag, the low bits of the hash.
-    #[inline(always)]
     fn other(bucket: usize, hash: u32) -> usize {
-        let spread = (hash << TAG_SHIFT).wrapping_mul(0x9e37_79b1);
+        let spread = (hash & 0xff).wrapping_mul(0x9e37_79b1);
         let sum = (u64::from(spread) * u64::from(Self::BUCKETS)) >> 32;
         match (sum as usize).checked_sub(bucket) {
             Some(other) => other,
@@ -409,13 +456,19 @@ impl<A: Address, const N: usize> Flows<A, N> {
     #[inline(always)]
     fn hash(&self, tuple: &Tuple<A>, class: Class) -> u32 {
         let keys = &self.keys;
-        let mut sum = keys.class[class as usize & 3];
-        sum = sum.wrapping_add(keys.ports.wrapping_mul(tuple.ports.0.into()));
+        let mut low = keys.class[class as usize & 3];
+        // Products of the upper halves of the keys: apart, each is one instruction.
+        let mut high = 0_u32;
+        let mut add = |key: u64, word: u32| {
+            low = low.wrapping_add(u64::from(key as u32) * u64::from(word));
+            high = high.wrapping_add(((key >> 32) as u32).wrapping_mul(word));
+        };
+        add(keys.ports, tuple.ports.0);
         let words = tuple.source.words().iter().chain(tuple.destination.words());
         for (key, word) in keys.words.iter().zip(words) {
-            sum = sum.wrapping_add(key.wrapping_mul((*word).into()));
+            add(*key, *word);
         }
-        mix((sum >> 32) as u32)
+        mix(((low >> 32) as u32).wrapping_add(high))
     }
 }
 

@@ -193,24 +193,19 @@ impl Windows {
     #[inline(always)]
     pub fn advance(&mut self, from: Direction, segment: &Segment) -> bool {
         let (me, other) = (from as usize & 1, from.opposite() as usize & 1);
-        let (sender, receiver) = (self.sides[me], self.sides[other]);
-        let (sent, received) = (self.announced[me], self.announced[other]);
         let (sequence, end) = (segment.sequence, segment.end);
+        let (sender, received) = (self.sides[me], self.announced[other]);
+        if after(sequence, sender.limit) || after(sender.end.wrapping_sub(received.bytes()), end) {
+            return false;
+        }
         let acknowledgment = segment.acknowledgment;
+        let (receiver, sent) = (self.sides[other], self.announced[me]);
         // As much of what the receiver sent may be acknowledged late.
         let late = sent.bytes().max(MIN_LATE);
-        if after(sequence, sender.limit)
-            || after(sender.end.wrapping_sub(received.bytes()), end)
-            || after(acknowledgment, receiver.end)
+        if after(acknowledgment, receiver.end)
             || after(receiver.end.wrapping_sub(late), acknowledgment)
         {
             return false;
-        }
-        if after(end, sender.end) {
-            self.sides[me].end = end;
-            if after(end, sender.limit) {
-                self.exceeded(other, end.wrapping_sub(sender.limit));
-            }
         }
         let window = segment.window;
         if window > sent.0 | 0xf {
@@ -221,6 +216,12 @@ impl Windows {
         let limit = acknowledgment.wrapping_add(room);
         if after(limit, receiver.limit) {
             self.sides[other].limit = limit;
+        }
+        if after(end, sender.end) {
+            self.sides[me].end = end;
+            if after(end, sender.limit) {
+                self.exceeded(other, end.wrapping_sub(sender.limit));
+            }
         }
         true
     }

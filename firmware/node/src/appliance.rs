@@ -20,27 +20,29 @@ use crate::neighbour::Neighbours;
 use crate::tracker::Tracker;
 use crate::{Event, Log, Transmit, decided, emit, nd};
 
-/// All parts of a running appliance.
+/// All parts of a running appliance. What every packet needs stands first, where it is reached by short instructions; what
+/// is large stands last.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Appliance<'t, const FLOWS: usize, const FLOWS6: usize> {
-    pub(crate) legs: Legs,
-    pub(crate) filter: Filter<'t, FLOWS, FLOWS6>,
-    group: Group,
-    pub(crate) checker: Checker<Tunnel>,
-    pub(crate) neighbours: Neighbours,
-    pub(crate) errors: Errors,
-    pub(crate) tracker: Tracker,
-    pub(crate) rule_events: Bucket,
-    started: bool,
     /// Whether virtual addresses are answered for.
     pub(crate) active: bool,
+    started: bool,
+    /// The earliest of all timers, so that polling early costs one comparison.
+    wake: Instant,
+    pub(crate) legs: Legs,
+    pub(crate) neighbours: Neighbours,
     /// Until when connections are taken up in the middle. A moment, not a span: dividing microseconds
     /// to seconds would cost each packet more than its checksum does.
     pub(crate) pick_up_until: Instant,
     next_sweep: Instant,
     pub(crate) next_conflict_event: Instant,
-    /// The earliest of all timers, so that polling early costs one comparison.
-    wake: Instant,
+    pub(crate) errors: Errors,
+    pub(crate) tracker: Tracker,
+    pub(crate) rule_events: Bucket,
+    group: Group,
+    pub(crate) checker: Checker<Tunnel>,
+    pub(crate) filter: Filter<'t, FLOWS, FLOWS6>,
 }
 
 /// How long connections are taken up in the middle after a take-over.

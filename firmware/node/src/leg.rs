@@ -144,34 +144,59 @@ impl Leg {
     }
 }
 
-/// All legs of an appliance.
+/// All legs of an appliance. What every packet needs stands first.
 #[derive(Clone, Debug)]
+#[repr(C)]
 pub struct Legs {
-    legs: heapless::Vec<Leg, MAX_INTERFACES>,
     lanes: [Lane; MAX_INTERFACES],
+    exits: [Exit; MAX_INTERFACES],
+    legs: heapless::Vec<Leg, MAX_INTERFACES>,
 }
 
-/// What frames to a leg's virtual router are known by.
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    /// The port, and the VLAN id or 0.
-    key: u32,
-    vrid: u8,
-}
+/// What frames to a leg's virtual router are known by: the port, the VLAN id or 0, the VRID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lane(u32);
 
 impl Lane {
-    const NONE: Self = Self {
-        key: u32::MAX,
-        vrid: 0,
-    };
+    /// No frame's.
+    const NONE: Self = Self(u32::MAX);
 
-    fn new(leg: &Leg) -> Self {
+    #[inline(always)]
+    fn new(port: u8, vlan: u16, vrid: u8) -> Self {
+        Self(u32::from(port) << 24 | u32::from(vlan) << 8 | u32::from(vrid))
+    }
+
+    fn of(leg: &Leg) -> Self {
         match &leg.router {
-            Some(router) => Self {
-                key: u32::from(leg.port) << 16 | u32::from(leg.vlan.unwrap_or(0)),
-                vrid: router.vrid,
-            },
+            Some(router) => Self::new(leg.port, leg.vlan.unwrap_or(0), router.vrid),
             None => Self::NONE,
+        }
+    }
+}
+
+/// How frames leave by a leg.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exit {
+    /// What their header has between destination and EtherType: the source and, where there is one, the tag.
+    pub middle: [u8; 10],
+    /// Whether there is a tag.
+    pub tagged: bool,
+    /// The port.
+    pub port: u8,
+}
+
+impl Exit {
+    fn of(leg: &Leg) -> Self {
+        let mut middle = [0; 10];
+        let (source, tag) = middle.split_at_mut(6);
+        source.copy_from_slice(&leg.mac);
+        let [vlan, rest] = leg.vlan.unwrap_or(0).to_be_bytes();
+        let [tpid, id] = ethernet::VLAN.to_be_bytes();
+        tag.copy_from_slice(&[tpid, id, vlan, rest]);
+        Self {
+            middle,
+            tagged: leg.vlan.is_some(),
+            port: leg.port,
         }
     }
 }
@@ -182,19 +207,22 @@ pub struct Arrival {
     /// The leg that it came in by.
     pub leg: u8,
     /// Where its payload begins.
-    pub payload: usize,
+    pub payload: u8,
     /// IP version by its EtherType.
     pub version: u8,
+    /// What the IP header says that follows it.
+    pub protocol: u8,
 }
 
 impl Legs {
     pub fn new(config: &Config) -> Self {
         let legs: heapless::Vec<_, _> = config.interfaces.iter().map(Leg::new).collect();
         let mut lanes = [Lane::NONE; MAX_INTERFACES];
-        for (lane, leg) in lanes.iter_mut().zip(&legs) {
-            *lane = Lane::new(leg);
+        let mut exits = [Exit::default(); MAX_INTERFACES];
+        for ((lane, exit), leg) in lanes.iter_mut().zip(&mut exits).zip(&legs) {
+            (*lane, *exit) = (Lane::of(leg), Exit::of(leg));
         }
-        Self { legs, lanes }
+        Self { lanes, exits, legs }
     }
 
     #[inline(always)]
@@ -202,11 +230,17 @@ impl Legs {
         self.legs.get(usize::from(leg))
     }
 
+    /// How frames leave by a leg that exists.
+    #[inline(always)]
+    pub fn exit(&self, leg: u8) -> &Exit {
+        &self.exits[usize::from(leg) % MAX_INTERFACES]
+    }
+
     /// Reads the header of a frame to a leg's virtual router (RFC 9568 §7.3) that carries IP; `None` for all others,
     /// good or not.
     #[inline(always)]
     pub fn arrival(&self, port: u8, frame: &[u8]) -> Option<Arrival> {
-        let head = frame.first_chunk::<{ ethernet::HEADER_LEN + ethernet::TAG_LEN }>()?;
+        let head = frame.first_chunk::<{ ethernet::HEADER_LEN + ethernet::TAG_LEN + 10 }>()?;
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let prefix = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
         let version = matches!(head[4], 1 | 2);
@@ -214,20 +248,21 @@ impl Legs {
             return None;
         }
         let (vlan, ethertype, payload) = match half(12) {
-            ethernet::VLAN => (half(14) & 0x0fff, half(16), 18),
+            ethernet::VLAN => (half(14) & 0x0fff, half(16), 18_u8),
             ethertype => (0, ethertype, 14),
         };
-        let version = match ethertype {
-            ethernet::IPV4 => 4,
-            ethernet::IPV6 => 6,
+        let (version, protocol) = match ethertype {
+            ethernet::IPV4 => (4, head[usize::from(payload) + 9]),
+            ethernet::IPV6 => (6, head[usize::from(payload) + 6]),
             _ => return None,
         };
-        let key = u32::from(port) << 16 | u32::from(vlan);
-        let leg = self.lanes.iter().position(|lane| lane.key == key)?;
-        (self.lanes.get(leg)?.vrid == head[5]).then_some(Arrival {
+        let lane = Lane::new(port, vlan, head[5]);
+        let leg = self.lanes.iter().position(|known| *known == lane)?;
+        Some(Arrival {
             leg: leg as u8,
             payload,
             version,
+            protocol,
         })
     }
 
@@ -325,7 +360,7 @@ mod tests {
                         assert_eq!(arrival.map(|a| a.leg), expected);
                         if let Some(arrival) = arrival {
                             taken += 1;
-                            assert_eq!(arrival.payload, received.payload);
+                            assert_eq!(usize::from(arrival.payload), received.payload);
                             let ethertype = if arrival.version == 4 {
                                 ethernet::IPV4
                             } else {
@@ -335,7 +370,7 @@ mod tests {
                         }
                         frame[6] |= 1;
                         assert_eq!(legs.arrival(port, &frame), None);
-                        assert_eq!(legs.arrival(port, &frame[..17]), None);
+                        assert_eq!(legs.arrival(port, &frame[..27]), None);
                     }
                 }
             }

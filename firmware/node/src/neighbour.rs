@@ -6,7 +6,7 @@
 
 use core::net::IpAddr;
 
-use filter::{Drop, Hop};
+use filter::{Address, Drop, Hop, Stations, V4, V6};
 use time::{Duration, Instant};
 use wire::ethernet::Mac;
 use wire::nd::Advertisement;
@@ -18,14 +18,17 @@ use crate::{Log, Transmit, emit};
 
 /// The neighbours of all legs.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Neighbours {
-    entries: [Entry; SETS * WAYS],
     key: [u32; 4],
+    /// Where an address was found last, by its hash: any entry, if it never was.
+    hints: [u8; HINTS],
+    entries: [Entry; SETS * WAYS],
     held: Held,
     next: Instant,
 }
 
-/// Leg and address of a neighbour, as words to compare.
+/// Leg and address of a neighbour, as words to compare, in the order of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Key {
     /// An IPv4 address is the last word.
@@ -68,6 +71,8 @@ pub enum Said {
 
 const SETS: usize = 32;
 const WAYS: usize = 8;
+/// As many as a byte can tell apart, and as there are entries.
+const HINTS: usize = 256;
 /// Most requests under way in one set.
 const MAX_ASKED: usize = WAYS / 2;
 
@@ -100,27 +105,35 @@ impl Neighbours {
         let (high, low) = ((seed >> 32) as u32, seed as u32);
         Self {
             entries: [FREE; SETS * WAYS],
-            key: [
-                low | 1,
-                high | 1,
-                low.rotate_left(15) | 1,
-                high.rotate_left(15) | 1,
-            ],
+            hints: [0; HINTS],
+            key: [low, high, low.rotate_left(15), high.rotate_left(15)]
+                // Odd, and nothing that leaves neighbouring addresses together (Knuth, volume 3, §6.4).
+                .map(|key| (key | 1).wrapping_mul(0x9e37_79b1)),
             held: Held::new(),
             next: now + TICK,
         }
     }
 
     /// The MAC address of a neighbour, if it is known.
-    #[inline(always)]
     pub fn lookup(&mut self, hop: Hop) -> Option<Mac> {
-        let key = Key::from(hop);
-        let entry = self.set(&key).iter_mut().find(|entry| entry.is(&key))?;
-        if !matches!(entry.state, State::Known { .. }) {
-            return None;
-        }
-        entry.used = true;
-        Some(entry.mac)
+        let (_, mac) = match hop.address {
+            IpAddr::V4(address) => Macs(self).find(hop.leg, V4::from(address))?,
+            IpAddr::V6(address) => Macs(self).find(hop.leg, V6::from(address))?,
+        };
+        Some(*mac)
+    }
+
+    /// The same, where the hint led to another one. What it says, and where the neighbour is.
+    #[cold]
+    #[inline(never)]
+    fn search<A: Address>(&mut self, leg: u8, address: A) -> Option<&mut Entry> {
+        let key = &Key::new(leg, address);
+        let hint = self.hash(key) as usize;
+        let set = self.set_of(key);
+        let entries = self.entries.get(set..set + WAYS)?;
+        let place = set + entries.iter().position(|entry| entry.is(key))?;
+        *self.hints.get_mut(hint)? = place as u8;
+        self.entries.get_mut(place)
     }
 
     /// Keeps a packet until its neighbour answers, and asks for it unless that is under way.
@@ -264,6 +277,17 @@ impl Neighbours {
         }
     }
 
+    /// The entry of a neighbour, tried first where it was last.
+    #[inline(always)]
+    fn hinted<A: Address>(&mut self, leg: u8, address: A) -> Option<&mut Entry> {
+        let key = Key::new(leg, address);
+        let hint = self.hints[self.hash(&key) as usize % HINTS];
+        match self.entries[usize::from(hint)].is(&key) {
+            true => Some(&mut self.entries[usize::from(hint)]),
+            false => self.search(leg, address),
+        }
+    }
+
     fn entry(&mut self, key: &Key) -> Option<&mut Entry> {
         self.set(key).iter_mut().find(|entry| entry.is(key))
     }
@@ -281,34 +305,56 @@ impl Neighbours {
             .min_by_key(|entry| (entry.state != State::Free, entry.used, entry.since))
     }
 
-    #[inline]
+    /// Where the set of an address begins.
+    fn set_of(&self, key: &Key) -> usize {
+        (self.hash(key) >> 3) as usize % SETS * WAYS
+    }
+
     fn set(&mut self, key: &Key) -> &mut [Entry] {
-        let start = self.hash(key) * WAYS;
+        let start = self.set_of(key);
         self.entries
             .get_mut(start..start + WAYS)
             .unwrap_or_default()
     }
 
-    #[inline]
-    fn hash(&self, key: &Key) -> usize {
+    #[inline(always)]
+    fn hash(&self, key: &Key) -> u32 {
         let [a, b, c, d] = key.words;
         let [k, l, m, n] = self.key;
-        let mixed = (d ^ u32::from(key.tag) << 24).wrapping_mul(n);
+        // What differs between neighbours lies lowest.
+        let mixed = (u32::from_be(d) ^ u32::from(key.tag) << 24).wrapping_mul(n);
         let mixed = match key.tag & SIX {
             0 => mixed,
             _ => mixed ^ c.wrapping_mul(m) ^ b.wrapping_mul(l) ^ a.wrapping_mul(k),
         };
         // The upper bits depend on all of the lower ones.
-        (mixed.wrapping_mul(0x9e37_79b1) >> 27) as usize % SETS
+        mixed >> 24
+    }
+}
+
+/// The neighbours as the filter asks for them: it is told the leg and the MAC address.
+pub struct Macs<'n>(pub &'n mut Neighbours);
+
+impl<'n> Stations for Macs<'n> {
+    type Station = (u8, &'n Mac);
+
+    #[inline(always)]
+    fn find<A: Address>(self, leg: u8, address: A) -> Option<(u8, &'n Mac)> {
+        let entry = self.0.hinted(leg, address)?;
+        if !matches!(entry.state, State::Known { .. }) {
+            return None;
+        }
+        entry.used = true;
+        Some((leg, &entry.mac))
     }
 }
 
 impl Entry {
-    #[inline]
+    #[inline(always)]
     fn is(&self, key: &Key) -> bool {
         let ([a, b, c, d], [e, f, g, h]) = (self.key.words, key.words);
-        // Word by word: a comparison of arrays is a call.
-        d == h && self.key.tag == key.tag && c == g && b == f && a == e
+        // Word by word: a comparison of arrays is a call. An IPv4 address has one only.
+        d == h && self.key.tag == key.tag && (key.tag & SIX == 0 || c == g && b == f && a == e)
     }
 }
 
@@ -316,34 +362,38 @@ impl Entry {
 const SIX: u16 = 0x100;
 
 impl Key {
+    #[inline(always)]
+    fn new<A: Address>(leg: u8, address: A) -> Self {
+        match *address.words() {
+            [word] => Self {
+                words: [0, 0, 0, word],
+                tag: leg.into(),
+            },
+            [a, b, c, d] => Self {
+                words: [a, b, c, d],
+                tag: SIX | u16::from(leg),
+            },
+            // There are no other versions.
+            _ => FREE.key,
+        }
+    }
+
     fn hop(&self) -> Hop {
-        let [a, b, c, d] = self.words.map(u128::from);
-        let address = match self.tag & SIX {
-            0 => IpAddr::V4(self.words[3].into()),
-            _ => IpAddr::V6((a << 96 | b << 64 | c << 32 | d).into()),
-        };
         Hop {
             leg: self.tag as u8,
-            address,
+            address: match self.tag & SIX {
+                0 => V4(self.words[3]).into(),
+                _ => V6(self.words).into(),
+            },
         }
     }
 }
 
 impl From<Hop> for Key {
-    #[inline]
     fn from(hop: Hop) -> Self {
         match hop.address {
-            IpAddr::V4(address) => Self {
-                words: [0, 0, 0, address.to_bits()],
-                tag: hop.leg.into(),
-            },
-            IpAddr::V6(address) => {
-                let bits = address.to_bits();
-                Self {
-                    words: [96, 64, 32, 0].map(|shift| (bits >> shift) as u32),
-                    tag: SIX | u16::from(hop.leg),
-                }
-            }
+            IpAddr::V4(address) => Self::new(hop.leg, V4::from(address)),
+            IpAddr::V6(address) => Self::new(hop.leg, V6::from(address)),
         }
     }
 }

@@ -2,26 +2,50 @@
 
 use core::net::Ipv6Addr;
 
-use filter::{Drop, Hop, Unknown, V4, V6, Verdict};
+use filter::{Drop, Hop, Ticks, Unknown, V4, V6, Verdict};
 use time::Instant;
 use wire::Frame;
 use wire::ethernet::{self, Received};
+use wire::ipv4;
 use wire::vrrp::MULTICAST_MAC;
 
 use crate::appliance::Appliance;
 use crate::error::version;
 use crate::held::{MTU, Owner};
 use crate::leg::Station;
+use crate::neighbour::Macs;
 use crate::{Log, Transmit, emit};
 
 impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
     /// The way of nearly every frame: a usual packet of a known flow to a known neighbour. `None`, and nothing has
     /// changed: somebody has to take a closer look.
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn quick(
         &mut self,
         now: Instant,
         port: u8,
+        frame: &mut Frame<'_>,
+        out: &mut impl Transmit,
+    ) -> Option<()> {
+        let arrival = self.legs.arrival(port, frame.bytes())?;
+        let (now, leg, payload) = (Ticks::at(now), arrival.leg, arrival.payload);
+        // Each kind has code of its own: what they share would cost all of them.
+        match (arrival.version, arrival.protocol) {
+            (4, ipv4::TCP) => self.through::<4, { ipv4::TCP }>(now, leg, payload, frame, out),
+            (4, ipv4::UDP) => self.through::<4, { ipv4::UDP }>(now, leg, payload, frame, out),
+            (6, ipv4::TCP) => self.through::<6, { ipv4::TCP }>(now, leg, payload, frame, out),
+            (6, ipv4::UDP) => self.through::<6, { ipv4::UDP }>(now, leg, payload, frame, out),
+            _ => None,
+        }
+    }
+
+    /// The same, for one IP version and protocol.
+    #[inline(never)]
+    fn through<const VERSION: u8, const PROTOCOL: u8>(
+        &mut self,
+        now: Ticks,
+        leg: u8,
+        payload: u8,
         frame: &mut Frame<'_>,
         out: &mut impl Transmit,
     ) -> Option<()> {
@@ -35,42 +59,36 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
         else {
             return None;
         };
-        let arrival = legs.arrival(port, frame.bytes())?;
-        let (front, packet) = frame.split(arrival.payload)?;
-        if packet.first()? >> 4 != arrival.version {
-            return None;
-        }
-        let room = front.len();
-        let resolve = |hop: Hop| {
-            let leg = legs.get(hop.leg)?;
-            let mac = neighbours.lookup(hop)?;
-            (room >= ethernet::header_len(leg.vlan)).then_some((leg, mac))
-        };
-        let ((leg, mac), len) = filter.pass(now, arrival.leg, packet, resolve)?;
-        let ethertype = match arrival.version {
+        let (space, received) = frame.around::<TAGGED>(payload.into())?;
+        let (head, packet) = space.split_first_chunk_mut::<TAGGED>()?;
+        let known = Macs(neighbours);
+        let passed = filter.pass::<VERSION, PROTOCOL, _>(now, leg, packet, received, known);
+        let ((leg, mac), len) = passed?;
+        let exit = legs.exit(leg);
+        let ethertype = match VERSION {
             4 => ethernet::IPV4,
             _ => ethernet::IPV6,
         };
-        let header = match leg.vlan {
-            Some(vlan) => {
-                let header = front.last_chunk_mut::<18>()?;
-                header[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
-                header[14..16].copy_from_slice(&vlan.to_be_bytes());
-                header[16..18].copy_from_slice(&ethertype.to_be_bytes());
-                &mut header[..]
+        head[16..].copy_from_slice(&ethertype.to_be_bytes());
+        let header = match exit.tagged {
+            true => {
+                head[..6].copy_from_slice(mac);
+                head[6..16].copy_from_slice(&exit.middle);
+                TAGGED
             }
-            None => {
-                let header = front.last_chunk_mut::<14>()?;
-                header[12..14].copy_from_slice(&ethertype.to_be_bytes());
-                &mut header[..]
+            false => {
+                head[4..10].copy_from_slice(mac);
+                head[10..16].copy_from_slice(&exit.middle[..6]);
+                ethernet::HEADER_LEN
             }
         };
-        header[..6].copy_from_slice(&mac);
-        header[6..12].copy_from_slice(&leg.mac);
-        let header = header.len();
-        // Not with the sender's padding: it may carry anything.
-        frame.reframe(arrival.payload, header, len, ethernet::MIN_LEN);
-        out.transmit(leg.port, frame.bytes());
+        let (start, end) = (TAGGED - header, TAGGED + len);
+        let end = match header + len < ethernet::MIN_LEN {
+            // Not with the sender's padding: it may carry anything.
+            true => pad(space, end, start + ethernet::MIN_LEN),
+            false => end,
+        };
+        out.transmit(exit.port, space.get(start..end)?);
         Some(())
     }
 
@@ -164,7 +182,7 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
                 }
             }
         } else {
-            let (header, _) = wire::ipv4::Header::parse(packet).map_err(|_| Drop::Ipv4Header)?;
+            let (header, _) = ipv4::Header::parse(packet).map_err(|_| Drop::Ipv4Header)?;
             let destination = V4::from_octets(header.destination);
             routes
                 .v4()
@@ -225,3 +243,28 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
         Ok(())
     }
 }
+
+/// Zeros from `from` up to `to`; where that is, or where the buffer ends.
+#[inline(always)]
+fn pad(buffer: &mut [u8], from: usize, to: usize) -> usize {
+    match buffer.get_mut(from..).and_then(<[u8]>::first_chunk_mut) {
+        // Usually it is a few bytes, and a call takes longer. What lies behind the frame is nothing.
+        Some(few) if to <= from + few.len() => {
+            *few = [0; 8];
+            to
+        }
+        _ => pad_more(buffer, from, to),
+    }
+}
+
+#[inline(never)]
+fn pad_more(buffer: &mut [u8], from: usize, to: usize) -> usize {
+    let to = to.min(buffer.len());
+    if let Some(rest) = buffer.get_mut(from..to) {
+        rest.fill(0);
+    }
+    to
+}
+
+/// Length of the header of a frame with a tag.
+const TAGGED: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;

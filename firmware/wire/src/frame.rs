@@ -4,28 +4,27 @@
 /// untagged frame is 4-byte aligned when the buffer is.
 pub const HEADROOM: usize = 6;
 
-/// A frame at `start..start + len` of a buffer. Without FCS.
+/// A frame at `start..end` of a buffer. Without FCS.
 #[derive(Debug)]
 pub struct Frame<'a> {
     buffer: &'a mut [u8],
     start: usize,
-    len: usize,
+    end: usize,
 }
 
 impl<'a> Frame<'a> {
     /// A frame of `len` bytes that begins at `start`; `None` if it does not fit the buffer.
     #[must_use]
     pub fn new(buffer: &'a mut [u8], start: usize, len: usize) -> Option<Self> {
-        (start.checked_add(len)? <= buffer.len()).then_some(Self { buffer, start, len })
+        let end = start.checked_add(len)?;
+        (end <= buffer.len()).then_some(Self { buffer, start, end })
     }
 
     /// The frame's bytes, from destination MAC to the end of the payload.
     #[must_use]
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer
-            .get(self.start..self.start + self.len)
-            .unwrap_or_default()
+        self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The frame's bytes, to change in place.
@@ -33,7 +32,7 @@ impl<'a> Frame<'a> {
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buffer
-            .get_mut(self.start..self.start + self.len)
+            .get_mut(self.start..self.end)
             .unwrap_or_default()
     }
 
@@ -45,29 +44,16 @@ impl<'a> Frame<'a> {
 
     /// Lets the frame be its first `len` bytes, as far as the buffer has them.
     pub fn resize(&mut self, len: usize) {
-        self.len = len.min(self.buffer.len().saturating_sub(self.start));
+        self.end = (self.start + len).min(self.buffer.len());
     }
 
-    /// What lies in the buffer before byte `at` of the frame, headroom included, and the frame from there on.
+    /// The buffer from `N` bytes before byte `at` of the frame on, headroom and what lies behind the frame included, and how
+    /// long the frame is from that byte on. `None` without that headroom.
     #[inline(always)]
-    pub fn split(&mut self, at: usize) -> Option<(&mut [u8], &mut [u8])> {
-        let buffer = self.buffer.get_mut(..self.start + self.len)?;
-        buffer.split_at_mut_checked(self.start + at)
-    }
-
-    /// Lets the frame be `header` bytes before its byte `at`, and `len` bytes from there on, filled up with zeros to `least`
-    /// bytes in all as far as the buffer has room. `false` (and no change) without that headroom.
-    #[inline(always)]
-    pub fn reframe(&mut self, at: usize, header: usize, len: usize, least: usize) -> bool {
-        let Some(start) = (self.start + at).checked_sub(header) else {
-            return false;
-        };
-        self.start = start;
-        self.len = header + len;
-        if self.len < least {
-            self.pad(least);
-        }
-        true
+    pub fn around<const N: usize>(&mut self, at: usize) -> Option<(&mut [u8], usize)> {
+        let at = self.start + at;
+        let space = self.buffer.get_mut(at.checked_sub(N)?..)?;
+        Some((space, self.end.checked_sub(at)?))
     }
 
     /// Moves the beginning by `n` bytes towards the front; `false` (and no change) without that headroom.
@@ -76,33 +62,30 @@ impl<'a> Frame<'a> {
             return false;
         }
         self.start -= n;
-        self.len += n;
         true
     }
 
     /// Drops the first `n` bytes; `false` (and no change) if there are fewer.
     pub fn shrink_front(&mut self, n: usize) -> bool {
-        if n > self.len {
+        if n > self.end - self.start {
             return false;
         }
         self.start += n;
-        self.len -= n;
         true
     }
 
     /// Appends zeros up to `len` bytes, as far as the buffer has room.
     pub fn pad(&mut self, len: usize) {
-        let from = self.start + self.len;
         let to = (self.start + len).min(self.buffer.len());
-        if let Some(tail) = self.buffer.get_mut(from..to) {
+        if let Some(tail) = self.buffer.get_mut(self.end..to) {
             tail.fill(0);
-            self.len = to - self.start;
+            self.end = to;
         }
     }
 
     /// Cuts the frame to its first `len` bytes (Ethernet padding).
     pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        self.end = self.end.min(self.start + len);
     }
 }
 
@@ -123,23 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_gets_another_header_around_the_same_payload() {
-        for (header, start) in [(18, 4), (14, 8)] {
-            let mut buffer = core::array::from_fn::<u8, 80, _>(|n| n as u8);
-            let mut frame = Frame::new(&mut buffer, 4, 70).unwrap();
-            let (front, rest) = frame.split(18).unwrap();
-            assert_eq!((front.len(), rest.len()), (22, 52));
-            assert!(frame.reframe(18, header, 20, 60));
-            assert_eq!(frame.start, start);
-            let bytes = frame.bytes();
-            assert_eq!(bytes.len(), 60);
-            assert_eq!(
-                bytes[..header + 20],
-                core::array::from_fn::<u8, 80, _>(|n| n as u8)[start..42]
-            );
-            assert!(bytes[header + 20..].iter().all(|byte| *byte == 0));
-            assert!(!frame.reframe(0, start + 1, 20, 60));
-        }
+    fn around_the_payload_is_headroom_and_tail() {
+        let mut buffer = core::array::from_fn::<u8, 80, _>(|n| n as u8);
+        let mut frame = Frame::new(&mut buffer, 6, 70).unwrap();
+        let (space, len) = frame.around::<18>(14).unwrap();
+        assert_eq!((space.first(), space.last()), (Some(&2), Some(&79)));
+        assert_eq!(len, 56);
+        assert!(frame.around::<18>(11).is_none());
+        assert!(frame.around::<18>(71).is_none());
+        assert!(frame.around::<0>(75).is_none());
     }
 
     #[test]
