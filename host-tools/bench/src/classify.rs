@@ -49,7 +49,7 @@ pub fn measure(source: &Path) -> Result<Vec<Cost>, BenchError> {
 
 fn cost(bench: &Firmware, kind: Kind, version: Version, count: usize) -> Result<Cost, BenchError> {
     let set = match (kind, version) {
-        (Kind::Acl, Version::V4) => "access lists, IPv4",
+        (Kind::Acl, Version::V4) => ACL,
         (Kind::Acl, Version::V6) => "access lists, IPv6",
         (Kind::Firewall, Version::V4) => "firewall, IPv4",
         (Kind::Firewall, Version::V6) => "firewall, IPv6",
@@ -112,6 +112,8 @@ fn result(lines: &[Line]) -> Option<(u32, u32)> {
     })
 }
 
+/// Name of the sets whose cost has a goal.
+pub const ACL: &str = "access lists, IPv4";
 /// Sizes of the sets.
 const SIZES: [usize; 5] = [10, 64, 100, 1000, 4096];
 /// Packets of each set.

@@ -5,8 +5,10 @@
 pub mod classify;
 mod error;
 pub mod failover;
+pub mod goals;
 pub mod images;
 pub mod packet;
 pub mod peers;
+mod subject;
 
 pub use error::BenchError;

@@ -9,14 +9,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use build::defmt_log::{Decoder, Line};
-use build::{Firmware, boards, configuration, program};
+use build::{Firmware, boards, program};
 use rehearse::process::Process;
 use serde::Serialize;
-use site::Plan;
 
 use crate::BenchError;
 use crate::classify;
+use crate::goals::{self, Goal, PathCost};
 use crate::peers::{self, Peers};
+use crate::subject::{RULES, subject};
 
 /// The board whose program counts instructions.
 pub const BOARD: &str = "mps2-an500";
@@ -34,15 +35,8 @@ pub struct Report {
     pub images: Vec<Image>,
     /// This machine's processor: ours and others'.
     pub peers: Peers,
-}
-
-/// One path through the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PathCost {
-    /// Its name.
-    pub path: String,
-    /// Mean of 1000 packets.
-    pub instructions: u32,
+    /// What else was aimed at.
+    pub goals: Vec<Goal>,
 }
 
 /// Size of one firmware image in bytes.
@@ -54,41 +48,53 @@ pub struct Image {
     pub flash: u64,
     /// Static data; the stack has the rest.
     pub ram: u64,
+    /// Flows of IPv4 that it has room for.
+    pub flows: u32,
+    /// Flows of IPv6.
+    pub flows6: u32,
 }
 
-/// Builds the bench program and all boards, and measures. `plan` must be on [`BOARD`].
+/// Builds the bench programs and all boards, and measures.
 ///
 /// # Errors
-/// If something does not build, QEMU is missing, or the program ends early.
-pub fn measure(source: &Path, plan: &Plan) -> Result<Report, BenchError> {
+/// If something does not build, QEMU is missing, or a program ends early.
+pub fn measure(source: &Path) -> Result<Report, BenchError> {
     let images = boards(source)
         .into_iter()
         .map(|board| {
-            let size = program(source, &board, &board)?.size;
+            let firmware = program(source, &board, &board)?;
             Ok(Image {
                 board,
-                flash: size.flash,
-                ram: size.ram,
+                flash: firmware.size.flash,
+                ram: firmware.size.ram,
+                flows: firmware.board.flows,
+                flows6: firmware.board.flows6,
             })
         })
         .collect::<Result<_, BenchError>>()?;
+    let bench = program(source, BOARD, "packet-bench")?;
+    let runs = RULES
+        .into_iter()
+        .map(|count| Ok((count, results(&bench, count)?)))
+        .collect::<Result<Vec<_>, BenchError>>()?;
+    let rules = classify::measure(source)?;
+    let peers = peers::measure(source)?;
     Ok(Report {
         core: "Cortex-M7 (thumbv7em)",
-        paths: paths(source, plan)?,
-        rules: classify::measure(source)?,
+        goals: goals::others(&runs, &rules),
+        paths: goals::paths(&runs),
+        rules,
         images,
-        peers: peers::measure(source)?,
+        peers,
     })
 }
 
-fn paths(source: &Path, plan: &Plan) -> Result<Vec<PathCost>, BenchError> {
-    let bench = program(source, BOARD, "packet-bench")?;
-    let appliance = plan
-        .appliances
-        .first()
-        .ok_or_else(|| BenchError::Site("it has no appliance".into()))?;
-    let blob = configuration(plan, &appliance.name, bench.board.config_size)?;
-    emulate(&bench, &blob, results)
+/// The names of all paths with their instructions, and of the sizes with their bytes, with so many rules.
+fn results(bench: &Firmware, rules: usize) -> Result<Vec<(String, u32)>, BenchError> {
+    let (config, list) = subject(rules)?;
+    let blob = classifier::blob(&config, &list, bench.board.config_size)
+        .map_err(|error| BenchError::Site(format!("{rules} rules: {error}")))?;
+    emulate(bench, &blob, read)
 }
 
 /// Runs a bench program with these bytes in the configuration's place until its log has a result.
@@ -149,16 +155,13 @@ pub(crate) fn emulate<T>(
     }
 }
 
-/// The costs in the program's log, once it says that it is done.
-fn results(lines: &[Line]) -> Option<Vec<PathCost>> {
-    let mut paths = Vec::new();
+/// What the program's log says, once it says that it is done.
+fn read(lines: &[Line]) -> Option<Vec<(String, u32)>> {
+    let mut results = Vec::new();
     for line in lines {
         match line.text.split(' ').collect::<Vec<_>>()[..] {
-            ["packet", "done"] => return Some(paths),
-            ["packet", path, instructions] => paths.push(PathCost {
-                path: path.into(),
-                instructions: instructions.parse().ok()?,
-            }),
+            ["packet", "done"] => return Some(results),
+            ["packet", what, number] => results.push((what.into(), number.parse().ok()?)),
             _ => {}
         }
     }

@@ -1,8 +1,11 @@
 //! `ravelin bench`: measures, prints, judges nothing.
 
+use std::collections::BTreeSet;
+use std::iter;
 use std::path::Path;
 use std::process::ExitCode;
 
+use ::bench::goals::Sense;
 use ::bench::{BenchError, failover, images, packet};
 use serde::Serialize;
 
@@ -17,7 +20,7 @@ use crate::{source, table};
 pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
     match what {
         Bench::Failover(options) => failover(options),
-        Bench::Packet(options) => packet(site, options.json),
+        Bench::Packet(options) => packet(options.json),
         Bench::Build(options) => images(site, options.json),
     }
 }
@@ -65,29 +68,16 @@ fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
+fn packet(json: bool) -> Result<ExitCode, Failure> {
     let source = source::root()?;
-    let plan = SiteFile::read(site)?.plan_on_board(&source::boards(&source)?, packet::BOARD)?;
     let status = spinner("building the firmware and counting instructions");
-    let report = packet::measure(&source, &plan);
+    let report = packet::measure(&source);
     status.finish_and_clear();
     let report = report.map_err(Failure::machine)?;
     if json {
         return print(&report);
     }
-    let paths = report
-        .paths
-        .iter()
-        .map(|cost| vec![cost.path.clone(), cost.instructions.to_string()]);
-    let heading = format!(
-        "Instructions per packet, {}, without driver and MAC",
-        report.core
-    );
-    table::print(
-        &heading,
-        &["path", "instructions"],
-        &paths.collect::<Vec<_>>(),
-    );
+    packet_paths(&report);
     let rules = report.rules.iter().map(|cost| {
         let numbers = [cost.rules, cost.bytes, cost.trees].map(|number| number.to_string());
         let [rules, bytes, trees] = numbers;
@@ -113,11 +103,13 @@ fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
             image.board.clone(),
             image.flash.to_string(),
             image.ram.to_string(),
+            image.flows.to_string(),
+            image.flows6.to_string(),
         ]
     });
     table::print(
-        "Firmware images, bytes",
-        &["board", "flash", "RAM"],
+        "Firmware images, bytes, and the flows that they have room for",
+        &["board", "flash", "RAM", "flows", "of IPv6"],
         &images.collect::<Vec<_>>(),
     );
     let peers = report.peers.rows.iter().map(|row| {
@@ -137,7 +129,61 @@ fn packet(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
     for note in &report.peers.notes {
         println!("{note}");
     }
+    let goals = report.goals.iter().map(|goal| {
+        let sense = match goal.sense {
+            Sense::AtMost => "at most",
+            Sense::AtLeast => "at least",
+        };
+        let [measured, aim] = [goal.measured, goal.goal].map(short);
+        let aim = format!("{sense} {aim}");
+        vec![goal.what.clone(), measured, aim, verdict(goal.met)]
+    });
+    table::print(
+        "Other goals",
+        &["what", "measured", "goal", ""],
+        &goals.collect::<Vec<_>>(),
+    );
     Ok(ExitCode::SUCCESS)
+}
+
+/// One column for each number of rules.
+fn packet_paths(report: &packet::Report) {
+    let numbers: BTreeSet<usize> = report
+        .paths
+        .iter()
+        .flat_map(|path| path.instructions.keys().copied())
+        .collect();
+    let rows = report.paths.iter().map(|path| {
+        let cost = |rules| match path.instructions.get(rules) {
+            Some(instructions) => instructions.to_string(),
+            None => String::new(),
+        };
+        let goal = path.goal.map(|goal| format!("at most {goal}"));
+        let met = path.met.map(verdict);
+        let row = iter::once(path.path.clone()).chain(numbers.iter().map(cost));
+        row.chain([goal, met].map(Option::unwrap_or_default))
+            .collect()
+    });
+    let numbers: Vec<String> = numbers.iter().map(|n| format!("{n} rules")).collect();
+    let columns = iter::once("path").chain(numbers.iter().map(String::as_str));
+    let columns: Vec<&str> = columns.chain(["goal", ""]).collect();
+    let heading = format!(
+        "Instructions per packet, {}, without driver and MAC",
+        report.core
+    );
+    table::print(&heading, &columns, &rows.collect::<Vec<_>>());
+}
+
+fn verdict(met: bool) -> String {
+    if met { "met" } else { "missed" }.to_owned()
+}
+
+/// Whole numbers as such, others with two places.
+fn short(number: f64) -> String {
+    if number.fract() == 0.0 {
+        return format!("{number:.0}");
+    }
+    format!("{number:.2}")
 }
 
 fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
