@@ -62,6 +62,17 @@ pub(crate) type WordsV6 = [u32; 16];
 
 const _: () = assert!(DIMENSIONS_V4 == 2 + TAIL && DIMENSIONS_V6 == 8 + TAIL);
 
+impl State {
+    /// The state in a key.
+    #[inline]
+    pub(crate) const fn word(self) -> u32 {
+        match self {
+            Self::New => 0,
+            Self::Invalid => 1,
+        }
+    }
+}
+
 impl Key {
     #[inline]
     pub(crate) fn tail(&self) -> [u32; TAIL] {
@@ -71,10 +82,7 @@ impl Key {
             self.protocol.into(),
             (self.from & 7).into(),
             (self.to & 7).into(),
-            match self.state {
-                State::New => 0,
-                State::Invalid => 1,
-            },
+            self.state.word(),
         ]
     }
 }

@@ -19,7 +19,7 @@ use core::mem::size_of;
 use policy::rule::{Action, MAX_RULES};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::key::{Addresses, DIMENSIONS_V4, DIMENSIONS_V6, Key, words_v4, words_v6};
+use crate::key::{Addresses, DIMENSIONS_V4, DIMENSIONS_V6, Key, State, words_v4, words_v6};
 use crate::node::{
     AT_LEAST, AT_MOST, GOTO, LEAF, MAX_NODES, NO_RULE, Node, PREFIX, RANGE, SET, SPLIT,
 };
@@ -227,6 +227,81 @@ impl<'t> Tables<'t> {
             }
         }
         best
+    }
+
+    /// Whether some rule may match a packet of this state, whatever else it is: where the answer is no, nobody needs
+    /// to look. For both IP versions.
+    #[must_use]
+    pub fn may_match(&self, state: State) -> bool {
+        let v4 = || {
+            self.v4
+                .iter()
+                .any(|tree| self.tree_may_match(tree, DIMENSIONS_V4 - 1, state))
+        };
+        let v6 = || {
+            self.v6
+                .iter()
+                .any(|tree| self.tree_may_match(tree, DIMENSIONS_V6 - 1, state))
+        };
+        v4() || v6()
+    }
+
+    /// The same for one tree, whose keys have the state in this dimension.
+    fn tree_may_match(&self, tree: &Tree, dimension: usize, state: State) -> bool {
+        let key = state.word();
+        // Second children that still have to be looked at.
+        let mut waiting = [0_usize; MAX_DEPTH];
+        let mut waits = 0;
+        let mut next = Some(u32::from_le(tree.root) as usize);
+        while let Some(node) = next.take().and_then(|at| self.nodes.get(at)) {
+            let word = node.word();
+            match word.operation() {
+                SPLIT if word.dimension() == dimension => {
+                    next = Some(word.target() + usize::from(key > node.value()));
+                    continue;
+                }
+                SPLIT => {
+                    // A checked tree is not deeper. Whoever is not sure says yes.
+                    let Some(slot) = waiting.get_mut(waits) else {
+                        return true;
+                    };
+                    *slot = word.target() + 1;
+                    waits += 1;
+                    next = Some(word.target());
+                    continue;
+                }
+                GOTO if self.list_may_match(word.target(), dimension, key) => return true,
+                LEAF if leaf(*node).is_some() => return true,
+                _ => {}
+            }
+            if let Some(left) = waits.checked_sub(1) {
+                waits = left;
+                next = waiting.get(left).copied();
+            }
+        }
+        false
+    }
+
+    /// The same for one list: a piece whose tests of the state hold and whose leaf is a match.
+    fn list_may_match(&self, start: usize, dimension: usize, key: u32) -> bool {
+        let mut at = start;
+        while let Some(node) = self.nodes.get(at) {
+            let word = node.word();
+            let value = node.value();
+            let about_state = word.dimension() == dimension;
+            let fails = match word.operation() {
+                LEAF => match leaf(*node) {
+                    Some(_) => return true,
+                    None => return false,
+                },
+                AT_MOST => about_state && key > value,
+                AT_LEAST => about_state && key < value,
+                SET => about_state && value >> (key & 31) & 1 == 0,
+                _ => false,
+            };
+            at = if fails { word.target() } else { at + 1 };
+        }
+        false
     }
 
     fn check(&self) -> Result<(), TableError> {

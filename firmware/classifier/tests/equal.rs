@@ -27,6 +27,19 @@ proptest! {
         }
     }
 
+    /// Where no rule can match a state, none does; and where rules are for one state only, the tables know.
+    #[test]
+    fn tables_know_which_states_matter(rules in vec(a_rule(), 0..40), keys in vec(a_key(), 64)) {
+        let bytes = Aligned::copy(&compile(&rules, ROOM).unwrap().bytes);
+        let tables = Tables::parse(&bytes).unwrap();
+        for key in keys.iter().filter(|key| tables.lookup(key).is_some()) {
+            prop_assert!(tables.may_match(key.state), "{:?}", key);
+        }
+        let new: Vec<Rule> = rules.into_iter().map(|rule| Rule { state: rule::State::New, ..rule }).collect();
+        let bytes = Aligned::copy(&compile(&new, ROOM).unwrap().bytes);
+        prop_assert!(!Tables::parse(&bytes).unwrap().may_match(State::Invalid));
+    }
+
     /// Nothing that gets past `parse` leaves the tables or runs for ever.
     #[test]
     fn damaged_tables_are_refused_or_harmless(

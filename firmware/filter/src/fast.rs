@@ -11,10 +11,10 @@ use crate::address::Address;
 use crate::flow::Flow;
 use crate::packet::{Class, Ports, half, word};
 use crate::rewrite::Change;
-use crate::route::Routes;
-use crate::table::Flows;
+use crate::table::{Flows, Miss};
 use crate::track::{Direction, State, Ticks};
 use crate::window::Segment;
+use crate::{Drop, Shared};
 
 /// Whoever knows the stations on the legs' networks.
 pub trait Stations {
@@ -25,10 +25,19 @@ pub trait Stations {
     fn find<A: Address>(self, leg: u8, address: A) -> Option<Self::Station>;
 }
 
+/// Why a packet did not go on the fast path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// Something is unusual about it.
+    Unusual,
+    /// It belongs to no flow, and is dropped for this reason.
+    Refused(Drop),
+}
+
 /// What all packets are compared with.
-pub struct Way<'r> {
-    /// Where they can go.
-    pub routes: &'r Routes,
+pub struct Way<'r, 't> {
+    /// What stays the same.
+    pub shared: &'r Shared<'t>,
     /// When they came in.
     pub now: Ticks,
     /// Which leg they came in from.
@@ -37,7 +46,16 @@ pub struct Way<'r> {
     pub received: usize,
 }
 
-impl Way<'_> {
+impl Way<'_, '_> {
+    /// What becomes of a packet of no flow.
+    #[inline(always)]
+    fn refuse<A: Address>(&self, front: &A::Front, class: Class, opens: bool) -> Left {
+        match self.shared.refuses::<A>(self.leg, front, class, opens) {
+            Some(reason) => Left::Refused(reason),
+            None => Left::Unusual,
+        }
+    }
+
     /// The next station of a packet of this flow, if nothing is unusual about it.
     #[inline(always)]
     fn next<A: Address, S: Stations>(
@@ -51,38 +69,64 @@ impl Way<'_> {
         let usual = flow.path(direction).leg == self.leg
             && !flow.is_special()
             && self.now.until(flow.expiry) > 0
-            && len <= usize::from(self.routes.mtu(out.leg));
+            && len <= usize::from(self.shared.routes.mtu(out.leg));
         if !usual {
             return None;
         }
         let destination = flow.tuple(direction.opposite()).source;
-        stations.find(out.leg, A::family(self.routes).next(out, destination))
+        stations.find(
+            out.leg,
+            A::family(&self.shared.routes).next(out, destination),
+        )
     }
 }
 
 /// Lets a TCP segment go on, if it is a usual one and its next station is known. Returns that, and the packet's length.
+///
+/// # Errors
+/// If it is none, or belongs to no flow.
 #[inline(always)]
 pub fn segment<A: Address, S: Stations, const N: usize>(
     flows: &mut Flows<A, N>,
-    way: &Way<'_>,
+    way: &Way<'_, '_>,
     buffer: &mut [u8],
     stations: S,
-) -> Option<(S::Station, usize)> {
-    let (front, rest) = A::front(buffer)?;
-    let rest = rest.first_chunk_mut()?;
-    let len = A::plain(front, way.received)?;
-    let shape = word(rest, 8);
-    if shape & u32::from_ne_bytes([0, CONTROL, 0, 0]) != u32::from_ne_bytes([0, Flags::ACK.0, 0, 0])
-    {
-        return None;
-    }
-    let (flow, direction) = flows.find_usual(front, Class::Tcp)?;
+) -> Result<(S::Station, usize), Left> {
+    let (front, rest) = A::front(buffer).ok_or(Left::Unusual)?;
+    let rest = rest.first_chunk_mut().ok_or(Left::Unusual)?;
+    let len = A::plain(front, way.received).ok_or(Left::Unusual)?;
+    let opens = match word(rest, 8) & control(CONTROL) {
+        ACK => false,
+        SYN => {
+            let port = A::tuple(front).destination_port();
+            // Most of those are wanted.
+            if way.shared.doors.may_be(Class::Tcp, port) {
+                return Err(Left::Unusual);
+            }
+            true
+        }
+        _ => return Err(Left::Unusual),
+    };
+    let (flow, direction) = match flows.find_usual(front, Class::Tcp) {
+        Ok(found) if !opens => found,
+        Err(Miss::Nobody) if is_whole::<A>(rest, len) => {
+            return Err(way.refuse::<A>(front, Class::Tcp, opens));
+        }
+        Ok(_) | Err(_) => return Err(Left::Unusual),
+    };
     let tcp = Tcp { front, rest, len };
     let station = match direction {
-        Direction::Original => tcp.pass(flow, Direction::Original, way, stations)?,
-        Direction::Reply => tcp.pass(flow, Direction::Reply, way, stations)?,
+        Direction::Original => tcp.pass(flow, Direction::Original, way, stations),
+        Direction::Reply => tcp.pass(flow, Direction::Reply, way, stations),
     };
-    Some((station, len))
+    Ok((station.ok_or(Left::Unusual)?, len))
+}
+
+/// Whether the header of a segment is inside its packet, and no sender's mistake (a SYN is not urgent).
+#[inline(always)]
+fn is_whole<A: Address>(rest: &[u8; 16], len: usize) -> bool {
+    let header = usize::from(rest[8] >> 4) * 4;
+    header >= TCP_HEADER_LEN && A::HEADER_LEN + header <= len && Flags(rest[9]).valid()
 }
 
 /// A segment, and the length of its packet.
@@ -99,7 +143,7 @@ impl<A: Address> Tcp<'_, A> {
         self,
         flow: &mut Flow<A>,
         direction: Direction,
-        way: &Way<'_>,
+        way: &Way<'_, '_>,
         stations: S,
     ) -> Option<S::Station> {
         let Self { front, rest, len } = self;
@@ -134,24 +178,28 @@ impl<A: Address> Tcp<'_, A> {
 #[inline(always)]
 pub fn datagram<A: Address, S: Stations, const N: usize>(
     flows: &mut Flows<A, N>,
-    way: &Way<'_>,
+    way: &Way<'_, '_>,
     buffer: &mut [u8],
     stations: S,
-) -> Option<(S::Station, usize)> {
-    let (front, rest) = A::front(buffer)?;
-    let rest = rest.first_chunk_mut::<4>()?;
-    let len = A::plain(front, way.received)?;
+) -> Result<(S::Station, usize), Left> {
+    let (front, rest) = A::front(buffer).ok_or(Left::Unusual)?;
+    let rest = rest.first_chunk_mut::<4>().ok_or(Left::Unusual)?;
+    let len = A::plain(front, way.received).ok_or(Left::Unusual)?;
     let inner = usize::from(u16::from_be(half(rest, 0)));
     if inner < 8 || A::HEADER_LEN + inner > len {
-        return None;
+        return Err(Left::Unusual);
     }
-    let (flow, direction) = flows.find_usual(front, Class::Udp)?;
+    let (flow, direction) = match flows.find_usual(front, Class::Udp) {
+        Ok(found) => found,
+        Err(Miss::Nobody) => return Err(way.refuse::<A>(front, Class::Udp, true)),
+        Err(Miss::Unusual) => return Err(Left::Unusual),
+    };
     let udp = Udp { front, rest, len };
     let station = match direction {
-        Direction::Original => udp.pass(flow, Direction::Original, way, stations)?,
-        Direction::Reply => udp.pass(flow, Direction::Reply, way, stations)?,
+        Direction::Original => udp.pass(flow, Direction::Original, way, stations),
+        Direction::Reply => udp.pass(flow, Direction::Reply, way, stations),
     };
-    Some((station, len))
+    Ok((station.ok_or(Left::Unusual)?, len))
 }
 
 /// A datagram, and the length of its packet.
@@ -168,7 +216,7 @@ impl<A: Address> Udp<'_, A> {
         self,
         flow: &mut Flow<A>,
         direction: Direction,
-        way: &Way<'_>,
+        way: &Way<'_, '_>,
         stations: S,
     ) -> Option<S::Station> {
         let Self { front, rest, len } = self;
@@ -201,4 +249,11 @@ fn readdress<A: Address>(
 
 const TCP_HEADER_LEN: usize = wire::tcp::HEADER_LEN;
 /// The flags that move a connection on.
-const CONTROL: u8 = Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0;
+const CONTROL: Flags = Flags(Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0);
+const ACK: u32 = control(Flags::ACK);
+const SYN: u32 = control(Flags::SYN);
+
+/// Flags in the word of offset, flags and window.
+const fn control(flags: Flags) -> u32 {
+    u32::from_ne_bytes([0, flags.0, 0, 0])
+}

@@ -68,6 +68,7 @@ impl Shared<'_> {
             return Some(Err(Drop::Transport));
         };
         self.cookies_until = self.now + COOKIE_LIFE;
+        self.cookies_are_out = true;
         let reason = Drop::SynCookie;
         Some(Ok(Verdict::Answer { len, reason }))
     }

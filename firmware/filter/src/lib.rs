@@ -33,6 +33,7 @@ mod packet;
 mod part;
 mod persist;
 mod ports;
+mod refuse;
 mod rewrite;
 mod route;
 mod rule;
@@ -44,7 +45,7 @@ mod window;
 
 pub use address::{Address, V4, V6};
 pub use drop::Drop;
-pub use fast::Stations;
+pub use fast::{Left, Stations};
 pub use packet::{
     Class, ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Fragment, Kind, Local, Packet,
     Ports, Tuple, parse_v4, parse_v6,
@@ -62,6 +63,7 @@ use limit::Limits;
 use nat6::Prefixes;
 use part::Course;
 use ports::Translations;
+use refuse::Doors;
 use rule::Rules;
 use services::Services;
 use synproxy::Splices;
@@ -133,6 +135,9 @@ struct Shared<'t> {
     cookies: Cookies,
     /// Until then cookies that were given may come back.
     cookies_until: Instant,
+    /// Whether some may; looked at when the table is swept.
+    cookies_are_out: bool,
+    doors: Doors,
     splices: Splices<SPLICES>,
     /// A window update to send after [`Verdict::Splice`].
     update: Option<Update>,
@@ -183,19 +188,23 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
     pub fn new(policy: &Policy<'t>, seed: u64) -> Self {
         let config = &policy.config;
         let protection = &config.protection;
+        let services = Services::new(config, Key::secret(seed, 1));
+        let translations = Translations::new(config);
         Self {
             v4: Flows::new(seed),
             v6: Flows::new(!seed),
             shared: Shared {
                 routes: Routes::new(config),
                 rules: Rules::new(policy.tables),
-                services: Services::new(config, Key::secret(seed, 1)),
+                doors: Doors::new(&services, &translations),
+                services,
                 limits: Limits::new(&config.limits, Key::secret(seed, 2)),
-                translations: Translations::new(config),
+                translations,
                 prefixes: Prefixes::new(config),
                 fragments: Fragments::new(Key::secret(seed, 3)),
                 cookies: Cookies::new(Key::secret(seed, 4)),
                 cookies_until: Instant::ZERO,
+                cookies_are_out: false,
                 splices: Splices::new(),
                 update: None,
                 logged: None,
@@ -245,7 +254,11 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
 
     /// Lets a packet of IP version `VERSION` and protocol `PROTOCOL` go on if it is a usual one of a known flow and its next
     /// station is known, and makes of it what goes out: that station, and the length of the IP packet. It is the first
-    /// `received` bytes of `buffer`. Otherwise nothing has changed, and [`Self::judge_thoroughly`] says what becomes of it.
+    /// `received` bytes of `buffer`.
+    ///
+    /// # Errors
+    /// Nothing has changed. [`Self::judge_thoroughly`] says what becomes of an unusual packet; of a refused one it would say
+    /// the same, unless connections are taken up in the middle.
     #[inline(always)]
     pub fn pass<const VERSION: u8, const PROTOCOL: u8, S: Stations>(
         &mut self,
@@ -254,10 +267,10 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
         buffer: &mut [u8],
         received: usize,
         stations: S,
-    ) -> Option<(S::Station, usize)> {
+    ) -> Result<(S::Station, usize), Left> {
         let Self { v4, v6, shared } = self;
         let way = fast::Way {
-            routes: &shared.routes,
+            shared,
             now,
             leg,
             received,
@@ -271,7 +284,7 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
             (6, ipv4::UDP) if shared.prefixes.is_empty() => {
                 fast::datagram(v6, &way, buffer, stations)
             }
-            _ => None,
+            _ => Err(Left::Unusual),
         }
     }
 
@@ -301,11 +314,12 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
             [0x60..=0x6f, _, _, _, _, _, ipv4::UDP, ..] => {
                 self.pass::<6, { ipv4::UDP }, _>(ticks, leg, buffer, received, Anybody)
             }
-            _ => None,
+            _ => Err(Left::Unusual),
         };
         match passed {
-            Some((hop, len)) => Verdict::Forward { hop, len },
-            None => self.judge_thoroughly(now, leg, buffer, received, unknown),
+            Ok((hop, len)) => Verdict::Forward { hop, len },
+            Err(Left::Refused(reason)) if unknown == Unknown::Refuse => Verdict::Drop(reason),
+            Err(_) => self.judge_thoroughly(now, leg, buffer, received, unknown),
         }
     }
 
@@ -393,6 +407,7 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
 
     /// Forgets flows whose time is over; a bounded amount of work.
     pub fn sweep(&mut self, now: Instant) {
+        self.shared.cookies_are_out &= now < self.shared.cookies_until;
         let now = Ticks::at(now);
         self.v4.sweep(now, SWEEP_BUDGET, &mut self.shared);
         self.v6.sweep(now, SWEEP_BUDGET, &mut self.shared);

@@ -1,6 +1,7 @@
 //! Addresses and ports that translation puts into first packets: forwarding, source translation, hairpins.
 
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 use policy::{Config, MAX_NAT, Nat, Prefix, Transport};
 
@@ -95,6 +96,13 @@ impl Translations {
         })?;
         let server_port = forwarding.server_port.wrapping_add(port - forwarding.first);
         Some((forwarding.server, server_port))
+    }
+
+    /// What clients may connect to.
+    pub fn doors(&self) -> impl Iterator<Item = (Transport, RangeInclusive<u16>)> {
+        self.forwardings
+            .iter()
+            .map(|f| (f.transport, f.first..=f.last))
     }
 
     /// The new source of a flow from `source` that leaves by `to`.

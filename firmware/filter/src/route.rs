@@ -80,6 +80,10 @@ impl<A: Address> Subnet<A> {
         address.masked(self.mask) == self.network
     }
 
+    fn is_ours(&self, address: A) -> bool {
+        self.own == address || self.virtual_addresses.contains(&address)
+    }
+
     fn is_broadcast(&self, address: A) -> bool {
         self.contains(address) && address.is_broadcast_of(self.mask)
     }
@@ -219,7 +223,7 @@ impl<A: Address> Family<A> {
     #[must_use]
     pub fn is_ours(&self, address: A) -> bool {
         let mut subnets = self.subnets.iter().flatten();
-        subnets.any(|s| s.own == address || s.virtual_addresses.contains(&address))
+        subnets.any(|subnet| subnet.is_ours(address))
     }
 
     /// The first virtual address on a leg, or the own one.
@@ -261,6 +265,40 @@ impl<A: Address> Family<A> {
             Some(way) if way.path.leg == leg => Ok(()),
             _ => Err(Drop::ReversePath),
         }
+    }
+
+    /// Where a first packet goes, if [`Self::check`] finds nothing wrong with it and it is not for us: the same in one look
+    /// at each subnet. `None` for all others.
+    #[must_use]
+    pub fn transit(&self, leg: u8, source: A, destination: A) -> Option<u8> {
+        if source == destination || source.is_special() || destination.is_special() {
+            return None;
+        }
+        let (mut from, mut to) = (None, None);
+        for (index, subnet) in (0..).zip(&self.subnets) {
+            let Some(subnet) = subnet else { continue };
+            for (address, found) in [(source, &mut from), (destination, &mut to)] {
+                if !subnet.contains(address) {
+                    continue;
+                }
+                if address.is_broadcast_of(subnet.mask) || subnet.is_ours(address) {
+                    return None;
+                }
+                *found = found.or(Some(index));
+            }
+        }
+        match from.or(self.default) {
+            Some(from) if from == leg => to.or(self.default),
+            _ => None,
+        }
+    }
+
+    /// Whether a first packet that [`Self::check`] finds nothing wrong with is for a virtual address of its leg.
+    #[must_use]
+    pub fn is_virtual(&self, leg: u8, source: A, destination: A) -> bool {
+        let subnet = self.subnets.get(usize::from(leg)).and_then(Option::as_ref);
+        subnet.is_some_and(|subnet| subnet.virtual_addresses.contains(&destination))
+            && self.check(leg, source, destination).is_ok()
     }
 
     fn leg_of(&self, address: A) -> Option<u8> {

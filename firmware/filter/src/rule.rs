@@ -23,6 +23,8 @@ pub struct Allowed {
 #[derive(Debug)]
 pub struct Rules<'t> {
     tables: Tables<'t>,
+    /// Whether some rule may say something about packets that can open no flow.
+    pub judge_strays: bool,
     hits: [u32; MAX_RULES],
 }
 
@@ -30,6 +32,7 @@ impl<'t> Rules<'t> {
     pub fn new(tables: Tables<'t>) -> Self {
         Self {
             tables,
+            judge_strays: tables.may_match(State::Invalid),
             hits: [0; MAX_RULES],
         }
     }
@@ -52,21 +55,7 @@ impl<'t> Rules<'t> {
         class: Class,
         state: State,
     ) -> (Option<Match>, Result<Allowed, Drop>) {
-        let protocol = class.protocol::<A>(tuple.ports);
-        let key = Key {
-            addresses: addresses(tuple.source.into(), tuple.destination.into()),
-            source_port: tuple.source_port(),
-            destination_port: match class {
-                // The type and code of the only ICMP message that opens a flow: an echo request.
-                Class::Echo => u16::from_be_bytes([A::ECHO_REQUEST, 0]),
-                Class::Tcp | Class::Udp | Class::Other => tuple.destination_port(),
-            },
-            protocol,
-            from,
-            to,
-            state,
-        };
-        let found = self.find(&key);
+        let found = self.find(&key(from, to, tuple, class, state));
         let answer = match found {
             Some(Match {
                 action: Action::Accept,
@@ -87,10 +76,35 @@ impl<'t> Rules<'t> {
         (found, answer)
     }
 
+    /// Whether no rule matches the first packet of a flow. Counts nothing.
+    pub fn are_silent<A: Address>(&self, from: u8, to: u8, tuple: &Tuple<A>, class: Class) -> bool {
+        let key = key(from, to, tuple, class, State::New);
+        self.tables.lookup(&key).is_none()
+    }
+
     /// How many first packets each rule decided, in the order of the configuration.
     pub fn hits(&self) -> &[u32] {
         let rules = usize::from(self.tables.rules());
         self.hits.get(..rules).unwrap_or_default()
+    }
+}
+
+/// A packet as the tables see it.
+#[inline]
+fn key<A: Address>(from: u8, to: u8, tuple: &Tuple<A>, class: Class, state: State) -> Key {
+    let protocol = class.protocol::<A>(tuple.ports);
+    Key {
+        addresses: addresses(tuple.source.into(), tuple.destination.into()),
+        source_port: tuple.source_port(),
+        destination_port: match class {
+            // The type and code of the only ICMP message that opens a flow: an echo request.
+            Class::Echo => u16::from_be_bytes([A::ECHO_REQUEST, 0]),
+            Class::Tcp | Class::Udp | Class::Other => tuple.destination_port(),
+        },
+        protocol,
+        from,
+        to,
+        state,
     }
 }
 

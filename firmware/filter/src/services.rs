@@ -1,6 +1,7 @@
 //! Balanced services as first packets find them: by address and port, with the choice of a server.
 
 use core::net::IpAddr;
+use core::ops::RangeInclusive;
 
 use policy::{Config, Forwarding, MAX_SERVERS, MAX_SERVICES, Persistence, Transport};
 use time::{Duration, Instant};
@@ -62,6 +63,12 @@ impl Services {
         let transport = transport(kind)?;
         let mut services = self.list.iter();
         services.position(|s| s.port == port && s.transport == transport && s.address == address)
+    }
+
+    /// What clients may connect to.
+    pub fn doors(&self) -> impl Iterator<Item = (Transport, RangeInclusive<u16>)> {
+        let services = self.list.iter();
+        services.map(|service| (service.transport, service.port..=service.port))
     }
 
     /// Whether the servers of a service answer its clients directly.

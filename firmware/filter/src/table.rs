@@ -17,6 +17,15 @@ pub trait Ledger<A> {
     fn closed(&mut self, id: u32, flow: &Flow<A>);
 }
 
+/// Why no flow in its usual state was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// There is one, in another state.
+    Unusual,
+    /// There is none at all.
+    Nobody,
+}
+
 /// Why a flow could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertError {
@@ -129,10 +138,10 @@ impl<A: Address, const N: usize> Flows<A, N> {
     #[must_use]
     pub fn find(&self, tuple: &Tuple<A>, class: Class) -> Option<(u32, Direction)> {
         let hash = self.hash(tuple, class);
-        let of_class = |state: State| state as u8 >> 4 == class as u8;
+        let any = |_| true;
         Self::buckets(hash)
             .into_iter()
-            .find_map(|bucket| self.find_in(bucket, hash, tuple, of_class))
+            .find_map(|bucket| self.find_in(bucket, hash, tuple, class, any).ok())
     }
 
     /// The flow in its usual state that the packet with this front belongs to, and which side sent it: an established
@@ -142,27 +151,26 @@ impl<A: Address, const N: usize> Flows<A, N> {
         &mut self,
         front: &A::Front,
         class: Class,
-    ) -> Option<(&mut Flow<A>, Direction)> {
+    ) -> Result<(&mut Flow<A>, Direction), Miss> {
         let found = match class {
             Class::Tcp => self.find_established(front),
             _ => self.find_datagrams(front),
         };
         let (id, direction) = found?;
-        Some((self.flows.get_mut(id as usize)?, direction))
+        let flow = self.flows.get_mut(id as usize).ok_or(Miss::Nobody)?;
+        Ok((flow, direction))
     }
 
     // Functions of their own, so that the sums of a hash do not take the registers of everything around it.
 
     #[inline(never)]
-    fn find_established(&self, front: &A::Front) -> Option<(u32, Direction)> {
+    fn find_established(&self, front: &A::Front) -> Result<(u32, Direction), Miss> {
         self.find_first(front, Class::Tcp, |state| state == State::Established)
     }
 
     #[inline(never)]
-    fn find_datagrams(&self, front: &A::Front) -> Option<(u32, Direction)> {
-        self.find_first(front, Class::Udp, |state| {
-            matches!(state, State::Sent | State::Talking)
-        })
+    fn find_datagrams(&self, front: &A::Front) -> Result<(u32, Direction), Miss> {
+        self.find_first(front, Class::Udp, |_| true)
     }
 
     #[inline(always)]
@@ -171,12 +179,15 @@ impl<A: Address, const N: usize> Flows<A, N> {
         front: &A::Front,
         class: Class,
         is_usual: impl Fn(State) -> bool,
-    ) -> Option<(u32, Direction)> {
+    ) -> Result<(u32, Direction), Miss> {
         let tuple = A::tuple(front);
         let hash = self.hash(&tuple, class);
         let first = Self::first(hash);
-        match self.find_in(first, hash, &tuple, &is_usual) {
-            None => self.find_in(Self::other(first, hash), hash, &tuple, is_usual),
+        match self.find_in(first, hash, &tuple, class, &is_usual) {
+            Err(Miss::Nobody) => {
+                let other = Self::other(first, hash);
+                self.find_in(other, hash, &tuple, class, is_usual)
+            }
             found => found,
         }
     }
@@ -187,9 +198,10 @@ impl<A: Address, const N: usize> Flows<A, N> {
         bucket: usize,
         hash: u32,
         tuple: &Tuple<A>,
-        fits: impl Fn(State) -> bool,
-    ) -> Option<(u32, Direction)> {
-        for entry in self.bucket(bucket)? {
+        class: Class,
+        is_usual: impl Fn(State) -> bool,
+    ) -> Result<(u32, Direction), Miss> {
+        for entry in self.bucket(bucket).ok_or(Miss::Nobody)? {
             if entry.tag() != hash as u8 {
                 continue;
             }
@@ -199,11 +211,17 @@ impl<A: Address, const N: usize> Flows<A, N> {
                 continue;
             };
             let direction = entry.direction();
-            if flow.tuple(direction) == tuple && fits(flow.state) {
-                return Some((id, direction));
+            if flow.tuple(direction) != tuple {
+                continue;
+            }
+            if is_usual(flow.state) && flow.state as u8 >> 4 == class as u8 {
+                return Ok((id, direction));
+            }
+            if flow.state as u8 >> 4 == class as u8 {
+                return Err(Miss::Unusual);
             }
         }
-        None
+        Err(Miss::Nobody)
     }
 
     /// The flow with this id.

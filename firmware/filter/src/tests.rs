@@ -15,6 +15,7 @@ use zerocopy::IntoBytes;
 
 use crate::{Drop, Filter, Kind, Unknown, Verdict, parse_v4};
 
+mod quick;
 mod stories;
 
 const NOW: Instant = Instant::from_micros(1_000_000_000);

@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use classifier::Policy;
-use filter::{Drop, Filter};
+use filter::{Drop, Filter, Left};
 use health::Checker;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
@@ -84,9 +84,13 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Appliance<'t, FLOWS, FLOWS6> {
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
-        if self.quick(now, port, &mut frame, out).is_some() {
-            log.counters.forwarded += 1;
-            return Ok(());
+        match self.quick(now, port, &mut frame, out) {
+            Ok(()) => {
+                log.counters.forwarded += 1;
+                return Ok(());
+            }
+            Err(Left::Refused(reason)) if now >= self.pick_up_until => return Err(reason),
+            Err(_) => {}
         }
         let result = self.any(now, port, frame, log, out);
         self.note_rule(now, log);

@@ -2,7 +2,7 @@
 
 use core::net::Ipv6Addr;
 
-use filter::{Drop, Hop, Ticks, Unknown, V4, V6, Verdict};
+use filter::{Drop, Hop, Left, Ticks, Unknown, V4, V6, Verdict};
 use time::Instant;
 use wire::Frame;
 use wire::ethernet::{self, Received};
@@ -17,8 +17,11 @@ use crate::neighbour::Macs;
 use crate::{Log, Transmit, emit};
 
 impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
-    /// The way of nearly every frame: a usual packet of a known flow to a known neighbour. `None`, and nothing has
-    /// changed: somebody has to take a closer look.
+    /// The way of nearly every frame: a usual packet of a known flow to a known neighbour, or one that nobody wants.
+    ///
+    /// # Errors
+    /// Nothing has changed. An unusual frame wants a closer look, a refused one only while connections are taken up in the
+    /// middle.
     #[inline(always)]
     pub(crate) fn quick(
         &mut self,
@@ -26,8 +29,9 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
         port: u8,
         frame: &mut Frame<'_>,
         out: &mut impl Transmit,
-    ) -> Option<()> {
-        let arrival = self.legs.arrival(port, frame.bytes())?;
+    ) -> Result<(), Left> {
+        let arrival = self.legs.arrival(port, frame.bytes());
+        let arrival = arrival.ok_or(Left::Unusual)?;
         let (now, leg, payload) = (Ticks::at(now), arrival.leg, arrival.payload);
         // Each kind has code of its own: what they share would cost all of them.
         match (arrival.version, arrival.protocol) {
@@ -35,7 +39,7 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
             (4, ipv4::UDP) => self.through::<4, { ipv4::UDP }>(now, leg, payload, frame, out),
             (6, ipv4::TCP) => self.through::<6, { ipv4::TCP }>(now, leg, payload, frame, out),
             (6, ipv4::UDP) => self.through::<6, { ipv4::UDP }>(now, leg, payload, frame, out),
-            _ => None,
+            _ => Err(Left::Unusual),
         }
     }
 
@@ -48,7 +52,7 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
         payload: u8,
         frame: &mut Frame<'_>,
         out: &mut impl Transmit,
-    ) -> Option<()> {
+    ) -> Result<(), Left> {
         let Self {
             legs,
             neighbours,
@@ -57,10 +61,12 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
             ..
         } = self
         else {
-            return None;
+            return Err(Left::Unusual);
         };
-        let (space, received) = frame.around::<TAGGED>(payload.into())?;
-        let (head, packet) = space.split_first_chunk_mut::<TAGGED>()?;
+        let around = frame.around::<TAGGED>(payload.into());
+        let (space, received) = around.ok_or(Left::Unusual)?;
+        let split = space.split_first_chunk_mut::<TAGGED>();
+        let (head, packet) = split.ok_or(Left::Unusual)?;
         let known = Macs(neighbours);
         let passed = filter.pass::<VERSION, PROTOCOL, _>(now, leg, packet, received, known);
         let ((leg, mac), len) = passed?;
@@ -88,8 +94,8 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
             true => pad(space, end, start + ethernet::MIN_LEN),
             false => end,
         };
-        out.transmit(exit.port, space.get(start..end)?);
-        Some(())
+        out.transmit(exit.port, space.get(start..end).unwrap_or_default());
+        Ok(())
     }
 
     /// A packet of either version (neighbour discovery apart).
