@@ -92,8 +92,17 @@ pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
 pub struct V4(pub u32);
 
 /// An IPv6 address, as sixteen bytes in wire order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Eq)]
 pub struct V6(pub [u32; 4]);
+
+/// Word by word: a comparison of arrays is a call.
+impl PartialEq for V6 {
+    #[inline(always)]
+    fn eq(&self, other: &Self) -> bool {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
+        d == h && c == g && b == f && a == e
+    }
+}
 
 impl V4 {
     /// The address in the order of a number.

@@ -26,6 +26,39 @@ pub enum Miss {
     Nobody,
 }
 
+/// What was found, in one register: the id and the direction, or one of two numbers that no id reaches.
+#[derive(Clone, Copy)]
+struct Found(u32);
+
+impl Found {
+    const UNUSUAL: Self = Self(u32::MAX);
+    const NOBODY: Self = Self(u32::MAX - 1);
+
+    #[inline(always)]
+    const fn new(found: Result<(u32, Direction), Miss>) -> Self {
+        match found {
+            Ok((id, direction)) => Self(id << 1 | direction as u32),
+            Err(Miss::Unusual) => Self::UNUSUAL,
+            Err(Miss::Nobody) => Self::NOBODY,
+        }
+    }
+
+    #[inline(always)]
+    const fn get(self) -> Result<(u32, Direction), Miss> {
+        if self.0 == Self::UNUSUAL.0 {
+            return Err(Miss::Unusual);
+        }
+        if self.0 == Self::NOBODY.0 {
+            return Err(Miss::Nobody);
+        }
+        let direction = match self.0 & 1 {
+            0 => Direction::Original,
+            _ => Direction::Reply,
+        };
+        Ok((self.0 >> 1, direction))
+    }
+}
+
 /// Why a flow could not be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InsertError {
@@ -156,7 +189,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
             Class::Tcp => self.find_established(front),
             _ => self.find_datagrams(front),
         };
-        let (id, direction) = found?;
+        let (id, direction) = found.get()?;
         let flow = self.flows.get_mut(id as usize).ok_or(Miss::Nobody)?;
         Ok((flow, direction))
     }
@@ -164,12 +197,12 @@ impl<A: Address, const N: usize> Flows<A, N> {
     // Functions of their own, so that the sums of a hash do not take the registers of everything around it.
 
     #[inline(never)]
-    fn find_established(&self, front: &A::Front) -> Result<(u32, Direction), Miss> {
+    fn find_established(&self, front: &A::Front) -> Found {
         self.find_first(front, Class::Tcp, |state| state == State::Established)
     }
 
     #[inline(never)]
-    fn find_datagrams(&self, front: &A::Front) -> Result<(u32, Direction), Miss> {
+    fn find_datagrams(&self, front: &A::Front) -> Found {
         self.find_first(front, Class::Udp, |_| true)
     }
 
@@ -179,17 +212,18 @@ impl<A: Address, const N: usize> Flows<A, N> {
         front: &A::Front,
         class: Class,
         is_usual: impl Fn(State) -> bool,
-    ) -> Result<(u32, Direction), Miss> {
+    ) -> Found {
         let tuple = A::tuple(front);
         let hash = self.hash(&tuple, class);
         let first = Self::first(hash);
-        match self.find_in(first, hash, &tuple, class, &is_usual) {
+        let found = match self.find_in(first, hash, &tuple, class, &is_usual) {
             Err(Miss::Nobody) => {
                 let other = Self::other(first, hash);
                 self.find_in(other, hash, &tuple, class, is_usual)
             }
             found => found,
-        }
+        };
+        Found::new(found)
     }
 
     #[inline(always)]
