@@ -42,7 +42,24 @@ pub trait Meter {
     fn cost(&mut self, work: &mut dyn FnMut()) -> u64;
 }
 
-/// Runs every path that the policy has a service for. `report` gets the name of each and what [`PACKETS`] packets cost.
+/// What [`PACKETS`] packets of a path cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Making the packets and sending them through the node.
+    pub whole: u64,
+    /// Making them.
+    pub making: u64,
+}
+
+impl Cost {
+    /// The node's part of it.
+    #[must_use]
+    pub fn node(self) -> u64 {
+        self.whole.saturating_sub(self.making)
+    }
+}
+
+/// Runs every path that the policy has a service for. `report` gets the name of each and its cost.
 ///
 /// # Errors
 /// If a path was not the one that it is called, or the policy has no TCP service on IPv4.
@@ -50,7 +67,7 @@ pub fn run<const FLOWS: usize, const FLOWS6: usize>(
     node: &mut Node<'_, FLOWS, FLOWS6>,
     (config, tables): (&Config, &Tables<'_>),
     meter: &mut impl Meter,
-    report: &mut impl FnMut(&'static str, u64),
+    report: &mut impl FnMut(&'static str, Cost),
 ) -> Result<(), Fault> {
     let mut run = Run::settle(node, meter, report);
     let tcp = World::new(config, Transport::Tcp, false).ok_or(Fault::NoService)?;

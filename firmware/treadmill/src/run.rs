@@ -10,7 +10,7 @@ use crate::outcome::{Fault, Outcome};
 use crate::packet::Packet;
 use crate::station::Mailbox;
 use crate::world::{SYN_ACK, World};
-use crate::{Meter, PACKETS, PORT};
+use crate::{Cost, Meter, PACKETS, PORT};
 
 pub struct Run<'r, 't, M, R, const F: usize, const F6: usize> {
     node: &'r mut Node<'t, F, F6>,
@@ -22,7 +22,7 @@ pub struct Run<'r, 't, M, R, const F: usize, const F6: usize> {
 impl<'r, 't, M, R, const F: usize, const F6: usize> Run<'r, 't, M, R, F, F6>
 where
     M: Meter,
-    R: FnMut(&'static str, u64),
+    R: FnMut(&'static str, Cost),
 {
     /// Turns the node until it is Active, its services have healthy servers, and it takes up no more connections that it
     /// has not seen begin.
@@ -85,7 +85,7 @@ where
         self.path(path, outcome, &mut |_| packet)
     }
 
-    /// Measures the packets that `make` makes, without their making, and holds them to what should become of them.
+    /// Measures the packets that `make` makes, and holds them to what should become of them.
     pub fn path(
         &mut self,
         path: &'static str,
@@ -113,7 +113,7 @@ where
             }
         });
         outcome.check(path, PACKETS, sink.frames, [before, after])?;
-        (self.report)(path, whole.saturating_sub(making));
+        (self.report)(path, Cost { whole, making });
         Ok(())
     }
 

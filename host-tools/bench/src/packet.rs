@@ -31,6 +31,8 @@ pub struct Report {
     pub paths: Vec<PathCost>,
     /// Looking a packet up in compiled rules.
     pub rules: Vec<classify::Cost>,
+    /// Bytes of a flow, both directions and its share of the index: IPv4, IPv6.
+    pub flow_bytes: Option<[u32; 2]>,
     /// Every board's appliance.
     pub images: Vec<Image>,
     /// This machine's processor: ours and others'.
@@ -54,11 +56,11 @@ pub struct Image {
     pub flows6: u32,
 }
 
-/// Builds the bench programs and all boards, and measures.
+/// Builds the bench programs and all boards, and measures. `program_of_ours` is the running one, for [`peers::tread`].
 ///
 /// # Errors
 /// If something does not build, QEMU is missing, or a program ends early.
-pub fn measure(source: &Path) -> Result<Report, BenchError> {
+pub fn measure(source: &Path, program_of_ours: &Path) -> Result<Report, BenchError> {
     let images = boards(source)
         .into_iter()
         .map(|board| {
@@ -78,11 +80,12 @@ pub fn measure(source: &Path) -> Result<Report, BenchError> {
         .map(|count| Ok((count, results(&bench, count)?)))
         .collect::<Result<Vec<_>, BenchError>>()?;
     let rules = classify::measure(source)?;
-    let peers = peers::measure(source)?;
+    let peers = peers::measure(source, program_of_ours)?;
     Ok(Report {
         core: "Cortex-M7 (thumbv7em)",
-        goals: goals::others(&runs, &rules),
+        goals: goals::others(&runs, &rules, peers.established()),
         paths: goals::paths(&runs),
+        flow_bytes: goals::flow_bytes(&runs),
         rules,
         images,
         peers,

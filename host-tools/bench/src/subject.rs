@@ -214,7 +214,7 @@ const SERVER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 11);
 mod tests {
     use node::Node;
     use time::Instant;
-    use treadmill::{Fault, Meter};
+    use treadmill::{Cost, Fault, Meter};
 
     use super::*;
 
@@ -263,7 +263,7 @@ mod tests {
     fn run(
         config: Config,
         rules: &[Rule],
-        report: &mut impl FnMut(&'static str, u64),
+        report: &mut impl FnMut(&'static str, Cost),
     ) -> Result<(), Fault> {
         let policy = classifier::policy(config.clone(), rules).unwrap();
         let tables = policy.tables;

@@ -56,8 +56,14 @@ pub enum Command {
 pub enum Bench {
     /// Blackout of the virtual address when the Active loses power: every board, and keepalived beside them.
     Failover(BenchFailover),
-    /// Instructions per packet on the Cortex-M7, and the size of each firmware image.
+    /// Instructions per packet on the Cortex-M7, the size of each firmware image, and this machine's processor beside peers.
     Packet(Json),
+    /// Take every path through a node once: what `bench packet` runs under valgrind.
+    #[command(hide = true)]
+    Treadmill {
+        /// The node's policy, encoded.
+        blob: PathBuf,
+    },
     /// Time to build all images, from an empty cache and with nothing changed.
     Build(Json),
 }

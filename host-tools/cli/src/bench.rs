@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::iter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::bench::goals::Sense;
-use ::bench::{BenchError, failover, images, packet};
+use ::bench::{BenchError, failover, images, packet, peers};
 use serde::Serialize;
 
 use crate::args::{Bench, BenchFailover};
@@ -21,18 +21,17 @@ pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
     match what {
         Bench::Failover(options) => failover(options),
         Bench::Packet(options) => packet(options.json),
+        Bench::Treadmill { blob } => {
+            peers::tread(blob).map_err(Failure::machine)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Bench::Build(options) => images(site, options.json),
     }
 }
 
 fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
     let source = source::root()?;
-    let program = std::env::current_exe().map_err(|cause| {
-        Failure::machine(BenchError::Start {
-            program: "this program".into(),
-            cause,
-        })
-    })?;
+    let program = this_program()?;
     let settings = failover::Settings {
         centiseconds: options.interval / 10,
         repetitions: options.repetitions,
@@ -68,10 +67,20 @@ fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|cause| {
+        Failure::machine(BenchError::Start {
+            program: "this program".into(),
+            cause,
+        })
+    })
+}
+
 fn packet(json: bool) -> Result<ExitCode, Failure> {
     let source = source::root()?;
+    let program = this_program()?;
     let status = spinner("building the firmware and counting instructions");
-    let report = packet::measure(&source);
+    let report = packet::measure(&source, &program);
     status.finish_and_clear();
     let report = report.map_err(Failure::machine)?;
     if json {
@@ -112,18 +121,29 @@ fn packet(json: bool) -> Result<ExitCode, Failure> {
         &["board", "flash", "RAM", "flows", "of IPv6"],
         &images.collect::<Vec<_>>(),
     );
+    if let Some([v4, v6]) = report.flow_bytes {
+        println!(
+            "A flow takes {v4} bytes, one of IPv6 {v6}: both directions and their share of the index"
+        );
+    }
     let peers = report.peers.rows.iter().map(|row| {
+        let instructions = row
+            .instructions
+            .map(|instructions| instructions.to_string());
+        let ratio = row.ratio.map(|ratio| format!("{ratio:.1} times ours"));
         let bytes = row.bytes.map(|bytes| bytes.to_string());
         vec![
             row.what.clone(),
             row.who.to_owned(),
             format!("{:.0}", row.ns),
+            ratio.unwrap_or_default(),
+            instructions.unwrap_or_default(),
             bytes.unwrap_or_default(),
         ]
     });
     table::print(
         "On this machine's processor, in one run",
-        &["what", "who", "ns", "bytes of tables"],
+        &["what", "who", "ns", "", "instructions", "bytes of tables"],
         &peers.collect::<Vec<_>>(),
     );
     for note in &report.peers.notes {

@@ -16,7 +16,7 @@ use hal::Board as _;
 use mps2_an500::Mps2;
 use node::Node;
 use time::Instant;
-use treadmill::{BYTES_PER_FLOW, Meter, PACKETS};
+use treadmill::{BYTES_PER_FLOW, Cost, Meter, PACKETS};
 
 /// The same as in `main.rs`.
 const FLOWS: usize = 8192;
@@ -49,8 +49,8 @@ fn main() -> ! {
     {
         info!("packet {=str} {=usize}", version, bytes);
     }
-    let mut report = |path: &'static str, instructions: u64| {
-        let mean = (instructions / u64::from(PACKETS)) as u32;
+    let mut report = |path: &'static str, cost: Cost| {
+        let mean = (cost.node() / u64::from(PACKETS)) as u32;
         info!("packet {=str} {=u32}", path, mean);
     };
     match treadmill::run(node, (&config, &tables), &mut meter, &mut report) {

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use classifier::{Addresses, Key};
 use policy::rule::{Ports, Protocol, Rule};
 use policy::{IpPrefix, Prefix};
 
+use super::program;
 use crate::BenchError;
 
 /// What the library needed.
@@ -23,43 +24,35 @@ pub struct Cost {
     pub digest: u64,
 }
 
+/// What to install for it.
+pub const PACKAGES: &str = "libdpdk-dev, pkg-config and a C compiler";
+
 /// The compiled peer.
 pub struct Acl {
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
+    program: PathBuf,
 }
 
 impl Acl {
     /// Compiles the peer; `None` where the library or a compiler is missing.
     pub fn build(source: &Path) -> Option<Self> {
-        let flags = Command::new("pkg-config")
-            .args(["--cflags", "libdpdk"])
-            .output()
-            .ok()?;
-        if !flags.status.success() {
-            return None;
-        }
         let directory = tempfile::tempdir().ok()?;
-        let flags = String::from_utf8(flags.stdout).ok()?;
-        let built = Command::new("cc")
-            .arg("-O2")
-            .args(flags.split_whitespace())
-            .arg(source.join("host-tools/bench/peers/acl.c"))
-            .arg("-o")
-            .arg(directory.path().join("acl"))
-            .args(["-Wl,--as-needed", "-lrte_acl", "-lrte_eal"])
-            .status()
-            .ok()?;
-        built.success().then_some(Self { directory })
+        let flags = program::flags("libdpdk")?;
+        let libraries = ["-lrte_acl", "-lrte_eal"];
+        let program = program::compile(source, "acl", &flags, &libraries, directory.path())?;
+        Some(Self {
+            _directory: directory,
+            program,
+        })
     }
 
     /// Looks all keys up; rules may have one prefix a side and no legs.
     pub fn measure(&self, rules: &[Rule], keys: &[Key]) -> Result<Cost, BenchError> {
-        let program = self.directory.path().join("acl");
         let failed = |cause| BenchError::Start {
             program: "the ACL library's program".into(),
             cause,
         };
-        let mut child = Command::new(&program)
+        let mut child = Command::new(&self.program)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
