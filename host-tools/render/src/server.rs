@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use site::Plan;
-use site::plan::{Network, Role, Server, ports};
+use site::plan::{Action, Network, Role, Server, Traffic, ports};
 
 use crate::{RenderError, firewall, template};
 
@@ -53,9 +53,6 @@ const SECRET: u32 = 0o600;
 const DATABASE: &str = "app";
 const DATABASE_USER: &str = "app";
 
-/// Prometheus answers on the server itself only: no flow of a plan leads to it.
-const PROMETHEUS: &str = "127.0.0.1:9090";
-
 /// Everything below `/etc` that makes `server` itself.
 pub fn files(
     plan: &Plan,
@@ -82,7 +79,7 @@ pub fn files(
         Role::Nginx => nginx(plan, server, material)?,
         Role::App => app(plan, server, material)?,
         Role::Db => database(plan, server, material)?,
-        Role::Monitor => monitor(plan)?,
+        Role::Monitor => monitor(plan, server)?,
     });
     Ok(files)
 }
@@ -216,12 +213,25 @@ fn nginx(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFi
             haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
             app => Value::from(Serde(of_role(plan, Role::App))),
             nginx_port => ports::NGINX,
+            sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
             app_port => ports::APP,
         },
     )?;
     let mut files = vec![public("/etc/nginx/nginx.conf", config)];
     files.extend(certificates("/etc/nginx", server, material)?);
     Ok(files)
+}
+
+/// Ports on which the server tells users that a service is away.
+fn sorry_ports(plan: &Plan, server: &Server) -> BTreeSet<u16> {
+    let sorry = plan
+        .services
+        .iter()
+        .filter_map(|service| service.sorry.as_ref());
+    sorry
+        .filter(|sorry| sorry.server == server.name && sorry.port != ports::NGINX)
+        .map(|sorry| sorry.port)
+        .collect()
 }
 
 fn app(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
@@ -290,7 +300,7 @@ fn greeted(plan: &Plan, server: &Server) -> Vec<IpAddr> {
         .collect()
 }
 
-fn monitor(plan: &Plan) -> Result<Vec<HostFile>, RenderError> {
+fn monitor(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
     let config = template::fill(
         "roles/monitor/templates/prometheus.yml",
         context! {
@@ -301,14 +311,39 @@ fn monitor(plan: &Plan) -> Result<Vec<HostFile>, RenderError> {
             haproxy_port => ports::HAPROXY_METRICS,
         },
     )?;
+    // It takes one address only: all of them if somebody may ask, and then the firewall says who.
+    let listen = match is_reached(plan, server, ports::PROMETHEUS) {
+        true => "",
+        false => "127.0.0.1",
+    };
     let arguments = format!(
-        "ARGS=\"--web.listen-address={PROMETHEUS} --storage.tsdb.retention.time=15d \
-         --storage.tsdb.retention.size=256MB\"\n"
+        "ARGS=\"--web.listen-address={listen}:{} --storage.tsdb.retention.time=15d \
+         --storage.tsdb.retention.size=256MB\"\n",
+        ports::PROMETHEUS
     );
     Ok(vec![
         public("/etc/prometheus/prometheus.yml", config),
         public("/etc/default/prometheus", arguments),
     ])
+}
+
+/// Whether a flow of the plan leads to this port of the server.
+fn is_reached(plan: &Plan, server: &Server, port: u16) -> bool {
+    let here = |traffic: &Traffic| match traffic {
+        Traffic::Any => true,
+        Traffic::Tcp(ports) => {
+            let ranges = &ports.destination;
+            ranges.is_empty() || (ranges.iter()).any(|range| range.range().contains(&port))
+        }
+        Traffic::Udp(_)
+        | Traffic::Ping
+        | Traffic::Icmp(_)
+        | Traffic::Icmp6(_)
+        | Traffic::Number(_) => false,
+    };
+    (plan.flows.iter())
+        .filter(|flow| flow.action == Action::Accept && here(&flow.traffic))
+        .any(|flow| plan.addresses_in(&flow.to, server).next().is_some())
 }
 
 /// What a daemon shows to its peers, and what it checks theirs against.

@@ -7,7 +7,7 @@ mod common;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use common::{dualstack, listed, material};
+use common::{dualstack, foobar, listed, material};
 use render::appliance::policy;
 use render::server::files;
 
@@ -54,6 +54,30 @@ fn files_of_servers() {
             text.push_str(&format!("=== {} {:o}\n{body}\n", file.path, file.mode));
         }
         insta::assert_snapshot!(format!("dualstack-{name}"), text);
+    }
+}
+
+/// Beside what their roles bring along: a sorry server, and Prometheus once a flow leads to it.
+#[test]
+fn daemons_listen_where_the_plan_leads() {
+    let text_of = |plan: &site::Plan, name: &str, path: &str| {
+        let server = plan.server(name).unwrap();
+        let files = files(plan, server, &material(server)).unwrap();
+        let file = files.into_iter().find(|file| file.path == path).unwrap();
+        String::from_utf8(file.bytes).unwrap()
+    };
+    let nginx = text_of(&dualstack(), "web1", "/etc/nginx/nginx.conf");
+    for address in ["10.20.2.11", "[2001:db8:0:22::11]"] {
+        let line = format!("listen {address}:8081 default_server;");
+        assert!(nginx.contains(&line), "{nginx}");
+    }
+    let nginx = text_of(&dualstack(), "web2", "/etc/nginx/nginx.conf");
+    assert!(!nginx.contains("8081") && !nginx.contains("503"), "{nginx}");
+
+    for (plan, address) in [(dualstack(), ":9090"), (foobar(), "127.0.0.1:9090")] {
+        let arguments = text_of(&plan, "mon1", "/etc/default/prometheus");
+        let listens = format!("--web.listen-address={address} ");
+        assert!(arguments.contains(&listens), "{arguments}");
     }
 }
 

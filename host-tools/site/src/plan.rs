@@ -294,6 +294,8 @@ pub mod ports {
     pub const APP: u16 = 9000;
     /// MariaDB, from the app.
     pub const DB: u16 = 3306;
+    /// Prometheus, from whom a flow of the site lets in.
+    pub const PROMETHEUS: u16 = 9090;
     /// Prometheus node exporter, from the monitor.
     pub const NODE_EXPORTER: u16 = 9100;
 }
