@@ -240,7 +240,7 @@ fn power_loss(
 ) -> Result<Duration, BenchError> {
     let listener =
         TcpListener::bind("127.0.0.1:0").map_err(|cause| file(Path::new("127.0.0.1"), cause))?;
-    let mut rack = Rack::new(plan, listener, directory)?;
+    let mut rack = Rack::new(plan, vec![listener], directory)?;
     for appliance in &plan.appliances {
         match contender {
             Contender::Node { bodies, .. } => {
@@ -270,7 +270,7 @@ fn power_loss(
     )?;
     // The other one must have heard it, and neighbours' answers must be known.
     sleep(SETTLE + interval * 2);
-    rack.uplink().probe_every(PROBE_INTERVAL);
+    rack.uplinks()[0].probe_every(PROBE_INTERVAL);
     sleep(BASELINE);
     let fault = Instant::now();
     rack.power_off(&preferred);
@@ -278,7 +278,7 @@ fn power_loss(
         rack.active().is_some_and(|active| active != preferred)
     })?;
     sleep(BASELINE + interval);
-    let probes = rack.uplink().stop_probes();
+    let probes = rack.uplinks()[0].stop_probes();
     blackout(&probes, fault).ok_or_else(|| {
         let answered = |before: bool| {
             let these = probes

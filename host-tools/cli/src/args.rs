@@ -163,7 +163,7 @@ pub struct Rehearse {
     /// Only these servers.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Local port that leads to the site; 0 takes a free one.
+    /// Local port that leads to the site, on 127.0.0.1 and, if the site has IPv6, on [::1]; 0 takes free ones.
     #[arg(long, default_value_t = 8443)]
     pub port: u16,
     /// Requests of the scenario `steady`.

@@ -4,6 +4,7 @@ use std::{cell::RefCell, io::IsTerminal as _, net::SocketAddr, path::Path, proce
 
 use build::{Options as BuildOptions, Places, ServerImage};
 use indicatif::ProgressBar;
+use rehearse::scenario::UsersReport;
 use rehearse::uplink::MAX_CONNECTIONS;
 use rehearse::{Bodies, Event, Options, RehearseError, Report, ServerBody, Stop};
 use site::Plan;
@@ -38,7 +39,7 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     if options.servers == Servers::Light && !nix::unistd::geteuid().is_root() {
         return Err(Failure::machine(RehearseError::NeedsRoot));
     }
-    rehearse::check_port(options.port).map_err(Failure::machine)?;
+    rehearse::check_port(&plan, options.port).map_err(Failure::machine)?;
     let places = Places::new(&root, &file.path);
 
     let progress = Progress::new();
@@ -117,7 +118,7 @@ struct Screen<'a> {
     scenario: bool,
     status: ProgressBar,
     terminal: bool,
-    local: RefCell<Option<SocketAddr>>,
+    local: RefCell<Vec<SocketAddr>>,
     active: RefCell<String>,
 }
 
@@ -143,7 +144,7 @@ impl<'a> Screen<'a> {
                     "consoles and recordings (pcap): {}",
                     directory.display()
                 ));
-                *self.local.borrow_mut() = Some(local);
+                *self.local.borrow_mut() = local;
             }
             Event::Started { machine, console } => {
                 self.line(&format!("{machine} starts, console: {}", console.display()))
@@ -199,23 +200,35 @@ impl<'a> Screen<'a> {
     }
 
     fn serving(&self, after: f64) {
-        self.line(&format!(
-            "{} answers through its virtual address after {after:.0} s",
-            self.plan.domain
-        ));
-        let Some(local) = self.local.borrow().filter(|_| !self.scenario) else {
-            return;
+        let (domain, local) = (&self.plan.domain, self.local.borrow());
+        let addresses = match local.len() {
+            1 => "its virtual address",
+            _ => "its virtual addresses",
         };
-        let (domain, port) = (&self.plan.domain, local.port());
         self.line(&format!(
-            "try it:\n  curl --cacert {} --resolve {domain}:{port}:{} https://{domain}:{port}/",
-            self.authority.display(),
-            local.ip(),
+            "{domain} answers through {addresses} after {after:.0} s"
         ));
-        self.line(&format!(
-            "or in a browser, with `{} {domain}` in /etc/hosts: https://{domain}:{port}/",
-            local.ip()
-        ));
+        if self.scenario {
+            return;
+        }
+        self.line("try it:");
+        for local in local.iter() {
+            let port = local.port();
+            // curl wants brackets around an IPv6 address here too, and some shells want quotes around those.
+            let resolve = match local {
+                SocketAddr::V4(local) => format!("{domain}:{port}:{}", local.ip()),
+                SocketAddr::V6(local) => format!("'{domain}:{port}:[{}]'", local.ip()),
+            };
+            self.line(&format!(
+                "  curl --cacert {} --resolve {resolve} https://{domain}:{port}/",
+                self.authority.display(),
+            ));
+        }
+        self.line("or in a browser, with this line in /etc/hosts:");
+        for local in local.iter() {
+            let (ip, port) = (local.ip(), local.port());
+            self.line(&format!("  `{ip} {domain}` for https://{domain}:{port}/"));
+        }
     }
 
     fn line(&self, text: &str) {
@@ -249,13 +262,12 @@ fn print(report: &Report) {
             criterion.what
         );
     }
-    let requests = &report.requests;
-    println!(
-        "requests: {} sent, {} answered, {} lost; median {:.0} ms, slowest {:.0} ms",
-        requests.sent, requests.ok, requests.lost, requests.median_ms, requests.slowest_ms
-    );
-    for (error, count) in &requests.errors {
-        println!("  {count} x {error}");
+    for users in &report.users {
+        let over = match report.users.len() {
+            1 => String::new(),
+            _ => format!(" over {}", users.ip),
+        };
+        print_users(users, &over);
     }
     for (what, servers) in [("web", &report.web), ("app", &report.app)] {
         let counts: Vec<String> = servers
@@ -265,27 +277,40 @@ fn print(report: &Report) {
         println!("answers by {what} server: {}", counts.join(", "));
     }
     if let Some(fault) = &report.fault {
-        let ms = |time: Option<f64>| {
-            time.map_or_else(|| "never".to_owned(), |time| format!("{time:.0} ms"))
-        };
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
         println!(
-            "hit: {}; active before: {}, after: {}",
+            "hit: {}; active before: {}, after: {}; take-over after {}",
             fault.machine,
             name(&fault.active_before),
-            name(&fault.active_after)
-        );
-        println!(
-            "take-over after {}; blackout of the virtual address {}, of the service behind it {}; \
-             first new request answered after {}",
+            name(&fault.active_after),
             fault
                 .takeover_ms
                 .map_or_else(|| "-".to_owned(), |time| format!("{time:.0} ms")),
-            ms(fault.blackout_ms),
-            ms(fault.service_blackout_ms),
-            ms(fault.first_answer_ms)
         );
-        let kept = &report.kept_connections;
-        println!("open connections: {} of {} broke", kept.broken, kept.open);
+    }
+}
+
+/// What the users of one version of IP met; `over` names it.
+fn print_users(users: &UsersReport, over: &str) {
+    let requests = &users.requests;
+    println!(
+        "requests{over}: {} sent, {} answered, {} lost; median {:.0} ms, slowest {:.0} ms",
+        requests.sent, requests.ok, requests.lost, requests.median_ms, requests.slowest_ms
+    );
+    for (error, count) in &requests.errors {
+        println!("  {count} x {error}");
+    }
+    if let Some(outage) = &users.outage {
+        let ms = |time: Option<f64>| {
+            time.map_or_else(|| "never".to_owned(), |time| format!("{time:.0} ms"))
+        };
+        println!(
+            "  blackout of the virtual address {}, of the service behind it {}; first new request answered after {}",
+            ms(outage.blackout_ms),
+            ms(outage.service_blackout_ms),
+            ms(outage.first_answer_ms)
+        );
+        let kept = &users.kept_connections;
+        println!("  open connections: {} of {} broke", kept.broken, kept.open);
     }
 }

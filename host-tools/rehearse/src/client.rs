@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::version::Version;
+
 /// How to reach the site as a user.
 #[derive(Clone)]
 pub struct Client {
@@ -74,7 +76,7 @@ pub enum RequestError {
 }
 
 impl Client {
-    /// A client that connects to `at`, trusts only the CA in the PEM file `authority` and asks for `domain`.
+    /// A client that connects to `at`, a local port of the rack, trusts only the CA in the PEM file `authority` and asks for `domain`.
     pub fn new(
         at: SocketAddr,
         domain: &str,
@@ -112,6 +114,12 @@ impl Client {
             tls,
             patience,
         })
+    }
+
+    /// The version of IP that it comes with.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        Version::of(self.at.ip())
     }
 
     /// The same client with another patience.

@@ -1,6 +1,7 @@
 //! Why a rehearsal cannot start or go on.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,11 +20,13 @@ pub enum RehearseError {
         port: u16,
     },
     /// The local port cannot be opened for another reason.
-    #[error("cannot listen on port {port}: {reason}")]
-    #[diagnostic(help("ports below 1024 need root; choose another with `--port NUMBER`"))]
+    #[error("cannot listen on {local}: {reason}")]
+    #[diagnostic(help(
+        "ports below 1024 need root: choose another with `--port NUMBER`; for a site of both versions of IP the loopback interface needs `::1` too"
+    ))]
     Listen {
-        /// The port.
-        port: u16,
+        /// The loopback address and port.
+        local: SocketAddr,
         /// What the system said.
         reason: io::Error,
     },

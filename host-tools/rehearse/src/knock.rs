@@ -1,27 +1,28 @@
 //! Knocks: half-open TCP connections to a service, which show that the whole path to a server works, not
 //! just the appliance in front. A SYN is answered by the server's kernel; a RST ends it at once.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
-    TcpPacket, TcpRepr, TcpSeqNumber,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
+    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
 use crate::switch::Mac;
 
 /// Who knocks where.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Door {
-    /// MAC address of the one who knocks.
+    /// MAC address of those who knock.
     pub from_mac: Mac,
-    /// Address of the one who knocks.
-    pub from: Ipv4Addr,
+    /// Their addresses, of the same version of IP as `to`: one after the other knocks, so that no limit of a
+    /// single source is met. There is at least one.
+    pub from: Vec<IpAddr>,
     /// MAC address of the virtual router.
     pub to_mac: Mac,
     /// The virtual address.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// The service's port.
     pub port: u16,
 }
@@ -43,19 +44,31 @@ impl Door {
     #[must_use]
     pub fn answered(&self, frame: &[u8]) -> Option<u32> {
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        if ethernet.ethertype() != EthernetProtocol::Ipv4 {
+        let (from, to, protocol, payload): (IpAddr, IpAddr, _, _) = match ethernet.ethertype() {
+            EthernetProtocol::Ipv4 => {
+                let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
+                let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
+                (from, to, packet.next_header(), packet.payload())
+            }
+            EthernetProtocol::Ipv6 => {
+                let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
+                let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
+                (from, to, packet.next_header(), packet.payload())
+            }
+            _ => return None,
+        };
+        if (from, protocol) != (self.to, IpProtocol::Tcp) {
             return None;
         }
-        let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-        if (packet.src_addr(), packet.dst_addr(), packet.next_header())
-            != (self.to, self.from, IpProtocol::Tcp)
-        {
-            return None;
-        }
-        let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+        let segment = TcpPacket::new_checked(payload).ok()?;
         let n = u32::from_be_bytes(segment.ack_number().0.to_be_bytes()).wrapping_sub(1);
         let ours = segment.src_port() == self.port && segment.dst_port() == port_of(n);
-        (ours && segment.syn() && segment.ack()).then_some(n)
+        (ours && to == self.client(n) && segment.syn() && segment.ack()).then_some(n)
+    }
+
+    /// Who knocks for the `n`th time.
+    fn client(&self, n: u32) -> IpAddr {
+        self.from[n as usize % self.from.len()]
     }
 
     fn segment(&self, n: u32, control: TcpControl, sequence: u32) -> Vec<u8> {
@@ -73,106 +86,143 @@ impl Door {
             timestamp: None,
             payload: &[],
         };
-        let ip = Ipv4Repr {
-            src_addr: self.from,
-            dst_addr: self.to,
-            next_header: IpProtocol::Tcp,
-            payload_len: tcp.buffer_len(),
-            hop_limit: 64,
-        };
+        let (from, to) = (self.client(n).into(), self.to.into());
+        let ip = IpRepr::new(from, to, IpProtocol::Tcp, tcp.buffer_len(), HOP_LIMIT);
         let checksums = ChecksumCapabilities::default();
         let header = EthernetFrame::<&[u8]>::header_len();
-        let mut frame = vec![0; (header + ip.buffer_len() + tcp.buffer_len()).max(MIN_FRAME)];
+        let mut frame = vec![0; (header + ip.buffer_len()).max(MIN_FRAME)];
         let mut ethernet = EthernetFrame::new_unchecked(&mut frame[..]);
         ethernet.set_src_addr(EthernetAddress(self.from_mac));
         ethernet.set_dst_addr(EthernetAddress(self.to_mac));
-        ethernet.set_ethertype(EthernetProtocol::Ipv4);
-        let mut packet = Ipv4Packet::new_unchecked(ethernet.payload_mut());
-        ip.emit(&mut packet, &checksums);
-        let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
-        tcp.emit(&mut segment, &self.from.into(), &self.to.into(), &checksums);
+        ethernet.set_ethertype(match self.to {
+            IpAddr::V4(_) => EthernetProtocol::Ipv4,
+            IpAddr::V6(_) => EthernetProtocol::Ipv6,
+        });
+        let packet = ethernet.payload_mut();
+        ip.emit(&mut *packet, &checksums);
+        let mut segment = TcpPacket::new_unchecked(&mut packet[ip.header_len()..ip.buffer_len()]);
+        tcp.emit(&mut segment, &from, &to, &checksums);
         frame
     }
 }
 
-/// Every knock comes from another port than the ones before it, so that each is a flow of its own.
+/// Every knock comes from another port than the ones before it, so that each is a flow of its own. Ports of other
+/// connections are higher.
 fn port_of(n: u32) -> u16 {
-    u16::try_from(2048 + n % 60_000).unwrap_or(2048)
+    u16::try_from(2048 + n % 16_000).unwrap_or(2048)
 }
 
+const HOP_LIMIT: u8 = 64;
 const MIN_FRAME: usize = 60;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DOOR: Door = Door {
-        from_mac: [2, 0, 0, 0, 0, 1],
-        from: Ipv4Addr::new(198, 51, 100, 255),
-        to_mac: [0, 0, 0x5e, 0, 1, 10],
-        to: Ipv4Addr::new(203, 0, 113, 10),
-        port: 443,
-    };
+    fn doors() -> [Door; 2] {
+        let door = |from: &[&str], to: &str, to_mac| Door {
+            from_mac: [2, 0, 0, 0, 0, 1],
+            from: from.iter().map(|from| address(from)).collect(),
+            to_mac,
+            to: address(to),
+            port: 443,
+        };
+        [
+            door(
+                &["198.51.100.1", "198.51.100.2", "198.51.100.3"],
+                "203.0.113.10",
+                [0, 0, 0x5e, 0, 1, 10],
+            ),
+            door(
+                &["2001:db8:c:100::1", "2001:db8:c:200::1"],
+                "2001:db8:0:1::10",
+                [0, 0, 0x5e, 0, 2, 10],
+            ),
+        ]
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    /// Where the TCP segment begins.
+    fn segment_at(door: &Door) -> usize {
+        match door.to {
+            IpAddr::V4(_) => 14 + 20,
+            IpAddr::V6(_) => 14 + 40,
+        }
+    }
 
     #[test]
     fn a_knock_is_a_good_syn() {
-        for n in [0, 1, 60_000, u32::MAX] {
-            let frame = DOOR.knock(n);
-            let ethernet = EthernetFrame::new_checked(&frame[..]).expect("ethernet");
-            let packet = Ipv4Packet::new_checked(ethernet.payload()).expect("IPv4");
-            assert!(packet.verify_checksum());
-            let segment = TcpPacket::new_checked(packet.payload()).expect("TCP");
-            assert!(segment.verify_checksum(&DOOR.from.into(), &DOOR.to.into()));
-            assert!(segment.syn() && !segment.ack() && segment.dst_port() == 443);
+        for door in doors() {
+            for n in [0, 1, 60_000, u32::MAX] {
+                let frame = door.knock(n);
+                let ethernet = EthernetFrame::new_checked(&frame[..]).expect("ethernet");
+                match door.to {
+                    IpAddr::V4(_) => {
+                        let packet = Ipv4Packet::new_checked(ethernet.payload()).expect("IPv4");
+                        assert!(packet.verify_checksum());
+                    }
+                    IpAddr::V6(_) => {
+                        let packet = Ipv6Packet::new_checked(ethernet.payload()).expect("IPv6");
+                        assert_eq!(IpAddr::from(packet.dst_addr()), door.to);
+                    }
+                }
+                let segment =
+                    TcpPacket::new_checked(&frame[segment_at(&door)..][..20]).expect("TCP");
+                assert!(segment.verify_checksum(&door.client(n).into(), &door.to.into()));
+                assert!(segment.syn() && !segment.ack() && segment.dst_port() == 443);
+            }
+            assert_ne!(door.client(0), door.client(1), "they take turns");
         }
     }
 
     #[test]
     fn only_the_answer_to_a_knock_counts() {
-        let server = Door {
-            from: DOOR.to,
-            from_mac: DOOR.to_mac,
-            to: DOOR.from,
-            to_mac: DOOR.from_mac,
-            ..DOOR
-        };
-        let answer = |n: u32, edit: &dyn Fn(&mut TcpPacket<&mut [u8]>)| {
-            let mut frame = server.knock(n);
-            let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
-            let mut segment = TcpPacket::new_unchecked(packet.payload_mut());
-            segment.set_src_port(443);
-            segment.set_dst_port(port_of(n));
-            segment.set_ack(true);
-            segment.set_ack_number(TcpSeqNumber(i32::from_be_bytes(
-                n.wrapping_add(1).to_be_bytes(),
-            )));
-            edit(&mut segment);
-            DOOR.answered(&frame)
-        };
-        for n in [0, 1, 60_000, u32::MAX] {
-            assert_eq!(answer(n, &|_| {}), Some(n));
+        for door in doors() {
+            let answer = |n: u32, edit: &dyn Fn(&mut TcpPacket<&mut [u8]>)| {
+                let server = Door {
+                    from: vec![door.to],
+                    to: door.client(n),
+                    ..door.clone()
+                };
+                let mut frame = server.knock(n);
+                let mut segment = TcpPacket::new_unchecked(&mut frame[segment_at(&door)..]);
+                segment.set_src_port(443);
+                segment.set_dst_port(port_of(n));
+                segment.set_ack(true);
+                segment.set_ack_number(TcpSeqNumber(i32::from_be_bytes(
+                    n.wrapping_add(1).to_be_bytes(),
+                )));
+                edit(&mut segment);
+                door.answered(&frame)
+            };
+            for n in [0, 1, 60_000, u32::MAX] {
+                assert_eq!(answer(n, &|_| {}), Some(n));
+            }
+            assert_eq!(
+                answer(7, &|segment| segment.set_ack(false)),
+                None,
+                "no answer"
+            );
+            assert_eq!(
+                answer(7, &|segment| segment.set_syn(false)),
+                None,
+                "refused"
+            );
+            assert_eq!(
+                answer(7, &|segment| segment.set_src_port(80)),
+                None,
+                "another service"
+            );
+            assert_eq!(
+                answer(7, &|segment| segment.set_dst_port(1)),
+                None,
+                "another knock"
+            );
+            assert_eq!(door.answered(&door.knock(7)), None, "our own");
+            assert_eq!(door.answered(&[]), None, "nothing");
         }
-        assert_eq!(
-            answer(7, &|segment| segment.set_ack(false)),
-            None,
-            "no answer"
-        );
-        assert_eq!(
-            answer(7, &|segment| segment.set_syn(false)),
-            None,
-            "refused"
-        );
-        assert_eq!(
-            answer(7, &|segment| segment.set_src_port(80)),
-            None,
-            "another service"
-        );
-        assert_eq!(
-            answer(7, &|segment| segment.set_dst_port(1)),
-            None,
-            "another knock"
-        );
-        assert_eq!(DOOR.answered(&DOOR.knock(7)), None, "our own");
-        assert_eq!(DOOR.answered(&[]), None, "nothing");
     }
 }

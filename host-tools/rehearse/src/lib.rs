@@ -21,10 +21,11 @@ pub mod rack;
 pub mod scenario;
 pub mod switch;
 pub mod uplink;
+mod version;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +40,8 @@ pub use machine::Appliance;
 pub use rack::{Bodies, ServerBody};
 use rack::{Kind, Rack};
 pub use scenario::{Report, Scenario};
+use uplink::Uplink;
+pub use version::{Version, versions};
 
 /// What to rehearse.
 #[derive(Clone)]
@@ -51,7 +54,8 @@ pub struct Options {
     pub authority: PathBuf,
     /// What the machines run. Servers without a body stay off.
     pub bodies: Bodies,
-    /// Port of this machine through which the site is reached; 0 lets the system choose.
+    /// Port of this machine through which the site is reached, on the loopback address of each version of IP; 0 lets
+    /// the system choose.
     pub port: u16,
     /// What happens; `None` runs until it is stopped.
     pub scenario: Option<Scenario>,
@@ -64,12 +68,12 @@ pub struct Options {
 /// What the operator sees of a rehearsal while it runs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// Cables are laid and the local port is open.
+    /// Cables are laid and local ports are open.
     Begun {
         /// Where consoles and recordings are.
         directory: PathBuf,
-        /// Where the site will be reached.
-        local: SocketAddr,
+        /// Where the site will be reached, for each version of IP.
+        local: Vec<SocketAddr>,
     },
     /// A machine was started.
     Started {
@@ -122,7 +126,7 @@ pub enum Event {
     },
     /// The rehearsal goes on until it is stopped.
     Running {
-        /// Open connections through the local port.
+        /// Open connections through the local port that has most of them.
         connections: usize,
     },
 }
@@ -160,16 +164,15 @@ impl Stop {
 /// Without a scenario it runs until [`Options::stop`] is set. Must be called from a thread that lives as long
 /// as the rehearsal, and that does not die before it.
 pub fn run(options: &Options, events: impl Fn(Event)) -> Result<Option<Report>, RehearseError> {
-    let listener = listen(options.port)?;
+    let listeners = listen(&options.plan, options.port)?;
     let directory = new_directory(&options.state.join("rehearse"))?;
-    let mut rack = Rack::new(&options.plan, listener, &directory)?;
-    let local = rack.uplink().local();
-    let client = Client::new(
-        local,
-        &options.plan.domain,
-        &options.authority,
-        REQUEST_PATIENCE,
-    )?;
+    let mut rack = Rack::new(&options.plan, listeners, &directory)?;
+    let local: Vec<SocketAddr> = rack.uplinks().iter().map(Uplink::local).collect();
+    let (domain, authority) = (&options.plan.domain, &options.authority);
+    let clients = local
+        .iter()
+        .map(|local| Client::new(*local, domain, authority, REQUEST_PATIENCE))
+        .collect::<Result<Vec<_>, _>>()?;
     events(Event::Begun {
         directory: directory.clone(),
         local,
@@ -196,7 +199,9 @@ pub fn run(options: &Options, events: impl Fn(Event)) -> Result<Option<Report>, 
     }
 
     let mut watch = Watch::default();
-    wait_until_serving(&mut rack, &client, options, &directory, &mut watch, &events)?;
+    for client in &clients {
+        wait_until_serving(&mut rack, client, options, &directory, &mut watch, &events)?;
+    }
     events(Event::Serving {
         after: begun.elapsed(),
     });
@@ -204,14 +209,15 @@ pub fn run(options: &Options, events: impl Fn(Event)) -> Result<Option<Report>, 
     match options.scenario {
         Some(scenario) => {
             let settings = settings(options, scenario);
-            scenario::run(&settings, &mut rack, &client, &options.stop, &events).map(Some)
+            scenario::run(&settings, &mut rack, &clients, &options.stop, &events).map(Some)
         }
         None => {
             while !options.stop.is_set() {
                 rack.check_alive()?;
                 watch.report(&rack, &events);
+                let connections = rack.uplinks().iter().map(Uplink::connections);
                 events(Event::Running {
-                    connections: rack.uplink().connections(),
+                    connections: connections.max().unwrap_or(0),
                 });
                 std::thread::sleep(TURN);
             }
@@ -303,8 +309,8 @@ fn wait_until_serving(
         };
         let last = match answer {
             Ok(answer) if answer.status == 200 => return Ok(()),
-            Ok(answer) => format!("status {}", answer.status),
-            Err(error) => error.to_string(),
+            Ok(answer) => format!("{}: status {}", client.version(), answer.status),
+            Err(error) => format!("{}: {error}", client.version()),
         };
         watch.progress(rack, &last);
         let waited = watch.still_for();
@@ -399,15 +405,22 @@ impl Watch {
 }
 
 /// Fails if `port` cannot be had now: better known before a long build than after it.
-pub fn check_port(port: u16) -> Result<(), RehearseError> {
-    listen(port).map(drop)
+pub fn check_port(plan: &Plan, port: u16) -> Result<(), RehearseError> {
+    listen(plan, port).map(drop)
 }
 
-fn listen(port: u16) -> Result<TcpListener, RehearseError> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|reason| match reason.kind() {
-        ErrorKind::AddrInUse => RehearseError::PortInUse { port },
-        _ => RehearseError::Listen { port, reason },
-    })
+/// The local ports that lead to the site, one for each version of IP.
+fn listen(plan: &Plan, port: u16) -> Result<Vec<TcpListener>, RehearseError> {
+    let versions = versions(plan).into_iter();
+    versions
+        .map(|version| {
+            let local = SocketAddr::new(version.localhost(), port);
+            TcpListener::bind(local).map_err(|reason| match reason.kind() {
+                ErrorKind::AddrInUse => RehearseError::PortInUse { port },
+                _ => RehearseError::Listen { local, reason },
+            })
+        })
+        .collect()
 }
 
 /// Makes `parent/NUMBER` with the next free number, and removes the oldest when there are many.
@@ -446,13 +459,37 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_named() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = taken.local_addr().expect("bound").port();
-        let error = listen(port).expect_err("taken");
-        assert_eq!(
-            error.to_string(),
-            format!("port {port} of this machine is in use")
-        );
+        for version in [Version::V4, Version::V6] {
+            let taken = TcpListener::bind((version.localhost(), 0)).expect("a free port");
+            let port = taken.local_addr().expect("bound").port();
+            let error = listen(&dualstack(), port).expect_err("taken");
+            assert_eq!(
+                error.to_string(),
+                format!("port {port} of this machine is in use")
+            );
+        }
+    }
+
+    #[test]
+    fn a_site_of_both_versions_has_two_ports() {
+        let listeners = listen(&dualstack(), 0).expect("free ports");
+        let local = listeners
+            .iter()
+            .map(|listener| listener.local_addr().expect("bound"));
+        let versions: Vec<_> = local.map(|local| Version::of(local.ip())).collect();
+        assert_eq!(versions, [Version::V4, Version::V6]);
+
+        let text = include_str!("../../../examples/foobar/site.toml");
+        assert_eq!(listen(&plan(text), 0).expect("a free port").len(), 1);
+    }
+
+    fn dualstack() -> Plan {
+        plan(include_str!("../../../examples/dualstack/site.toml"))
+    }
+
+    fn plan(text: &str) -> Plan {
+        let boards = site::Boards::new([("zynq7000", 2)]);
+        site::parse("site.toml", text, &boards).unwrap_or_else(|problems| panic!("{problems:?}"))
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use build::HostFile;
@@ -58,6 +58,12 @@ pub fn give(tap: &str, holder: &Process) -> io::Result<()> {
             String::from_utf8_lossy(&moved.stderr).trim().to_owned(),
         ))
     }
+}
+
+/// Runs a command of this machine in the network namespace.
+pub fn inside(namespace: &Process, command: &[&str]) -> io::Result<Output> {
+    let net = format!("--net={}", namespace_path(namespace).display());
+    Command::new("nsenter").arg(net).args(command).output()
 }
 
 fn namespace_path(holder: &Process) -> PathBuf {

@@ -96,6 +96,24 @@ pub struct Users {
     pub newcomers: Option<Duration>,
 }
 
+impl Users {
+    /// The part of them that group `index` of so many groups has.
+    #[must_use]
+    pub fn share(self, index: u32, groups: u32) -> Self {
+        Self {
+            workers: share(self.workers.into(), index, groups) as u32,
+            keepers: share(self.keepers.into(), index, groups) as u32,
+            newcomers: self.newcomers.map(|every| every * groups),
+        }
+    }
+}
+
+/// The part of `all` that group `index` of so many groups has.
+#[must_use]
+pub fn share(all: u64, index: u32, groups: u32) -> u64 {
+    all / u64::from(groups) + u64::from(u64::from(index) < all % u64::from(groups))
+}
+
 /// A running load. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Load {
@@ -228,3 +246,24 @@ async fn keep(client: Client, log: Arc<Log>) {
 const MAX_NEWCOMERS: usize = 32;
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 const BETWEEN_KEPT: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_lost_when_users_are_shared_out() {
+        for (all, groups) in [(0, 1), (1, 2), (4, 2), (5, 2), (200, 3), (u64::MAX, 2)] {
+            let sum: u64 = (0..groups).map(|index| share(all, index, groups)).sum();
+            assert_eq!(sum, all, "{all} in {groups}");
+        }
+        let users = Users {
+            workers: 5,
+            keepers: 4,
+            newcomers: Some(Duration::from_millis(500)),
+        };
+        let second = users.share(1, 2);
+        assert_eq!((second.workers, second.keepers), (2, 2));
+        assert_eq!(second.newcomers, Some(Duration::from_secs(1)));
+    }
+}

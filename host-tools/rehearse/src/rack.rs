@@ -1,15 +1,17 @@
 //! The rack: switch, uplink and machines, put together from the plan.
 
+mod clients;
 mod peer;
 mod running;
 mod vlans;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use build::HostFile;
+use ipnet::IpNet;
 use site::Plan;
 use site::plan::{Network, Port, Server};
 use tempfile::TempDir;
@@ -25,6 +27,7 @@ use crate::process::{Process, describe};
 use crate::qmp::Qmp;
 use crate::switch::{Fault, Mode, PortId};
 use crate::uplink::{Settings, Uplink};
+use crate::version::{self, Version};
 
 use running::Cable;
 pub use running::{Kind, Machine};
@@ -61,7 +64,7 @@ pub struct Rack {
     // In the order in which they end.
     machines: Vec<Machine>,
     cgroups: Vec<Cgroup>,
-    uplink: Uplink,
+    uplinks: Vec<Uplink>,
     fabric: Fabric,
     plan: Plan,
     directory: PathBuf,
@@ -83,55 +86,45 @@ struct Parts<'a> {
 }
 
 impl Rack {
-    /// Lays all cables and opens the local port. No machine runs yet. Consoles and recordings go to `directory`.
+    /// Lays all cables and opens local ports: each listener leads to the virtual address of its own version of IP.
+    /// No machine runs yet. Consoles and recordings go to `directory`.
     pub fn new(
         plan: &Plan,
-        listener: TcpListener,
+        listeners: Vec<TcpListener>,
         directory: &Path,
     ) -> Result<Self, RehearseError> {
         let vlans = Vlans::of(plan);
         let wan = wan(plan)?;
-        let uplink_address = wan
-            .uplink
-            .ok_or_else(|| unsuitable("the wan network has no uplink"))?;
+        let vlan = vlans.of_network(&wan.name);
         let interval = Duration::from_millis(10 * u64::from(plan.vrrp.advertisement_interval));
-        let service = plan
-            .services
-            .iter()
-            .max_by_key(|service| service.port == site::plan::ports::HTTPS)
-            .ok_or_else(|| unsuitable("the site has no service"))?;
-
         let sockets = tempfile::Builder::new()
             .prefix("ravelin-")
             .tempdir()
             .map_err(RehearseError::system("cannot make a directory for sockets"))?;
-        let observer = Observer::new(vlans.of_network(&wan.name), wan.vrid, interval);
-        let fabric = Fabric::start(SEED, observer)
+        let fabric = Fabric::start(SEED, Observer::new(vlan, wan.vrid, interval))
             .map_err(RehearseError::system("cannot start the switch"))?;
-        let record = directory.join("uplink.pcap");
-        let (_, cable) = fabric
-            .attach(
-                "uplink",
-                Mode::access(vlans.of_network(&wan.name)),
-                Some(&record),
-            )
-            .map_err(RehearseError::system("cannot connect the uplink"))?;
-        let settings = Settings {
-            mac: UPLINK_MAC,
-            address: uplink_address,
-            prefix: wan.subnet.prefix_len(),
-            virtual_address: service.address,
-            // RFC 9568 §7.3.
-            virtual_mac: [0, 0, 0x5e, 0, 1, wan.vrid],
-            port: service.port,
-        };
-        let uplink = Uplink::start(settings, cable, listener)
-            .map_err(RehearseError::system("cannot start the uplink host"))?;
+        let mut uplinks = Vec::new();
+        for listener in listeners {
+            let local = listener.local_addr();
+            let local = local.map_err(RehearseError::system("cannot use a local port"))?;
+            let settings = uplink(plan, wan, Version::of(local.ip()))?;
+            let name = match settings.address {
+                IpAddr::V4(_) => "uplink",
+                IpAddr::V6(_) => "uplink6",
+            };
+            let record = directory.join(format!("{name}.pcap"));
+            let (_, cable) = fabric
+                .attach(name, Mode::access(vlan), Some(&record))
+                .map_err(RehearseError::system("cannot connect the uplink"))?;
+            let uplink = Uplink::start(settings, cable, listener)
+                .map_err(RehearseError::system("cannot start the uplink host"))?;
+            uplinks.push(uplink);
+        }
         let directory = directory.to_path_buf();
         Ok(Self {
             machines: Vec::new(),
             cgroups: Vec::new(),
-            uplink,
+            uplinks,
             fabric,
             plan: plan.clone(),
             directory,
@@ -437,10 +430,10 @@ impl Rack {
         &self.machines
     }
 
-    /// The uplink host.
+    /// The uplink hosts, in the order of their listeners.
     #[must_use]
-    pub fn uplink(&self) -> &Uplink {
-        &self.uplink
+    pub fn uplinks(&self) -> &[Uplink] {
+        &self.uplinks
     }
 
     /// The switch.
@@ -568,6 +561,37 @@ impl Rack {
     }
 }
 
+/// The provider's router for one version of IP.
+fn uplink(plan: &Plan, wan: &Network, version: Version) -> Result<Settings, RehearseError> {
+    let missing = |what: &str| unsuitable(&format!("the site has no {what} of {version}"));
+    let service = version::users_service(plan).ok_or_else(|| missing("service"))?;
+    let virtual_address = version::address(plan, service, version);
+    let (mac, virtual_mac, address, subnet) = match version {
+        // RFC 9568 §7.3.
+        Version::V4 => (
+            UPLINK_MAC,
+            [0, 0, 0x5e, 0, 1, wan.vrid],
+            wan.uplink.map(IpAddr::V4),
+            Some(IpNet::V4(wan.subnet)),
+        ),
+        Version::V6 => (
+            UPLINK6_MAC,
+            [0, 0, 0x5e, 0, 2, wan.vrid],
+            wan.uplink6.map(IpAddr::V6),
+            wan.subnet6.map(IpNet::V6),
+        ),
+    };
+    Ok(Settings {
+        mac,
+        address: address.ok_or_else(|| missing("uplink"))?,
+        subnet: subnet.ok_or_else(|| missing("wan network"))?,
+        clients: clients::clients(plan, version),
+        virtual_address: virtual_address.ok_or_else(|| missing("service"))?,
+        virtual_mac,
+        port: service.port,
+    })
+}
+
 fn wan(plan: &Plan) -> Result<&Network, RehearseError> {
     let wan = plan
         .networks
@@ -584,6 +608,7 @@ fn unsuitable(text: &str) -> RehearseError {
 const SEED: u64 = 1;
 /// The provider's router: a locally administered address.
 const UPLINK_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x01];
+const UPLINK6_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x02];
 /// Servers give way to appliances, which keep real time.
 const SERVER_NICE: u8 = 10;
 const BUILD: &str = "build it: `ravelin build`";

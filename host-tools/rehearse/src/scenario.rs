@@ -10,9 +10,10 @@ use site::plan::Port;
 
 use crate::client::Client;
 use crate::error::RehearseError;
-use crate::load::{Kept, Load, Record, Users};
+use crate::load::{Kept, Load, Record, Users, share};
 use crate::probe::{Probe, blackout};
 use crate::rack::{Kind, Rack};
+use crate::version::Version;
 use crate::{Event, Stop};
 
 /// What can be rehearsed.
@@ -101,16 +102,38 @@ pub struct Report {
     pub passed: bool,
     /// What had to hold.
     pub criteria: Vec<Criterion>,
-    /// What users met.
-    pub requests: Requests,
-    /// Connections that users had open and went on using.
-    pub kept_connections: KeptReport,
+    /// What users met, by the version of IP that they came with.
+    pub users: Vec<UsersReport>,
     /// Answers by web server.
     pub web: BTreeMap<String, u64>,
     /// Answers by app server.
     pub app: BTreeMap<String, u64>,
     /// What was broken, and how the rack dealt with it.
     pub fault: Option<FaultReport>,
+}
+
+/// What the users of one version of IP met.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UsersReport {
+    /// The version.
+    pub ip: Version,
+    /// Their requests.
+    pub requests: Requests,
+    /// Connections that they had open and went on using.
+    pub kept_connections: KeptReport,
+    /// How long a fault kept the site from them.
+    pub outage: Option<Outage>,
+}
+
+/// Times after a fault, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Outage {
+    /// Longest time in which the virtual address answered no ping; `None` if it never ended.
+    pub blackout_ms: Option<f64>,
+    /// Longest time in which no TCP handshake with the service behind it succeeded.
+    pub service_blackout_ms: Option<f64>,
+    /// From the fault to the end of the first request that was begun after it and answered.
+    pub first_answer_ms: Option<f64>,
 }
 
 /// One thing that had to hold.
@@ -168,12 +191,6 @@ pub struct FaultReport {
     pub active_after: Option<String>,
     /// From the fault to the first advertisement of the other appliance, in milliseconds.
     pub takeover_ms: Option<f64>,
-    /// Longest time in which the virtual address answered no ping, in milliseconds; `None` if it never ended.
-    pub blackout_ms: Option<f64>,
-    /// Longest time in which no TCP handshake with the service behind it succeeded, in milliseconds.
-    pub service_blackout_ms: Option<f64>,
-    /// From the fault to the end of the first request that was begun after it and answered, in milliseconds.
-    pub first_answer_ms: Option<f64>,
 }
 
 /// How a scenario is carried out.
@@ -195,19 +212,21 @@ pub struct Settings {
     pub haproxy: Vec<String>,
 }
 
-/// Carries out a scenario on a rack that serves.
+/// Carries out a scenario on a rack that serves, with a client for each version of IP that users come with.
 pub fn run(
     settings: &Settings,
     rack: &mut Rack,
-    client: &Client,
+    clients: &[Client],
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
-    settle(settings, rack, client, stop)?;
+    for client in clients {
+        settle(settings, rack, client, stop)?;
+    }
     match settings.scenario {
-        Scenario::Steady => steady(settings, rack, client, stop, events),
+        Scenario::Steady => steady(settings, rack, clients, stop, events),
         Scenario::KillActive | Scenario::CutWan | Scenario::CutLan | Scenario::StopHaproxy => {
-            with_fault(settings, rack, client, stop, events)
+            with_fault(settings, rack, clients, stop, events)
         }
     }
 }
@@ -220,7 +239,7 @@ fn settle(
     client: &Client,
     stop: &Stop,
 ) -> Result<(), RehearseError> {
-    let load = start(client, ONE_USER, u64::MAX)?;
+    let load = Load::start(client, ONE_USER, u64::MAX).map_err(no_users())?;
     let deadline = Instant::now() + SETTLE;
     while Instant::now() < deadline {
         let answers: Vec<_> = load
@@ -245,20 +264,23 @@ fn settle(
 fn steady(
     settings: &Settings,
     rack: &mut Rack,
-    client: &Client,
+    clients: &[Client],
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
-    let load = start(client, STEADY_USERS, settings.requests)?;
-    while (load.log().requests().len() as u64) < settings.requests {
-        watch(rack, &load, stop, events)?;
+    let crowd = Crowd::start(clients, STEADY_USERS, settings.requests)?;
+    while crowd.ended() < settings.requests {
+        watch(rack, &crowd, stop, events)?;
     }
-    let requests = load.log().requests().clone();
-    let mut report = Report::new(settings, &requests, load.log().kept());
-    report.require(
-        "every request is answered with 200",
-        report.requests.lost == 0,
-    );
+    let mut report = Report::new(settings, &crowd.met());
+    for index in 0..report.users.len() {
+        let lost = report.users[index].requests.lost;
+        let over = report.over(index);
+        report.require(
+            format!("every request{over} is answered with 200"),
+            lost == 0,
+        );
+    }
     for (kind, expected, seen) in [
         ("web", &settings.web, &report.web.clone()),
         ("app", &settings.app, &report.app.clone()),
@@ -276,17 +298,19 @@ fn steady(
 fn with_fault(
     settings: &Settings,
     rack: &mut Rack,
-    client: &Client,
+    clients: &[Client],
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
     let before = wait_for_active(rack, stop)?;
-    let load = start(client, USERS, u64::MAX)?;
-    rack.uplink().probe_every(PING_INTERVAL);
-    rack.uplink().knock_every(KNOCK_INTERVAL);
+    let crowd = Crowd::start(clients, USERS, u64::MAX)?;
+    for uplink in rack.uplinks() {
+        uplink.probe_every(PING_INTERVAL);
+        uplink.knock_every(KNOCK_INTERVAL);
+    }
     let steady_until = Instant::now() + BASELINE;
-    while Instant::now() < steady_until || load.log().requests().len() < 5 {
-        watch(rack, &load, stop, events)?;
+    while Instant::now() < steady_until || !crowd.all(|requests| requests.len() >= 5) {
+        watch(rack, &crowd, stop, events)?;
     }
 
     let machine = match settings.scenario {
@@ -311,93 +335,144 @@ fn with_fault(
         scenario: settings.scenario,
     });
 
-    while !recovered(&load.log().requests(), fault) && fault.elapsed() < GIVE_UP {
-        watch(rack, &load, stop, events)?;
+    while !crowd.all(|requests| recovered(requests, fault)) && fault.elapsed() < GIVE_UP {
+        watch(rack, &crowd, stop, events)?;
     }
     let settled = Instant::now() + AFTERMATH;
     while Instant::now() < settled {
-        watch(rack, &load, stop, events)?;
+        watch(rack, &crowd, stop, events)?;
     }
     // Requests that were under way when the fault came count too.
-    load.close();
+    crowd.close();
     let patience = Instant::now() + PATIENCE;
-    while !load.is_over() && Instant::now() < patience {
-        watch(rack, &load, stop, events)?;
+    while !crowd.is_over() && Instant::now() < patience {
+        watch(rack, &crowd, stop, events)?;
     }
 
-    let probes = Probes {
-        pings: rack.uplink().stop_probes(),
-        knocks: rack.uplink().stop_knocks(),
-    };
-    let requests = load.log().requests().clone();
+    let uplinks = rack.uplinks().iter();
+    let probes: Vec<Probes> = uplinks
+        .map(|uplink| Probes {
+            version: Version::of(uplink.local().ip()),
+            pings: uplink.stop_probes(),
+            knocks: uplink.stop_knocks(),
+        })
+        .collect();
     let after = rack.active();
     let takeover = rack.taken_over(&before, fault).map(|advert| advert.at);
-    let mut report = Report::new(settings, &requests, load.log().kept());
+    let met = crowd.met();
+    let mut report = Report::new(settings, &met);
+    for (index, met) in met.iter().enumerate() {
+        let probes = probes.iter().find(|probes| probes.version == met.version);
+        report.judge_users(index, &met.requests, probes, fault);
+    }
     let appliance_hit = machine == before;
-    report.judge_fault(
-        &requests,
-        &probes,
-        fault,
+    report.fault = Some(FaultReport {
         machine,
-        (before, after),
-        takeover,
-    );
+        active_before: Some(before),
+        active_after: after,
+        takeover_ms: takeover.map(|at| milliseconds(at.duration_since(fault))),
+    });
     if appliance_hit {
         report.require_takeover(rack);
     }
     Ok(report)
 }
 
+/// The users of all versions of IP at work.
+struct Crowd(Vec<(Version, Load)>);
+
+/// What the users of one version met.
+struct Met {
+    version: Version,
+    requests: Vec<Record>,
+    kept: Kept,
+}
+
+impl Crowd {
+    /// Shares out `users`, and the requests that they make at most, among the clients.
+    fn start(clients: &[Client], users: Users, limit: u64) -> Result<Self, RehearseError> {
+        let groups = u32::try_from(clients.len()).unwrap_or(1);
+        let mut loads = Vec::new();
+        for (index, client) in (0..).zip(clients) {
+            let limit = share(limit, index, groups);
+            let load = Load::start(client, users.share(index, groups), limit);
+            loads.push((client.version(), load.map_err(no_users())?));
+        }
+        Ok(Self(loads))
+    }
+
+    /// Requests that have ended.
+    fn ended(&self) -> u64 {
+        let loads = self.0.iter();
+        loads
+            .map(|(_, load)| load.log().requests().len() as u64)
+            .sum()
+    }
+
+    /// Whether something holds for the requests of each version.
+    fn all(&self, holds: impl Fn(&[Record]) -> bool) -> bool {
+        let mut loads = self.0.iter();
+        loads.all(|(_, load)| holds(&load.log().requests()))
+    }
+
+    fn close(&self) {
+        self.0.iter().for_each(|(_, load)| load.close());
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.iter().all(|(_, load)| load.is_over())
+    }
+
+    fn met(&self) -> Vec<Met> {
+        let loads = self.0.iter();
+        loads
+            .map(|(version, load)| Met {
+                version: *version,
+                requests: load.log().requests().clone(),
+                kept: load.log().kept(),
+            })
+            .collect()
+    }
+}
+
+fn no_users() -> impl FnOnce(std::io::Error) -> RehearseError {
+    RehearseError::system("cannot start the users")
+}
+
+/// What an uplink measured.
 struct Probes {
+    version: Version,
     pings: Vec<Probe>,
     knocks: Vec<Probe>,
 }
 
 impl Report {
-    fn new(settings: &Settings, requests: &[Record], kept: Kept) -> Self {
+    fn new(settings: &Settings, met: &[Met]) -> Self {
         let mut web = BTreeMap::new();
         let mut app = BTreeMap::new();
-        let mut errors = BTreeMap::new();
-        let mut times = Vec::new();
-        for record in requests {
-            match &record.outcome {
-                Ok(answer) if answer.status == 200 => {
-                    times.push(answer.took);
-                    for (map, name) in [(&mut web, &answer.web), (&mut app, &answer.app)] {
-                        if let Some(name) = name {
-                            *map.entry(name.clone()).or_insert(0) += 1;
-                        }
-                    }
+        let records = met.iter().flat_map(|met| &met.requests);
+        for answer in records.filter_map(|record| record.outcome.as_ref().ok()) {
+            for (map, name) in [(&mut web, &answer.web), (&mut app, &answer.app)] {
+                if let Some(name) = name
+                    && answer.status == 200
+                {
+                    *map.entry(name.clone()).or_insert(0) += 1;
                 }
-                Ok(answer) => {
-                    *errors
-                        .entry(format!("status {}", answer.status))
-                        .or_insert(0) += 1
-                }
-                Err(error) => *errors.entry(error.to_string()).or_insert(0) += 1,
             }
         }
-        times.sort_unstable();
-        let ok = times.len() as u64;
-        let sent = requests.len() as u64;
+        let users = met.iter().map(|met| UsersReport {
+            ip: met.version,
+            requests: Requests::of(&met.requests),
+            kept_connections: met.kept.into(),
+            outage: None,
+        });
         Self {
             scenario: settings.scenario,
             board: settings.board.clone(),
             servers: settings.servers,
             passed: true,
             criteria: Vec::new(),
-            requests: Requests {
-                sent,
-                ok,
-                lost: sent - ok,
-                median_ms: times
-                    .get(times.len() / 2)
-                    .copied()
-                    .map_or(0.0, milliseconds),
-                slowest_ms: times.last().copied().map_or(0.0, milliseconds),
-                errors,
-            },
-            kept_connections: kept.into(),
+            users: users.collect(),
             web,
             app,
             fault: None,
@@ -412,44 +487,57 @@ impl Report {
         });
     }
 
-    fn judge_fault(
+    /// The version of these users, where that makes a difference.
+    fn over(&self, users: usize) -> String {
+        match self.users.get(users) {
+            Some(users) if self.users.len() > 1 => format!(" over {}", users.ip),
+            _ => String::new(),
+        }
+    }
+
+    fn judge_users(
         &mut self,
+        index: usize,
         requests: &[Record],
-        probes: &Probes,
+        probes: Option<&Probes>,
         fault: Instant,
-        machine: String,
-        (active_before, active_after): (String, Option<String>),
-        takeover: Option<Instant>,
     ) {
         let first_answer = requests
             .iter()
             .filter(|record| record.begun > fault && record.ok())
             .map(|record| record.ended)
             .min();
-        let since = |at: Instant| milliseconds(at.duration_since(fault));
-        self.require("all requests before the fault are answered", {
-            requests
-                .iter()
-                .filter(|record| record.ended <= fault)
-                .all(Record::ok)
-        });
+        let over = self.over(index);
         self.require(
-            "requests after the fault are answered again",
+            format!("all requests{over} before the fault are answered"),
+            {
+                requests
+                    .iter()
+                    .filter(|record| record.ended <= fault)
+                    .all(Record::ok)
+            },
+        );
+        self.require(
+            format!("requests{over} after the fault are answered again"),
             recovered(requests, fault),
         );
-        let address = blackout(&probes.pings, fault);
-        let service = blackout(&probes.knocks, fault);
-        self.require("the virtual address answers again", address.is_some());
-        self.require("the service behind it answers again", service.is_some());
-        self.fault = Some(FaultReport {
-            machine,
-            active_before: Some(active_before),
-            active_after,
-            takeover_ms: takeover.map(since),
-            blackout_ms: address.map(milliseconds),
-            service_blackout_ms: service.map(milliseconds),
-            first_answer_ms: first_answer.map(since),
-        });
+        let address = probes.and_then(|probes| blackout(&probes.pings, fault));
+        let service = probes.and_then(|probes| blackout(&probes.knocks, fault));
+        self.require(
+            format!("the virtual address answers again{over}"),
+            address.is_some(),
+        );
+        self.require(
+            format!("the service behind it answers again{over}"),
+            service.is_some(),
+        );
+        if let Some(users) = self.users.get_mut(index) {
+            users.outage = Some(Outage {
+                blackout_ms: address.map(milliseconds),
+                service_blackout_ms: service.map(milliseconds),
+                first_answer_ms: first_answer.map(|at| milliseconds(at.duration_since(fault))),
+            });
+        }
     }
 
     fn require_takeover(&mut self, rack: &Rack) {
@@ -465,6 +553,37 @@ impl Report {
     }
 }
 
+impl Requests {
+    fn of(requests: &[Record]) -> Self {
+        let mut errors = BTreeMap::new();
+        let mut times = Vec::new();
+        for record in requests {
+            let error = match &record.outcome {
+                Ok(answer) if answer.status == 200 => {
+                    times.push(answer.took);
+                    continue;
+                }
+                Ok(answer) => format!("status {}", answer.status),
+                Err(error) => error.to_string(),
+            };
+            *errors.entry(error).or_insert(0) += 1;
+        }
+        times.sort_unstable();
+        let (sent, ok) = (requests.len() as u64, times.len() as u64);
+        Self {
+            sent,
+            ok,
+            lost: sent - ok,
+            median_ms: times
+                .get(times.len() / 2)
+                .copied()
+                .map_or(0.0, milliseconds),
+            slowest_ms: times.last().copied().map_or(0.0, milliseconds),
+            errors,
+        }
+    }
+}
+
 /// The site serves again: the last so many requests that were begun after the fault were all answered.
 fn recovered(requests: &[Record], fault: Instant) -> bool {
     let mut after = requests
@@ -473,10 +592,6 @@ fn recovered(requests: &[Record], fault: Instant) -> bool {
         .filter(|record| record.begun > fault)
         .take(RECOVERED);
     after.clone().count() == RECOVERED && after.all(Record::ok)
-}
-
-fn start(client: &Client, users: Users, limit: u64) -> Result<Load, RehearseError> {
-    Load::start(client, users, limit).map_err(RehearseError::system("cannot start the users"))
 }
 
 fn wait_for_active(rack: &mut Rack, stop: &Stop) -> Result<String, RehearseError> {
@@ -496,16 +611,17 @@ fn wait_for_active(rack: &mut Rack, stop: &Stop) -> Result<String, RehearseError
 
 fn watch(
     rack: &mut Rack,
-    load: &Load,
+    crowd: &Crowd,
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<(), RehearseError> {
     pause(rack, stop)?;
-    let (ok, lost) = {
-        let requests = load.log().requests();
-        let ok = requests.iter().filter(|record| record.ok()).count() as u64;
-        (ok, requests.len() as u64 - ok)
-    };
+    let (mut ok, mut lost) = (0, 0);
+    for (_, load) in &crowd.0 {
+        for record in load.log().requests().iter() {
+            *(if record.ok() { &mut ok } else { &mut lost }) += 1;
+        }
+    }
     events(Event::Requests { ok, lost });
     Ok(())
 }
@@ -602,34 +718,84 @@ mod tests {
     #[test]
     fn a_report_counts_and_judges() {
         let now = Instant::now();
-        let requests = [record(now, true), record(now, true), record(now, false)];
-        let mut report = Report::new(
-            &settings(),
-            &requests,
-            Kept {
+        let met = |version, ok: &[bool]| Met {
+            version,
+            requests: ok.iter().map(|ok| record(now, *ok)).collect(),
+            kept: Kept {
                 opened: 4,
                 broken: 1,
             },
-        );
+        };
+        let one = Report::new(&settings(), &[met(Version::V4, &[true])]);
+        assert_eq!(one.over(0), "", "nothing to tell apart");
+        let both = [
+            met(Version::V4, &[true, true, false]),
+            met(Version::V6, &[true]),
+        ];
+        let mut report = Report::new(&settings(), &both);
+        let counted = report.users.iter().map(|users| {
+            let requests = &users.requests;
+            (users.ip, requests.sent, requests.ok, requests.lost)
+        });
         assert_eq!(
-            (
-                report.requests.sent,
-                report.requests.ok,
-                report.requests.lost
-            ),
-            (3, 2, 1)
+            counted.collect::<Vec<_>>(),
+            [(Version::V4, 3, 2, 1), (Version::V6, 1, 1, 0)]
         );
+        let four = &report.users[0];
         assert_eq!(
-            report.requests.errors,
+            four.requests.errors,
             BTreeMap::from([("no answer within 5 s".into(), 1)])
         );
-        assert_eq!(report.web, BTreeMap::from([("web1".into(), 2)]));
-        assert_eq!(report.kept_connections, KeptReport { open: 4, broken: 1 });
+        assert_eq!(four.kept_connections, KeptReport { open: 4, broken: 1 });
+        assert_eq!(report.web, BTreeMap::from([("web1".into(), 3)]));
         report.require("good", true);
         assert!(report.passed);
         report.require("bad", false);
         report.require("good again", true);
         assert!(!report.passed);
+    }
+
+    /// One version that comes back does not make up for the other.
+    #[test]
+    fn users_of_each_version_are_judged() {
+        let fault = Instant::now();
+        let at = |ms: u64| fault + Duration::from_millis(ms);
+        let met = |version, ok| Met {
+            version,
+            requests: (1..=10).map(|n| record(at(n), ok)).collect(),
+            kept: Kept::default(),
+        };
+        let both = [met(Version::V4, true), met(Version::V6, false)];
+        let mut report = Report::new(&settings(), &both);
+        for (index, met) in both.iter().enumerate() {
+            let probes = (0..500).map(|ms| Probe {
+                sent: at(ms),
+                answered: (met.version == Version::V4).then(|| at(ms)),
+            });
+            let probes = Probes {
+                version: met.version,
+                pings: probes.clone().collect(),
+                knocks: probes.collect(),
+            };
+            report.judge_users(index, &met.requests, Some(&probes), fault);
+        }
+        let unmet = report.criteria.iter().filter(|criterion| !criterion.met);
+        assert_eq!(
+            unmet.map(|unmet| unmet.what.as_str()).collect::<Vec<_>>(),
+            [
+                "requests over IPv6 after the fault are answered again",
+                "the virtual address answers again over IPv6",
+                "the service behind it answers again over IPv6"
+            ]
+        );
+        let blackouts = report.users.iter().map(|users| {
+            let outage = users.outage.expect("a fault");
+            (outage.blackout_ms, outage.service_blackout_ms)
+        });
+        assert_eq!(
+            blackouts.collect::<Vec<_>>(),
+            [(Some(1.0), Some(1.0)), (None, None)]
+        );
     }
 
     fn record(begun: Instant, ok: bool) -> Record {

@@ -1,11 +1,15 @@
-//! The Internet of the rehearsal: a host on the wan network that owns the uplink address and the clients
-//! behind it, and a local port through which the operator's browser reaches the virtual address.
+//! The Internet of the rehearsal, as far as one version of IP reaches: a host on the wan network that owns the
+//! uplink address and everything behind it, and a local port through which the operator's browser reaches the
+//! virtual address. A site of both versions has two of them.
 //!
 //! Bytes really cross the appliances: each local connection becomes a TCP connection from a client address
 //! to the virtual address, made by a network stack of its own (smoltcp) on the virtual cable.
 
+mod end;
+mod internet;
+
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,33 +17,38 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::{icmp, tcp};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, EthernetAddress, EthernetFrame, EthernetProtocol, HardwareAddress,
-    Icmpv4Packet, Icmpv4Repr, IpCidr, Ipv4Cidr, Ipv4Packet,
+    EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpCidr,
 };
+
+use end::End;
+use internet::Internet;
 
 use crate::knock::Door;
 use crate::probe::{Probe, Probing};
 use crate::switch::Mac;
 
-/// Who the uplink host is.
-#[derive(Clone, Copy, Debug)]
+/// Who the uplink host is. All addresses are of the version of IP that it speaks.
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// MAC address of the provider's router.
     pub mac: Mac,
-    /// Its address in the wan network.
-    pub address: Ipv4Addr,
-    /// Prefix length of the wan network.
-    pub prefix: u8,
-    /// What clients connect to.
-    pub virtual_address: Ipv4Addr,
+    /// Its address in the wan network; of IPv6, it may be a link-local one.
+    pub address: IpAddr,
+    /// The wan network.
+    pub subnet: IpNet,
+    /// Users in the Internet: connections come from one after the other. There is at least one.
+    pub clients: Vec<IpAddr>,
+    /// What they connect to.
+    pub virtual_address: IpAddr,
     /// MAC address of its virtual router.
     pub virtual_mac: Mac,
     /// The port they connect to.
@@ -77,6 +86,15 @@ impl Uplink {
             local,
             thread: Some(thread),
         })
+    }
+
+    /// Opens another way into the site: connections to `listener` come from `from` and go to `to`, which any
+    /// address may be that is routed to the appliances.
+    pub fn open(&self, listener: TcpListener, from: IpAddr, to: SocketAddr) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let from = Some(from);
+        self.shared.ways().push(Way { listener, from, to });
+        Ok(())
     }
 
     /// Where the operator connects.
@@ -129,6 +147,17 @@ struct Shared {
     connections: AtomicUsize,
     pings: Mutex<Probing>,
     knocks: Mutex<Probing>,
+    /// Ways that were opened and not yet seen by the thread.
+    ways: Mutex<Vec<Way>>,
+}
+
+/// A local port and where it leads.
+#[derive(Debug)]
+struct Way {
+    listener: TcpListener,
+    /// Who asks; the users one after the other if nobody in particular does.
+    from: Option<IpAddr>,
+    to: SocketAddr,
 }
 
 impl Shared {
@@ -139,19 +168,24 @@ impl Shared {
     fn knocks(&self) -> MutexGuard<'_, Probing> {
         self.knocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn ways(&self) -> MutexGuard<'_, Vec<Way>> {
+        self.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Everything the uplink thread owns.
 struct Host {
     settings: Settings,
     shared: Arc<Shared>,
-    listener: TcpListener,
-    cable: Cable,
+    ways: Vec<Way>,
+    end: End,
     interface: Interface,
     sockets: SocketSet<'static>,
     pinger: SocketHandle,
+    internet: Internet,
     connections: Vec<Connection>,
-    accepted: u32,
+    accepted: usize,
     started: Instant,
 }
 
@@ -164,25 +198,30 @@ impl Host {
     ) -> Self {
         let door = Door {
             from_mac: settings.mac,
-            from: KNOCKER,
+            from: settings.clients.clone(),
             to_mac: settings.virtual_mac,
             to: settings.virtual_address,
             port: settings.port,
         };
-        let mut cable = Cable {
+        let own = own_addresses(&settings);
+        let mut end = End {
             socket: cable,
-            own: settings.address,
+            own: own.iter().map(|own| own.address().into()).collect(),
+            subnet: settings.subnet,
             door,
             answered: Vec::new(),
         };
         let started = Instant::now();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
         config.random_seed = u64::from(std::process::id());
-        let mut interface = Interface::new(config, &mut cable, smoltcp::time::Instant::ZERO);
-        let own = IpCidr::Ipv4(Ipv4Cidr::new(settings.address, settings.prefix));
-        // An interface that has no addresses yet has room for one.
-        interface.update_ip_addrs(|addresses| addresses.extend([own]));
-        // The clients behind the uplink: any address that `Cable` lets in is ours.
+        let mut interface = Interface::new(config, &mut end, smoltcp::time::Instant::ZERO);
+        // An interface that has no addresses yet has room for two, and for a route.
+        interface.update_ip_addrs(|addresses| addresses.extend(own));
+        // What the provider routes to the site: over IPv6 every server has an address of its own.
+        if let IpAddr::V6(gateway) = settings.virtual_address {
+            let _ = interface.routes_mut().add_default_ipv6_route(gateway);
+        }
+        // The Internet behind the uplink: any address that `End` lets in is ours.
         interface.set_any_ip(true);
 
         let mut sockets = SocketSet::new(Vec::new());
@@ -190,16 +229,23 @@ impl Host {
         // A fresh socket binds.
         let _ = pinger.bind(icmp::Endpoint::Ident(PING_IDENT));
         let pinger = sockets.add(pinger);
-        let connections = Vec::new();
+        let internet = Internet::new(&mut sockets);
+        let to = SocketAddr::new(settings.virtual_address, settings.port);
+        let ways = vec![Way {
+            listener,
+            from: None,
+            to,
+        }];
         Self {
             settings,
             shared,
-            listener,
-            cable,
+            ways,
+            end,
             interface,
             sockets,
             pinger,
-            connections,
+            internet,
+            connections: Vec::new(),
             accepted: 0,
             started,
         }
@@ -210,6 +256,7 @@ impl Host {
             self.send_probes();
             self.poll();
             self.receive_probes();
+            self.internet.turn(&mut self.sockets);
             self.accept();
             let moved = self.pump();
             self.poll();
@@ -220,7 +267,7 @@ impl Host {
 
     fn poll(&mut self) {
         let now = self.timestamp();
-        self.interface.poll(now, &mut self.cable, &mut self.sockets);
+        self.interface.poll(now, &mut self.end, &mut self.sockets);
     }
 
     fn timestamp(&self) -> smoltcp::time::Instant {
@@ -231,81 +278,69 @@ impl Host {
     fn send_probes(&mut self) {
         let now = Instant::now();
         if let Some(n) = self.shared.pings().send(now) {
-            let echo = Icmpv4Repr::EchoRequest {
-                ident: PING_IDENT,
-                seq_no: (n & 0xffff) as u16,
-                data: &[],
-            };
             let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.pinger);
             // Without room the probe counts as lost.
-            if let Ok(buffer) = socket.send(echo.buffer_len(), self.settings.virtual_address.into())
-            {
-                echo.emit(
-                    &mut Icmpv4Packet::new_unchecked(buffer),
-                    &ChecksumCapabilities::default(),
-                );
-            }
+            let _ = ping(socket, self.settings.virtual_address, (n & 0xffff) as u16);
         }
         if let Some(n) = self.shared.knocks().send(now) {
-            self.cable.send(&self.cable.door.knock(n));
+            self.end.send(&self.end.door.knock(n));
         }
     }
 
     fn receive_probes(&mut self) {
         let now = Instant::now();
         let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.pinger);
-        while let Ok((bytes, _)) = socket.recv() {
-            let Ok(packet) = Icmpv4Packet::new_checked(bytes) else {
-                continue;
-            };
-            let echo = Icmpv4Repr::parse(&packet, &ChecksumCapabilities::default());
-            if let Ok(Icmpv4Repr::EchoReply { seq_no, .. }) = echo {
-                self.shared.pings().answer_short(seq_no, now);
+        while let Ok((bytes, from)) = socket.recv() {
+            if let Some(n) = answered(bytes, from.into()) {
+                self.shared.pings().answer_short(n, now);
             }
         }
-        for n in std::mem::take(&mut self.cable.answered) {
+        for n in std::mem::take(&mut self.end.answered) {
             self.shared.knocks().answer(n, now);
-            self.cable.send(&self.cable.door.take_back(n));
+            self.end.send(&self.end.door.take_back(n));
         }
     }
 
     fn accept(&mut self) {
-        while self.connections.len() < MAX_CONNECTIONS {
-            let Ok((stream, _)) = self.listener.accept() else {
-                return;
-            };
-            if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
-                continue;
+        self.ways.append(&mut self.shared.ways());
+        for index in 0..self.ways.len() {
+            while self.connections.len() < MAX_CONNECTIONS {
+                let Ok((stream, _)) = self.ways[index].listener.accept() else {
+                    break;
+                };
+                self.connect(stream, index);
             }
-            let mut socket = tcp::Socket::new(
-                tcp::SocketBuffer::new(vec![0; TCP_BUFFER]),
-                tcp::SocketBuffer::new(vec![0; TCP_BUFFER]),
-            );
-            socket.set_nagle_enabled(false);
-            socket.set_timeout(Some(TCP_TIMEOUT));
-            let remote = (self.settings.virtual_address, self.settings.port);
-            let client = self.next_client();
-            if socket
-                .connect(self.interface.context(), remote, client)
-                .is_ok()
-            {
-                let handle = self.sockets.add(socket);
-                self.connections.push(Connection::new(stream, handle));
-            }
-            self.count();
+        }
+        self.count();
+    }
+
+    fn connect(&mut self, stream: TcpStream, way: usize) {
+        if stream.set_nonblocking(true).is_err() || stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let mut socket = tcp::Socket::new(
+            tcp::SocketBuffer::new(vec![0; TCP_BUFFER]),
+            tcp::SocketBuffer::new(vec![0; TCP_BUFFER]),
+        );
+        socket.set_nagle_enabled(false);
+        socket.set_timeout(Some(TCP_TIMEOUT));
+        let client = self.next_client(self.ways[way].from);
+        let to = self.ways[way].to;
+        let context = self.interface.context();
+        if socket.connect(context, to, client).is_ok() {
+            let handle = self.sockets.add(socket);
+            self.connections.push(Connection::new(stream, handle));
         }
     }
 
     /// Every connection comes from another address and port, as those of many users do.
-    fn next_client(&mut self) -> (Ipv4Addr, u16) {
+    fn next_client(&mut self, from: Option<IpAddr>) -> SocketAddr {
         let n = self.accepted;
         self.accepted = n.wrapping_add(1);
-        let host = 1 + n % 254;
-        let port = 20_000 + n.wrapping_mul(7919) % 40_000;
-        (
-            Ipv4Addr::from(u32::from(CLIENTS) | host),
-            u16::try_from(port).unwrap_or(20_000),
-        )
+        let clients = &self.settings.clients;
+        let address = from.unwrap_or(clients[n % clients.len()]);
+        let port = PORTS + (n.wrapping_mul(7919) % 40_000) as u16;
+        SocketAddr::new(address, port)
     }
 
     fn pump(&mut self) -> bool {
@@ -353,9 +388,10 @@ impl Host {
                 .flatten()
                 .fold(MAX_SLEEP, Duration::min)
         };
-        let mut polled = vec![PollFd::new(self.cable.socket.as_fd(), PollFlags::POLLIN)];
+        let mut polled = vec![PollFd::new(self.end.socket.as_fd(), PollFlags::POLLIN)];
         if self.connections.len() < MAX_CONNECTIONS {
-            polled.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
+            let listeners = self.ways.iter().map(|way| way.listener.as_fd());
+            polled.extend(listeners.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         }
         for connection in &self.connections {
             let wanted = connection.wanted(self.sockets.get(connection.handle));
@@ -484,120 +520,72 @@ fn transfer(result: io::Result<usize>) -> (usize, Transfer) {
     }
 }
 
-/// The uplink's end of its cable. Lets in only what is meant for the uplink or a client behind it.
-struct Cable {
-    socket: UnixDatagram,
-    own: Ipv4Addr,
-    door: Door,
-    /// Knocks whose answers came in.
-    answered: Vec<u32>,
+/// The addresses of the uplink on the wan network. A link-local one cannot speak for the network, so that there is
+/// one more, made from the MAC address (RFC 4291, appendix A).
+fn own_addresses(settings: &Settings) -> Vec<IpCidr> {
+    let length = settings.subnet.prefix_len();
+    let own = IpCidr::new(settings.address.into(), length);
+    match settings.subnet {
+        IpNet::V6(subnet) if !settings.subnet.contains(&settings.address) => {
+            let [a, b, c, d, e, f] = settings.mac;
+            let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+            let address = Ipv6Addr::from(u128::from(subnet.network()) | u128::from(interface));
+            vec![own, IpCidr::new(address.into(), length)]
+        }
+        IpNet::V4(_) | IpNet::V6(_) => vec![own],
+    }
 }
 
-impl Cable {
-    /// A full cable loses the frame, as cables do.
-    fn send(&self, frame: &[u8]) {
-        let _ = self.socket.send(frame);
-    }
-
-    /// Whether the switch takes another frame now. The kernel queues few; without room smoltcp waits.
-    fn has_room(&self) -> bool {
-        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-        ppoll(
-            &mut polled,
-            Some(TimeSpec::from_duration(Duration::ZERO)),
-            None,
-        )
-        .is_ok_and(|ready| ready > 0)
-    }
-
-    fn is_ours(&self, frame: &[u8]) -> bool {
-        let Ok(ethernet) = EthernetFrame::new_checked(frame) else {
-            return false;
-        };
-        match ethernet.ethertype() {
-            EthernetProtocol::Arp => ArpPacket::new_checked(ethernet.payload()).is_ok_and(|arp| {
-                arp.operation() == ArpOperation::Reply
-                    || arp.target_protocol_addr() == self.own.octets()
-                    || is_announcement(&arp)
-            }),
-            EthernetProtocol::Ipv4 => {
-                Ipv4Packet::new_checked(ethernet.payload()).is_ok_and(|packet| {
-                    let to = packet.dst_addr();
-                    to == self.own || u32::from(to) & CLIENTS_MASK == u32::from(CLIENTS)
-                })
-            }
-            _ => false,
+/// Queues an echo request with this number.
+fn ping(socket: &mut icmp::Socket<'_>, to: IpAddr, number: u16) -> Result<(), icmp::SendError> {
+    let (ident, seq_no, data) = (PING_IDENT, number, &[][..]);
+    match to {
+        IpAddr::V4(_) => {
+            let echo = Icmpv4Repr::EchoRequest {
+                ident,
+                seq_no,
+                data,
+            };
+            let mut packet =
+                Icmpv4Packet::new_unchecked(socket.send(echo.buffer_len(), to.into())?);
+            echo.emit(&mut packet, &ChecksumCapabilities::default());
+        }
+        IpAddr::V6(to) => {
+            let echo = Icmpv6Repr::EchoRequest {
+                ident,
+                seq_no,
+                data,
+            };
+            let buffer = socket.send(echo.buffer_len(), to.into())?;
+            let (packet, unknown) = (
+                &mut Icmpv6Packet::new_unchecked(buffer),
+                Ipv6Addr::UNSPECIFIED,
+            );
+            // The socket chooses the source and sums up when it sends.
+            echo.emit(&unknown, &to, packet, &ChecksumCapabilities::ignored());
         }
     }
+    Ok(())
 }
 
-impl Device for Cable {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Transmitter<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Transmitter<'_>)> {
-        let mut frame = vec![0; MAX_FRAME];
-        loop {
-            let length = self.socket.recv(&mut frame).ok()?;
-            if let Some(n) = self.door.answered(&frame[..length]) {
-                self.answered.push(n);
-            } else if self.is_ours(&frame[..length]) {
-                frame.truncate(length);
-                hear_announcement(&mut frame);
-                return Some((Received(frame), Transmitter(&self.socket)));
+/// The number of the echo request that this message from `from` answers; its checksum was looked at.
+fn answered(message: &[u8], from: IpAddr) -> Option<u16> {
+    let checked = ChecksumCapabilities::ignored();
+    match from {
+        IpAddr::V4(_) => {
+            let packet = Icmpv4Packet::new_checked(message).ok()?;
+            match Icmpv4Repr::parse(&packet, &checked).ok()? {
+                Icmpv4Repr::EchoReply { seq_no, .. } => Some(seq_no),
+                _ => None,
             }
         }
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmitter<'_>> {
-        self.has_room().then_some(Transmitter(&self.socket))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-/// Gratuitous ARP as a request (RFC 5227 §3): whoever has the address says so to everybody.
-fn is_announcement<T: AsRef<[u8]>>(arp: &ArpPacket<T>) -> bool {
-    arp.operation() == ArpOperation::Request
-        && arp.source_protocol_addr() == arp.target_protocol_addr()
-}
-
-/// A router takes the sender of an announcement into its table and does not answer. smoltcp does that with
-/// replies, while it would answer a request, because it stands in for every client's address.
-fn hear_announcement(frame: &mut [u8]) {
-    let mut ethernet = EthernetFrame::new_unchecked(frame);
-    if ethernet.ethertype() != EthernetProtocol::Arp {
-        return;
-    }
-    if let Ok(mut arp) = ArpPacket::new_checked(ethernet.payload_mut())
-        && is_announcement(&arp)
-    {
-        arp.set_operation(ArpOperation::Reply);
-    }
-}
-
-struct Received(Vec<u8>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Transmitter<'a>(&'a UnixDatagram);
-
-impl TxToken for Transmitter<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut frame = vec![0; length];
-        let result = f(&mut frame);
-        // A full cable loses the frame, as cables do.
-        let _ = self.0.send(&frame);
-        result
+        IpAddr::V6(from) => {
+            let packet = Icmpv6Packet::new_checked(message).ok()?;
+            match Icmpv6Repr::parse(&from, &Ipv6Addr::UNSPECIFIED, &packet, &checked).ok()? {
+                Icmpv6Repr::EchoReply { seq_no, .. } => Some(seq_no),
+                _ => None,
+            }
+        }
     }
 }
 
@@ -605,14 +593,10 @@ fn packet_buffer() -> icmp::PacketBuffer<'static> {
     icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 64], vec![0; 4096])
 }
 
-/// TEST-NET-2 (RFC 5737): the users of the rehearsal.
-const CLIENTS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 0);
-const CLIENTS_MASK: u32 = 0xffff_ff00;
-/// The client that knocks; no connection comes from this address.
-const KNOCKER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 255);
 const PING_IDENT: u16 = 0x5256;
+/// Connections come from this port and higher ones, knocks from lower ones.
+const PORTS: u16 = 20_000;
 const TCP_BUFFER: usize = 65_535;
 /// A connection whose peer is silent for so long is given up.
 const TCP_TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
 const MAX_SLEEP: Duration = Duration::from_millis(100);
-const MAX_FRAME: usize = 2048;

@@ -17,7 +17,7 @@ fn steady_requests_are_all_answered() {
     for ports in [2, 1] {
         let report = Bench::new(ports).run(Scenario::Steady);
         assert!(report.passed, "{ports} ports: {report:#?}");
-        assert_eq!(report.requests.sent, 40);
+        assert_eq!(report.users[0].requests.sent, 40);
         assert_eq!(report.fault, None);
     }
 }
@@ -59,15 +59,17 @@ fn survives(ports: u8, scenario: Scenario) {
     assert_eq!(fault.active_before.as_deref(), Some("gw1"));
     assert_eq!(fault.active_after.as_deref(), Some("gw2"));
     assert!(fault.takeover_ms.is_some(), "{report:#?}");
+    let users = &report.users[0];
+    let outage = users.outage.expect("a fault");
     println!(
         "{scenario} on {ports} port(s): take-over {:?} ms, blackout {:?} ms (service {:?} ms), {} of {} requests lost, {} of {} kept connections broken",
         fault.takeover_ms,
-        fault.blackout_ms,
-        fault.service_blackout_ms,
-        report.requests.lost,
-        report.requests.sent,
-        report.kept_connections.broken,
-        report.kept_connections.open
+        outage.blackout_ms,
+        outage.service_blackout_ms,
+        users.requests.lost,
+        users.requests.sent,
+        users.kept_connections.broken,
+        users.kept_connections.open
     );
 }
 
@@ -85,7 +87,7 @@ impl Bench {
         let plan = plan(ports);
         let directory = tempfile::tempdir().expect("temporary directory");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let mut rack = Rack::new(&plan, listener, directory.path()).expect("rack");
+        let mut rack = Rack::new(&plan, vec![listener], directory.path()).expect("rack");
         for appliance in &plan.appliances {
             let body = Appliance::Process {
                 program: PathBuf::from(env!("CARGO_BIN_EXE_rack-appliance")),
@@ -120,7 +122,7 @@ impl Bench {
             gateway: network.virtual_address,
         };
         let site = FakeSite::start(place, cable, &pki).expect("TLS");
-        let local = rack.uplink().local();
+        let local = rack.uplinks()[0].local();
         let client =
             Client::new(local, &plan.domain, &authority, Duration::from_secs(15)).expect("client");
         wait_until_serving(&mut rack, &client);
@@ -144,7 +146,8 @@ impl Bench {
             haproxy: vec!["lb1".into()],
         };
         let stop = Stop::default();
-        scenario::run(&settings, &mut self.rack, &self.client, &stop, &|_| {}).expect("it runs")
+        let clients = std::slice::from_ref(&self.client);
+        scenario::run(&settings, &mut self.rack, clients, &stop, &|_| {}).expect("it runs")
     }
 }
 

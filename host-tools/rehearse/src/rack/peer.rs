@@ -1,8 +1,6 @@
 //! A program of this machine in an appliance's place, for comparison: in a network namespace of its own, with
 //! TAP interfaces of the switch that are called `wan` and `lan` and have the appliance's own addresses. Needs root.
 
-use std::process::Command;
-
 use crate::cable::End;
 use crate::error::{RehearseError, require_program};
 use crate::light;
@@ -89,10 +87,9 @@ impl Rack {
     }
 }
 
-/// Runs a command in the namespace.
+/// Runs a command in the namespace and wants it to succeed.
 fn inside(namespace: &Process, command: &[&str]) -> std::io::Result<()> {
-    let net = format!("--net=/proc/{}/ns/net", namespace.id());
-    let done = Command::new("nsenter").arg(net).args(command).output()?;
+    let done = light::inside(namespace, command)?;
     if done.status.success() {
         return Ok(());
     }

@@ -1,9 +1,12 @@
 //! A machine that runs, and what its console tells.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
+use crate::light;
 use crate::log::BoardLog;
 use crate::process::Process;
 use crate::switch::{Mode, PortId};
@@ -54,6 +57,14 @@ impl Machine {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.process.is_some()
+    }
+
+    /// Runs a command of this machine in the network of a server that is a container, behind that server's firewall.
+    pub fn inside(&self, command: &[&str]) -> io::Result<Output> {
+        match &self.namespace {
+            Some(namespace) => light::inside(namespace, command),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// How long ago it was started.
