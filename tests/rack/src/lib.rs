@@ -12,6 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use build::{Places, Progress};
+use rehearse::client::Client;
+use rehearse::rack::Rack;
+use rehearse::{Appliance, Bodies, ServerBody};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use site::{Boards, Plan};
@@ -22,9 +26,58 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 /// The example site on linux appliances with so many ports each.
 pub fn plan(ports: u8) -> Plan {
-    let text = include_str!("../../../examples/foobar/site.toml");
+    on_linux(include_str!("../../../examples/foobar/site.toml"), ports)
+}
+
+/// The example site of both versions of IP on linux appliances.
+pub fn dualstack() -> Plan {
+    on_linux(include_str!("../../../examples/dualstack/site.toml"), 2)
+}
+
+fn on_linux(text: &str, ports: u8) -> Plan {
     site::parse_on_board("site.toml", text, &Boards::new([("linux", ports)]), "linux")
         .expect("the example is good")
+}
+
+/// Builds what a rack of containers needs that is not cached: all servers of the plan, and appliances that are
+/// processes of `program`. Returns it with the site's CA; everything of the site's own goes to `state`.
+pub fn light(plan: &Plan, program: &Path, state: &Path) -> (Bodies, PathBuf) {
+    assert!(
+        nix::unistd::Uid::effective().is_root(),
+        "containers need root"
+    );
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let pki = build::pki::open(state, plan).expect("certificates");
+    let places = Places {
+        state: state.to_path_buf(),
+        ..Places::new(&source, Path::new("site.toml"))
+    };
+    let progress = |progress: Progress| {
+        if let Progress::Finished(step, took) = progress {
+            println!("{step}: {took:.1?}");
+        }
+    };
+    let images =
+        build::images(&places, plan, &pki, &build::Options::default(), &progress).expect("images");
+    let appliances = plan.appliances.iter().map(|appliance| {
+        let body = Appliance::Process {
+            program: program.to_path_buf(),
+            config: config_blob(plan, &appliance.name, state),
+        };
+        (appliance.name.clone(), body)
+    });
+    let servers = images.into_iter().map(|image| {
+        let body = ServerBody::Light {
+            root: image.root_tree,
+            files: image.host_files,
+        };
+        (image.server, body)
+    });
+    let bodies = Bodies {
+        appliances: appliances.collect(),
+        servers: servers.collect(),
+    };
+    (bodies, pki.ca_path())
 }
 
 /// Writes the compiled configuration of an appliance into `directory`.
@@ -34,6 +87,34 @@ pub fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
     let path = directory.join(format!("{appliance}.bin"));
     std::fs::write(&path, blob).expect("written");
     path
+}
+
+/// Waits until every client is answered. That is not enough: the appliances must have agreed that gw1 is Active.
+pub fn wait_until_serving(rack: &mut Rack, clients: &[Client], patience: Duration) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
+    let deadline = Instant::now() + patience;
+    for client in clients {
+        let (version, client) = (client.version(), client.clone());
+        // While the site comes up, a new attempt is better than a long one.
+        let client = client.with_patience(Duration::from_secs(5));
+        loop {
+            rack.check_alive().expect("machines run");
+            let last = runtime.block_on(client.get());
+            let active = rack.active();
+            let answered = last.as_ref().is_ok_and(|answer| answer.status == 200);
+            if answered && active.as_deref() == Some("gw1") {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{version}: {last:?}, active: {active:?}"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
 
 /// A CA and a server certificate of it.
@@ -263,4 +344,5 @@ impl TxToken for Transmitter<'_> {
     }
 }
 
-const SESSIONS: usize = 32;
+/// As many knocks and users as come while this thread waits for a busy machine: who finds none is refused.
+const SESSIONS: usize = 64;

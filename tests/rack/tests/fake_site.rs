@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rack_test::{FakeSite, Pki, Place, config_blob, plan};
 use rehearse::Appliance;
@@ -125,7 +125,8 @@ impl Bench {
         let local = rack.uplinks()[0].local();
         let client =
             Client::new(local, &plan.domain, &authority, Duration::from_secs(15)).expect("client");
-        wait_until_serving(&mut rack, &client);
+        let clients = std::slice::from_ref(&client);
+        rack_test::wait_until_serving(&mut rack, clients, Duration::from_secs(60));
         Self {
             rack,
             _site: site,
@@ -148,29 +149,5 @@ impl Bench {
         let stop = Stop::default();
         let clients = std::slice::from_ref(&self.client);
         scenario::run(&settings, &mut self.rack, clients, &stop, &|_| {}).expect("it runs")
-    }
-}
-
-/// Answering is not enough: the appliances must have agreed who of them is Active.
-fn wait_until_serving(rack: &mut Rack, client: &Client) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        rack.check_alive().expect("appliances run");
-        let last = runtime.block_on(client.get());
-        if last.as_ref().is_ok_and(|answer| answer.status == 200)
-            && rack.active().as_deref() == Some("gw1")
-        {
-            return;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{last:?}, active: {:?}",
-            rack.active()
-        );
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
