@@ -208,7 +208,7 @@ fn fuzzing(context: &Context) -> Outcome {
 
 /// The whole product, in the shape that users run.
 fn rehearsal(context: &Context) -> Outcome {
-    let mut rehearsals = vec![["kill-active", "zynq7000"]];
+    let mut rehearsals = vec![["foobar", "kill-active", "zynq7000"]];
     if context.soak {
         let others = [
             "steady",
@@ -219,10 +219,16 @@ fn rehearsal(context: &Context) -> Outcome {
         ];
         rehearsals = others
             .iter()
-            .flat_map(|name| [[*name, "zynq7000"], [*name, "mps2-an500"]])
+            .flat_map(|name| {
+                [
+                    ["foobar", *name, "zynq7000"],
+                    ["foobar", *name, "mps2-an500"],
+                ]
+            })
             .collect();
+        rehearsals.push(["dualstack", "kill-active", "zynq7000"]);
     }
-    for [scenario, board] in rehearsals {
+    for [site, scenario, board] in rehearsals {
         let mut command = cargo(context);
         command.args([
             "run",
@@ -233,17 +239,11 @@ fn rehearsal(context: &Context) -> Outcome {
             "ravelin",
             "--",
         ]);
-        command.args([
-            "rehearse",
-            "--site",
-            "examples/foobar/site.toml",
-            "--port",
-            "0",
-            "--json",
-        ]);
+        let file = format!("examples/{site}/site.toml");
+        command.args(["rehearse", "--site", &file, "--port", "0", "--json"]);
         command.args(["--scenario", scenario, "--appliances", board]);
         if let Err(why) = succeed(&mut command) {
-            return Outcome::Failed(format!("{scenario} on {board}: {why}"));
+            return Outcome::Failed(format!("{site}, {scenario} on {board}: {why}"));
         }
     }
     Outcome::Passed
