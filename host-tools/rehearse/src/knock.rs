@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet,
-    TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
+    EthernetAddress, EthernetFrame, EthernetProtocol, IpProtocol, IpRepr, TcpControl, TcpPacket,
+    TcpRepr, TcpSeqNumber,
 };
 
+use crate::segment;
 use crate::switch::Mac;
 
 /// Who knocks where.
@@ -43,27 +44,11 @@ impl Door {
     /// The number of the knock that `frame` answers.
     #[must_use]
     pub fn answered(&self, frame: &[u8]) -> Option<u32> {
-        let ethernet = EthernetFrame::new_checked(frame).ok()?;
-        let (from, to, protocol, payload): (IpAddr, IpAddr, _, _) = match ethernet.ethertype() {
-            EthernetProtocol::Ipv4 => {
-                let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-                let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
-                (from, to, packet.next_header(), packet.payload())
-            }
-            EthernetProtocol::Ipv6 => {
-                let packet = Ipv6Packet::new_checked(ethernet.payload()).ok()?;
-                let (from, to) = (packet.src_addr().into(), packet.dst_addr().into());
-                (from, to, packet.next_header(), packet.payload())
-            }
-            _ => return None,
-        };
-        if (from, protocol) != (self.to, IpProtocol::Tcp) {
-            return None;
-        }
-        let segment = TcpPacket::new_checked(payload).ok()?;
+        let (from, to, segment) = segment::tcp(frame)?;
         let n = u32::from_be_bytes(segment.ack_number().0.to_be_bytes()).wrapping_sub(1);
-        let ours = segment.src_port() == self.port && segment.dst_port() == port_of(n);
-        (ours && to == self.client(n) && segment.syn() && segment.ack()).then_some(n)
+        let ports = (segment.src_port(), segment.dst_port()) == (self.port, port_of(n));
+        let ours = ports && (from, to) == (self.to, self.client(n));
+        (ours && segment.syn() && segment.ack()).then_some(n)
     }
 
     /// Who knocks for the `n`th time.
@@ -117,6 +102,10 @@ const MIN_FRAME: usize = 60;
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use smoltcp::wire::{Ipv4Packet, Ipv6Packet};
+
     use super::*;
 
     fn doors() -> [Door; 2] {
@@ -175,6 +164,9 @@ mod tests {
                 assert!(segment.syn() && !segment.ack() && segment.dst_port() == 443);
             }
             assert_ne!(door.client(0), door.client(1), "they take turns");
+            let opener = SocketAddr::new(door.client(7), port_of(7));
+            assert_eq!(segment::opener(&door.knock(7)), Some(opener));
+            assert_eq!(segment::opener(&door.take_back(7)), None);
         }
     }
 

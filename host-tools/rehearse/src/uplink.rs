@@ -8,6 +8,7 @@
 mod end;
 mod internet;
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -210,6 +211,7 @@ impl Host {
             subnet: settings.subnet,
             door,
             answered: Vec::new(),
+            open: BTreeSet::new(),
         };
         let started = Instant::now();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
@@ -257,6 +259,7 @@ impl Host {
             self.poll();
             self.receive_probes();
             self.internet.turn(&mut self.sockets);
+            self.end.open = self.internet.open(&self.sockets);
             self.accept();
             let moved = self.pump();
             self.poll();

@@ -3,8 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use build::{Places, Progress};
 use rehearse::client::Client;
 use rehearse::rack::Rack;
+use rehearse::segment::opener;
 use rehearse::{Appliance, Bodies, ServerBody};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -180,7 +182,7 @@ impl FakeSite {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
-            move || serve(place, Cable(cable), &Arc::new(tls), &stop)
+            move || serve(place, Cable::new(cable), &Arc::new(tls), &stop)
         });
         Ok(Self {
             stop,
@@ -217,6 +219,11 @@ fn serve(place: Place, mut cable: Cable, tls: &Arc<ServerConfig>, stop: &AtomicB
         for session in &mut sessions {
             session.turn(sockets.get_mut(session.socket), tls, &mut answered);
         }
+        let open = (sessions.iter()).map(|session| sockets.get::<tcp::Socket<'_>>(session.socket));
+        let peers = open.filter_map(tcp::Socket::remote_endpoint);
+        cable.open = peers
+            .map(|peer| SocketAddr::new(peer.addr.into(), peer.port))
+            .collect();
         interface.poll(now(), &mut cable, &mut sockets);
         std::thread::sleep(Duration::from_micros(200));
     }
@@ -299,21 +306,36 @@ impl Session {
     }
 }
 
-struct Cable(UnixDatagram);
+struct Cable {
+    socket: UnixDatagram,
+    /// Users that are connected.
+    open: BTreeSet<SocketAddr>,
+}
+
+impl Cable {
+    fn new(socket: UnixDatagram) -> Self {
+        let open = BTreeSet::new();
+        Self { socket, open }
+    }
+}
 
 impl Device for Cable {
     type RxToken<'a> = Received;
     type TxToken<'a> = Transmitter<'a>;
 
     fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Transmitter<'_>)> {
-        let mut frame = vec![0; 2048];
-        let length = self.0.recv(&mut frame).ok()?;
-        frame.truncate(length);
-        Some((Received(frame), Transmitter(&self.0)))
+        loop {
+            let mut frame = vec![0; 2048];
+            let length = self.socket.recv(&mut frame).ok()?;
+            frame.truncate(length);
+            if !opener(&frame).is_some_and(|opener| self.open.contains(&opener)) {
+                return Some((Received(frame), Transmitter(&self.socket)));
+            }
+        }
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmitter<'_>> {
-        Some(Transmitter(&self.0))
+        Some(Transmitter(&self.socket))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -344,5 +366,4 @@ impl TxToken for Transmitter<'_> {
     }
 }
 
-/// As many knocks and users as come while this thread waits for a busy machine: who finds none is refused.
-const SESSIONS: usize = 64;
+const SESSIONS: usize = 32;

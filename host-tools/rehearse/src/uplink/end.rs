@@ -1,6 +1,7 @@
 //! The uplink's end of its cable. Lets in what is meant for the uplink or for the Internet behind it.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use smoltcp::wire::{
 };
 
 use crate::knock::Door;
+use crate::segment::opener;
 
 /// The end of a cable as smoltcp's device.
 pub(super) struct End {
@@ -26,6 +28,8 @@ pub(super) struct End {
     pub(super) door: Door,
     /// Knocks whose answers came in.
     pub(super) answered: Vec<u32>,
+    /// Servers' connections into the Internet.
+    pub(super) open: BTreeSet<SocketAddr>,
 }
 
 impl End {
@@ -47,6 +51,9 @@ impl End {
 
     /// smoltcp stands in for the whole Internet and takes any address for its own, so this decides.
     fn is_ours(&self, frame: &[u8]) -> bool {
+        if opener(frame).is_some_and(|opener| self.open.contains(&opener)) {
+            return false;
+        }
         let Ok(ethernet) = EthernetFrame::new_checked(frame) else {
             return false;
         };
@@ -210,6 +217,23 @@ mod tests {
         assert!(!six.is_ours(&solicitation("2001:db8:c:100::1")));
     }
 
+    #[test]
+    fn a_syn_that_comes_once_more_goes_to_no_other_socket() {
+        let mut six = end(&["fe80::1"], "2001:db8:0:1::/64");
+        // As a server would send it.
+        let syn = Door {
+            from_mac: [2, 0, 0, 0, 0, 2],
+            from: vec![address("2001:db8:0:22::11")],
+            to_mac: [2, 0, 0, 0, 0, 1],
+            to: address("2001:db8:9::80"),
+            port: 80,
+        }
+        .knock(7);
+        assert!(six.is_ours(&syn));
+        six.open.extend(opener(&syn));
+        assert!(!six.is_ours(&syn));
+    }
+
     fn end(own: &[&str], subnet: &str) -> End {
         let own: Vec<IpAddr> = own.iter().map(|own| address(own)).collect();
         End {
@@ -224,6 +248,7 @@ mod tests {
             },
             own,
             answered: Vec::new(),
+            open: BTreeSet::new(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What servers find in the Internet of the rehearsal: at every address a web server that answers with the
 //! address it was asked from, so that one sees what was translated on the way.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 
@@ -12,6 +15,15 @@ impl Internet {
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
         let socket = |_| sockets.add(tcp::Socket::new(buffer(), buffer()));
         Self((0..CONNECTIONS).map(socket).collect())
+    }
+
+    /// Who has connected.
+    pub(super) fn open(&self, sockets: &SocketSet<'static>) -> BTreeSet<SocketAddr> {
+        let sockets = (self.0.iter()).map(|handle| sockets.get::<tcp::Socket<'_>>(*handle));
+        let peers = sockets.filter_map(tcp::Socket::remote_endpoint);
+        peers
+            .map(|peer| SocketAddr::new(peer.addr.into(), peer.port))
+            .collect()
     }
 
     /// Answers whoever has asked.
