@@ -246,8 +246,12 @@ impl Group {
                 Judgement::Goodbye => {
                     router.restart_adverts(now);
                     push(actions, Action::SendAdvert { leg, priority });
+                    self.announce_soon(now);
                 }
-                Judgement::Weaker => push(actions, Action::SendAdvert { leg, priority }),
+                Judgement::Weaker => {
+                    push(actions, Action::SendAdvert { leg, priority });
+                    self.announce_soon(now);
+                }
                 Judgement::Stronger => {
                     router.learn(advert.interval);
                     let priority = advert.priority;
@@ -255,6 +259,18 @@ impl Group {
                 }
             },
         }
+    }
+
+    /// Another one was Active for a moment, and switches look for the virtual MACs there. Our next advert leads them back for
+    /// IPv4's (RFC 9568 §6.4.3), an announcement for both versions' and on all legs.
+    fn announce_soon(&mut self, now: Instant) {
+        let soon = next_announce(now, 0);
+        if let (Some((due, _)), Some((soon, _))) = (self.announce, soon)
+            && due <= soon
+        {
+            return;
+        }
+        self.announce = soon;
     }
 
     /// After a goodbye on one leg, one late advertisement is enough on the others: the Active probably

@@ -106,6 +106,35 @@ fn a_take_over_is_announced_for_every_virtual_address() {
     }
 }
 
+/// A Backup that took itself for Active has drawn switches to itself, and for IPv6 no advert of the Active leads them back.
+#[test]
+fn an_active_that_had_a_rival_announces_itself_again() {
+    let (mut rack, tap) = started(6);
+    let networks = ["wan", "edge", "web", "app", "data", "ops"];
+    let mute = |rack: &mut Rack, muted| {
+        for port in [0, 1].map(|port| rack.world.port(rack.gw2, port)) {
+            for vlan in networks.map(|network| rack.vlan(network)) {
+                rack.world.mute(port, vlan, muted);
+            }
+        }
+    };
+    // The announcements of its own beginning are over.
+    for _ in 0..10 {
+        rack.world.run(SECOND);
+    }
+    mute(&mut rack, true);
+    // The rival is heard before it hears: its advert is the next one.
+    rack.world.run(SECOND + MOMENT);
+    assert!(rack.world.is_active(rack.gw1) && rack.world.is_active(rack.gw2));
+    adverts(&mut rack, tap);
+    mute(&mut rack, false);
+    rack.world.run(MOMENT * 6);
+    assert!(rack.world.is_active(rack.gw1) && !rack.world.is_active(rack.gw2));
+    let everybody = nd::multicast_mac(nd::ALL_NODES);
+    let announced = |(from, to, _)| (from, to) == (EDGE_MAC, everybody);
+    assert!(adverts(&mut rack, tap).into_iter().any(announced));
+}
+
 #[test]
 fn pings_to_own_and_virtual_addresses_are_answered_once() {
     let (mut rack, tap) = started(4);
