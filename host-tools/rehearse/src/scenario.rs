@@ -232,7 +232,8 @@ pub fn run(
 }
 
 /// The first answer comes before the last server is taken into use: waits until every web and app server has
-/// answered. One that never does is the verdict's matter.
+/// answered, and nobody was turned away for a while, by whichever HAProxy server. One that never answers is the
+/// verdict's matter.
 fn settle(
     settings: &Settings,
     rack: &mut Rack,
@@ -241,24 +242,23 @@ fn settle(
 ) -> Result<(), RehearseError> {
     let load = Load::start(client, ONE_USER, u64::MAX).map_err(no_users())?;
     let deadline = Instant::now() + SETTLE;
-    while Instant::now() < deadline {
-        let answers: Vec<_> = load
-            .log()
-            .requests()
-            .iter()
-            .filter_map(|record| record.outcome.clone().ok())
-            .collect();
-        let seen = |name: &String| {
-            answers.iter().any(|answer| {
-                answer.web.as_ref() == Some(name) || answer.app.as_ref() == Some(name)
-            })
-        };
-        if settings.web.iter().chain(&settings.app).all(seen) {
-            break;
-        }
+    while Instant::now() < deadline && !is_settled(settings, &load.log().requests()) {
         pause(rack, stop)?;
     }
     Ok(())
+}
+
+fn is_settled(settings: &Settings, requests: &[Record]) -> bool {
+    let seen = |name: &String| {
+        let mut answers = requests
+            .iter()
+            .filter_map(|record| record.outcome.as_ref().ok());
+        answers.any(|answer| [&answer.web, &answer.app].contains(&&Some(name.clone())))
+    };
+    let mut last = requests.iter().rev().take(SETTLED);
+    requests.len() >= SETTLED
+        && last.all(Record::ok)
+        && settings.web.iter().chain(&settings.app).all(seen)
 }
 
 fn steady(
@@ -584,14 +584,15 @@ impl Requests {
     }
 }
 
-/// The site serves again: the last so many requests that were begun after the fault were all answered.
+/// The site serves again: the last so many requests that were begun after the fault were all answered. Those that were
+/// begun before them may still fail late, by their users' patience.
 fn recovered(requests: &[Record], fault: Instant) -> bool {
-    let mut after = requests
-        .iter()
-        .rev()
+    let mut after: Vec<_> = (requests.iter())
         .filter(|record| record.begun > fault)
-        .take(RECOVERED);
-    after.clone().count() == RECOVERED && after.all(Record::ok)
+        .collect();
+    after.sort_by_key(|record| record.begun);
+    let mut last = after.iter().rev().take(RECOVERED);
+    after.len() >= RECOVERED && last.all(|record| record.ok())
 }
 
 fn wait_for_active(rack: &mut Rack, stop: &Stop) -> Result<String, RehearseError> {
@@ -665,6 +666,8 @@ const BASELINE: Duration = Duration::from_secs(3);
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// Health checks of the servers take their time, on a busy machine even more.
 const SETTLE: Duration = Duration::from_secs(120);
+/// So many requests in a row come by every HAProxy server.
+const SETTLED: usize = 10;
 /// More than any user's.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECOVERED: usize = 10;
@@ -711,8 +714,36 @@ mod tests {
             recovered(&[vec![record(at(1), false)], good(2)].concat(), fault),
             "lost before"
         );
+        assert!(
+            recovered(&[good(2), vec![record(at(1), false)]].concat(), fault),
+            "lost before, noticed late"
+        );
         // Requests that began before the fault prove nothing.
         assert!(!recovered(&good(0)[..10], fault));
+    }
+
+    #[test]
+    fn a_site_has_settled_when_all_servers_answer_and_nobody_is_turned_away() {
+        let now = Instant::now();
+        let settings = Settings {
+            web: vec!["web1".into()],
+            ..settings()
+        };
+        let both = Settings {
+            web: vec!["web1".into(), "web2".into()],
+            ..settings.clone()
+        };
+        let requests = |ok: &[bool]| ok.iter().map(|ok| record(now, *ok)).collect::<Vec<_>>();
+        let good = [true; SETTLED];
+        assert!(is_settled(&settings, &requests(&good)));
+        assert!(is_settled(
+            &settings,
+            &requests(&[&[false], &good[..]].concat())
+        ));
+        assert!(!is_settled(&settings, &requests(&good[1..])), "too few");
+        let lost = [&good[..], &[false, true]].concat();
+        assert!(!is_settled(&settings, &requests(&lost)), "lost again");
+        assert!(!is_settled(&both, &requests(&good)), "web2 is missing");
     }
 
     #[test]
