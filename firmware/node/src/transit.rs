@@ -135,9 +135,13 @@ impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
             Verdict::Local => self.local(now, leg, received, frame, log, out),
             Verdict::Answer { len, reason } => {
                 let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
-                let packet = packet.get(..len).unwrap_or_default();
+                frame.resize(received.payload + len);
                 // From the station that it was sent to, back to the one that it came from.
-                emit::packet(on, received.destination, received.source, packet, out);
+                let (from, to) = (received.destination, received.source);
+                if ethernet::rewrite(&mut frame, received, to, from, on.vlan) {
+                    frame.pad(ethernet::MIN_LEN);
+                    out.transmit(on.port, frame.bytes());
+                }
                 Err(reason)
             }
             Verdict::Splice { len } => {
