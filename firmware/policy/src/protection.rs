@@ -1,5 +1,7 @@
 //! Limits and defence.
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Most limits.
@@ -46,6 +48,19 @@ pub enum Scope {
         /// Length of an IPv6 source's prefix, 1 to 128.
         prefix6: u8,
     },
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            LimitKind::Rate { per_second, burst } => write!(f, "{per_second}/s burst {burst}")?,
+            LimitKind::Flows { max } => write!(f, "at most {max}")?,
+        }
+        match self.scope {
+            Scope::Rule => Ok(()),
+            Scope::Source { prefix, prefix6 } => write!(f, " per /{prefix} /{prefix6}"),
+        }
+    }
 }
 
 /// Defence against floods and odd packets.

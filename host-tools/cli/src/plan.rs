@@ -278,19 +278,9 @@ fn action(flow: &Flow) -> String {
     if flow.log {
         words.push("log".to_owned());
     }
-    words.extend([flow.rate, flow.max_flows].into_iter().flatten().map(limit));
+    let limits = [flow.rate, flow.max_flows].into_iter().flatten();
+    words.extend(limits.map(|limit| limit.to_string()));
     words.join(", ")
-}
-
-fn limit(limit: policy::Limit) -> String {
-    let amount = match limit.kind {
-        policy::LimitKind::Rate { per_second, burst } => format!("{per_second}/s burst {burst}"),
-        policy::LimitKind::Flows { max } => format!("at most {max}"),
-    };
-    match limit.scope {
-        policy::Scope::Rule => amount,
-        policy::Scope::Source { prefix, prefix6 } => format!("{amount} per /{prefix} /{prefix6}"),
-    }
 }
 
 fn nat(plan: &Plan) {
