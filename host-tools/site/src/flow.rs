@@ -98,6 +98,11 @@ impl Entry {
         })
     }
 
+    /// Its name and where that stands.
+    pub(crate) fn place(&self) -> (String, Range<usize>) {
+        (self.name.get_ref().0.clone(), self.name.span())
+    }
+
     /// Where it says a limit, if it does.
     pub(crate) fn limit(&self) -> Option<Range<usize>> {
         let rate = self.terms.rate.as_ref().map(At::span);

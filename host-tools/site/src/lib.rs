@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::{collections::BTreeMap, ops::Range};
+
 mod boards;
 mod check;
 mod derive;
@@ -44,6 +46,17 @@ pub fn parse_on_board(
         board.clone_into(appliance.board.get_mut());
     }
     complete(name, text, boards, &file, problems)
+}
+
+/// Where flows of a site file come from, by their names: the table that asks for each. Those that roles bring along are
+/// written nowhere.
+#[must_use]
+pub fn flow_places(text: &str) -> BTreeMap<String, Range<usize>> {
+    let file = file::read(text, &mut Vec::new());
+    (file.flows.iter().map(flow::Entry::place))
+        .chain(file.nat.iter().flat_map(nat::Entry::places))
+        .chain(service::places(&file))
+        .collect()
 }
 
 fn complete(

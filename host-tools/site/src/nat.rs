@@ -1,5 +1,7 @@
 //! `[[nat]]`: the servers' way out, forwarded ports, and other IPv6 prefixes.
 
+use std::ops::Range;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use policy::Transport;
 
@@ -55,6 +57,14 @@ impl Entry {
         "why",
     ];
 
+    /// The names of its flows, and where its own stands.
+    pub(crate) fn places(&self) -> impl Iterator<Item = (String, Range<usize>)> {
+        let name = &self.name;
+        ["reach", "forward"]
+            .map(|prefix| (format!("{prefix}-{}", name.get_ref().0), name.span()))
+            .into_iter()
+    }
+
     pub(crate) fn read(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
         let name = table.required("name", problems);
         let kind = table.required("kind", problems);
@@ -87,7 +97,7 @@ impl Entry {
     }
 
     /// Every key besides `name` and `kind` that is there, with the kinds that it belongs to.
-    fn keys(&self) -> Vec<(&'static str, std::ops::Range<usize>, &'static [NatKind])> {
+    fn keys(&self) -> Vec<(&'static str, Range<usize>, &'static [NatKind])> {
         use NatKind::{Forward, Masquerade, Prefix6};
         let terms = &self.terms;
         let keys = [

@@ -1,6 +1,6 @@
 //! `[services]`: the public services that the roles bring along with their settings, and the operator's own.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Range};
 
 use policy::{Balance, Forwarding, Transport};
 
@@ -265,6 +265,13 @@ const FLOW_PREFIXES: [&str; 6] = ["internet", "clients", "reach", "check", "agen
 pub(crate) fn has_flow(file: &SiteFile, name: &str) -> bool {
     name.split_once('-').is_some_and(|(prefix, rest)| {
         FLOW_PREFIXES.contains(&prefix) && names(file).any(|service| service == rest)
+    })
+}
+
+/// The names that flows of written services may have, and where the services' own stand.
+pub(crate) fn places(file: &SiteFile) -> impl Iterator<Item = (String, Range<usize>)> {
+    file.services.names.iter().flat_map(|name| {
+        FLOW_PREFIXES.map(|prefix| (format!("{prefix}-{}", name.get_ref()), name.span()))
     })
 }
 
