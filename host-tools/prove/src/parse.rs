@@ -17,7 +17,7 @@ pub struct PacketError {
     /// The bytes that it is about.
     pub place: Range<usize>,
     /// How to mend it.
-    pub help: String,
+    pub help: &'static str,
 }
 
 impl Diagnostic for PacketError {
@@ -39,10 +39,35 @@ impl Diagnostic for PacketError {
     }
 }
 
-/// How a packet is written.
-const EXAMPLES: &str = "write `tcp 198.51.100.7:40000 -> 203.0.113.10:443`, `udp`, `ping A -> B`, `icmp A -> B type 3`, \
-                        `protocol 47 A -> B`; then, if you like, `flags syn,ack` and `ttl 64`; IPv6 with a port in \
-                        brackets; names of servers instead of addresses";
+/// How packets are written, of both versions.
+const KINDS: &str = "\
+write it like one of these, with names of servers instead of addresses if you like:
+  tcp 198.51.100.7:40000 -> 203.0.113.10:443
+  tcp [2001:db8:7::7]:40000 -> [2001:db8::10]:443
+  udp 198.51.100.7:40000 -> lb1:53
+  ping 198.51.100.7 -> 203.0.113.10
+  ping 2001:db8:7::7 -> 2001:db8::10
+  icmp 198.51.100.7 -> 203.0.113.10 type 3 code 1
+  icmp6 2001:db8:7::7 -> 2001:db8::10 type 1
+  protocol 47 198.51.100.7 -> 203.0.113.10";
+/// How the end of a tcp or udp packet is written.
+const ENDS: &str = "\
+write address and port like 203.0.113.10:443, of IPv6 in brackets like [2001:db8::10]:443, or a server's name like lb1:443; \
+the source may do without its port";
+/// How the end of any other packet is written.
+const BARE_ENDS: &str =
+    "write the address alone, like 203.0.113.10 or 2001:db8::10, or a server's name";
+/// What may come after the destination.
+const OPTIONS: &str = "\
+after the destination there may be `ttl 64`; of tcp also `flags syn,ack`, of icmp and icmp6 `type 3` and `code 1`";
+/// How flags are written.
+const FLAGS: &str = "write the flags that are set with commas between: `flags syn`, `flags syn,ack`, or `flags none`";
+/// How numbers are written.
+const NUMBERS: &str = "write a decimal number";
+/// What belongs together.
+const VERSIONS: &str = "\
+write two addresses of IPv4 (`icmp 198.51.100.7 -> 203.0.113.10`) or two of IPv6 (`icmp6 2001:db8:7::7 -> 2001:db8::10`); \
+tcp, udp, ping and protocol take either";
 
 /// Reads a packet. `addresses` gives the addresses of a machine's name.
 pub fn packet(text: &str, addresses: impl Fn(&str) -> Vec<IpAddr>) -> Result<Packet, PacketError> {
@@ -65,6 +90,8 @@ struct Place {
     addresses: Vec<IpAddr>,
     port: Option<u16>,
     place: Range<usize>,
+    /// Where the port stands, or would.
+    port_place: Range<usize>,
 }
 
 struct Reader<'t> {
@@ -86,17 +113,20 @@ impl<'t> Reader<'t> {
                 let word = self.next(&mut words, "the number of the protocol")?;
                 self.number(&word, "a protocol is a number from 0 to 255")?
             }
-            other => return Err(self.error(&kind.place, format!("there is no protocol `{other}`"))),
+            other => {
+                let message = format!("there is no protocol `{other}`");
+                return Err(self.error(&kind.place, message, KINDS));
+            }
         };
-        let source = self.end(&self.next(&mut words, "the source")?)?;
+        let has_ports = matches!(number, protocol::TCP | protocol::UDP);
+        let ends = if has_ports { ENDS } else { BARE_ENDS };
+        let source = self.end(&self.next(&mut words, "the source")?, ends)?;
         let arrow = self.next(&mut words, "`->`")?;
         if !matches!(arrow.text, "->" | "→") {
-            return Err(self.error(
-                &arrow.place,
-                "`->` belongs between source and destination".to_owned(),
-            ));
+            let message = "`->` belongs between source and destination".to_owned();
+            return Err(self.error(&arrow.place, message, KINDS));
         }
-        let destination = self.end(&self.next(&mut words, "the destination")?)?;
+        let destination = self.end(&self.next(&mut words, "the destination")?, ends)?;
         let mut packet = self.addressed(&source, &destination)?;
         packet.protocol = match (kind.text, packet.version()) {
             ("ping", Version::V6) => protocol::ICMP6,
@@ -116,10 +146,8 @@ impl<'t> Reader<'t> {
             && packet.version() == Version::V6
             || packet.protocol == protocol::ICMP6 && packet.version() == Version::V4
         {
-            return Err(self.error(
-                &kind.place,
-                format!("`{}` is not of the addresses' IP version", kind.text),
-            ));
+            let message = format!("`{}` is not of the addresses' IP version", kind.text);
+            return Err(self.error(&kind.place, message, VERSIONS));
         }
         self.options(&mut packet, words)?;
         Ok(packet)
@@ -135,10 +163,8 @@ impl<'t> Reader<'t> {
             Some((*source, *other))
         });
         let Some((source, destination)) = pair else {
-            return Err(self.error(
-                &destination.place,
-                "source and destination are of different IP versions".to_owned(),
-            ));
+            let message = "source and destination are of different IP versions".to_owned();
+            return Err(self.error(&destination.place, message, VERSIONS));
         };
         Ok(Packet {
             source,
@@ -163,7 +189,8 @@ impl<'t> Reader<'t> {
                 .find(|place| place.port.is_some())
             {
                 Some(place) => {
-                    Err(self.error(&place.place, "only tcp and udp have ports".to_owned()))
+                    let message = "only tcp and udp have ports".to_owned();
+                    Err(self.error(&place.port_place, message, BARE_ENDS))
                 }
                 None => Ok(()),
             };
@@ -174,10 +201,8 @@ impl<'t> Reader<'t> {
         // Whatever the system would choose.
         packet.source_port = source.port.unwrap_or(40_000);
         let Some(port) = destination.port else {
-            return Err(self.error(
-                &destination.place,
-                "the destination lacks a port".to_owned(),
-            ));
+            let message = "the destination lacks a port".to_owned();
+            return Err(self.error(&destination.place, message, ENDS));
         };
         packet.destination_port = port;
         Ok(())
@@ -199,9 +224,8 @@ impl<'t> Reader<'t> {
                     let value = self.next(&mut words, "the TTL")?;
                     packet.hops = self.number(&value, "a TTL is a number from 1 to 255")?;
                     if packet.hops == 0 {
-                        return Err(
-                            self.error(&value.place, "a TTL is a number from 1 to 255".to_owned())
-                        );
+                        let message = "a TTL is a number from 1 to 255".to_owned();
+                        return Err(self.error(&value.place, message, NUMBERS));
                     }
                 }
                 "type" if is_icmp => {
@@ -215,9 +239,8 @@ impl<'t> Reader<'t> {
                     packet.destination_port = packet.destination_port & 0xff00 | u16::from(code);
                 }
                 other => {
-                    return Err(
-                        self.error(&word.place, format!("`{other}` is not understood here"))
-                    );
+                    let message = format!("`{other}` is not understood here");
+                    return Err(self.error(&word.place, message, OPTIONS));
                 }
             }
         }
@@ -225,24 +248,30 @@ impl<'t> Reader<'t> {
     }
 
     fn flags(&self, list: &Word<'_>) -> Result<u8, PacketError> {
-        list.text.split(',').try_fold(0, |bits, name| {
+        if list.text == "none" {
+            return Ok(0);
+        }
+        let (mut bits, mut start) = (0, list.place.start);
+        for name in list.text.split(',') {
+            let place = start..start + name.len();
             let known = flags::NAMES.iter().find(|(_, known)| *known == name);
             let Some((bit, _)) = known else {
-                return Err(self.error(
-                    &list.place,
-                    format!("`{name}` is none of fin, syn, rst, ack"),
-                ));
+                let message = format!("`{name}` is none of fin, syn, rst, ack");
+                return Err(self.error(&place, message, FLAGS));
             };
-            Ok(bits | bit)
-        })
+            bits |= bit;
+            start = place.end + 1;
+        }
+        Ok(bits)
     }
 
     /// `198.51.100.7:443`, `[2001:db8::7]:443`, `2001:db8::7`, `lb1:443`
-    fn end(&self, word: &Word<'_>) -> Result<Place, PacketError> {
+    fn end(&self, word: &Word<'_>, help: &'static str) -> Result<Place, PacketError> {
         let text = word.text;
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let Some((host, rest)) = rest.split_once(']') else {
-                return Err(self.error(&word.place, "the bracket is not closed".to_owned()));
+                let message = "the bracket is not closed".to_owned();
+                return Err(self.error(&word.place, message, help));
             };
             (
                 host,
@@ -262,22 +291,24 @@ impl<'t> Reader<'t> {
             Err(_) => (self.addresses)(host),
         };
         if addresses.is_empty() {
-            return Err(self.error(
-                &word.place,
-                format!("`{host}` is neither an address nor a machine of the site"),
-            ));
+            let message = format!("`{host}` is neither an address nor a machine of the site");
+            let start = word.place.start + usize::from(text.starts_with('['));
+            return Err(self.error(&(start..start + host.len()), message, help));
         }
-        let port = match port {
+        let port_place = word.place.end - port.map_or(0, str::len)..word.place.end;
+        let port = match port.map(str::parse) {
             None => None,
-            Some(port) => match port.parse() {
-                Ok(port) => Some(port),
-                Err(_) => return Err(self.error(&word.place, format!("`{port}` is not a port"))),
-            },
+            Some(Ok(port)) => Some(port),
+            Some(Err(_)) => {
+                let message = format!("`{}` is not a port", &self.text[port_place.clone()]);
+                return Err(self.error(&port_place, message, help));
+            }
         };
         Ok(Place {
             addresses,
             port,
             place: word.place.clone(),
+            port_place,
         })
     }
 
@@ -288,7 +319,7 @@ impl<'t> Reader<'t> {
     ) -> Result<N, PacketError> {
         word.text
             .parse()
-            .map_err(|_| self.error(&word.place, otherwise.to_owned()))
+            .map_err(|_| self.error(&word.place, otherwise.to_owned(), NUMBERS))
     }
 
     fn next(
@@ -299,7 +330,7 @@ impl<'t> Reader<'t> {
         let end = self.text.trim_end().len();
         words
             .next()
-            .ok_or_else(|| self.error(&(end..end), format!("{what} is missing")))
+            .ok_or_else(|| self.error(&(end..end), format!("{what} is missing"), KINDS))
     }
 
     fn words(&self) -> Vec<Word<'t>> {
@@ -321,12 +352,13 @@ impl<'t> Reader<'t> {
         words
     }
 
-    fn error(&self, place: &Range<usize>, message: String) -> PacketError {
+    fn error(&self, place: &Range<usize>, message: String, help: &'static str) -> PacketError {
         PacketError {
-            text: self.text.to_owned(),
+            // What is missing at the end needs a place to point at.
+            text: format!("{} ", self.text),
             message,
             place: place.clone(),
-            help: EXAMPLES.to_owned(),
+            help,
         }
     }
 }
@@ -355,6 +387,7 @@ mod tests {
             ("icmp 198.51.100.7 -> 10.20.1.11 type 3 code 1", ""),
             ("protocol 47 198.51.100.7 -> 10.20.1.11", ""),
             ("tcp 10.0.0.1:1 -> 10.0.0.2:2 flags syn,ack", ""),
+            ("tcp 10.0.0.1:1 -> 10.0.0.2:2 flags none", ""),
             (
                 "tcp 198.51.100.7 -> lb1:443",
                 "tcp 198.51.100.7:40000 -> 10.20.1.11:443",
@@ -396,16 +429,36 @@ mod tests {
                 "the destination lacks a port",
                 18..26,
             ),
-            ("tcp 10.0.0.1:1 -> 10.0.0.2:x", "`x` is not a port", 18..28),
+            ("tcp 10.0.0.1:1 -> 10.0.0.2:x", "`x` is not a port", 27..28),
+            (
+                "tcp 10.0.0.1:1 -> 10.0.0.2:65536",
+                "`65536` is not a port",
+                27..32,
+            ),
+            (
+                "tcp [2001:db8::1]:1 -> [2001:db8::2]443x",
+                "`443x` is not a port",
+                36..40,
+            ),
+            (
+                "tcp [2001:db8::1]:1 -> 2001:db8::2:443",
+                "the destination lacks a port",
+                23..38,
+            ),
+            (
+                "tcp 10.0.0.1:1 -> [10.0.0.256]:80",
+                "`10.0.0.256` is neither an address nor a machine of the site",
+                19..29,
+            ),
             (
                 "tcp 10.0.0.1:1 -> lb7:80",
                 "`lb7` is neither an address nor a machine of the site",
-                18..24,
+                18..21,
             ),
             (
                 "ping 10.0.0.1:1 -> 10.0.0.2",
                 "only tcp and udp have ports",
-                5..15,
+                14..15,
             ),
             (
                 "tcp 10.0.0.1 -> [2001:db8::1]:80",
@@ -423,9 +476,9 @@ mod tests {
                 4..16,
             ),
             (
-                "tcp 10.0.0.1 -> 10.0.0.2:1 flags psh",
+                "tcp 10.0.0.1 -> 10.0.0.2:1 flags syn,psh",
                 "`psh` is none of fin, syn, rst, ack",
-                33..36,
+                37..40,
             ),
             (
                 "udp 10.0.0.1 -> 10.0.0.2:1 flags syn",
@@ -450,5 +503,29 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    /// As a terminal without colours shows them.
+    #[test]
+    fn mistakes_say_how_it_is_written() {
+        let theme = miette::GraphicalTheme::unicode_nocolor();
+        let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(110);
+        let mut shown = String::new();
+        for text in [
+            "tpc 198.51.100.7:40000 -> 203.0.113.10:443",
+            "tcp 2001:db8:7::7 -> 2001:db8::10:443",
+            "tcp 198.51.100.7:40000 -> [2001:db8::10]:443",
+            "ping lb1:7 -> 203.0.113.10",
+            "icmp6 198.51.100.7 -> lb1",
+            "tcp lb1 -> 203.0.113.10:443 flags syn,psh",
+            "udp lb1 -> 203.0.113.10:53 flags syn",
+            "tcp lb1 -> 203.0.113.10:443 ttl many",
+            "tcp lb1",
+        ] {
+            let error = read(text).expect_err(text);
+            handler.render_report(&mut shown, &error).expect("text");
+            shown.push('\n');
+        }
+        insta::assert_snapshot!(shown);
     }
 }
