@@ -109,8 +109,8 @@ pub struct Check {
 /// Options of `trace`.
 #[derive(Debug, Args)]
 pub struct Trace {
-    /// The first packet of a flow: `tcp 198.51.100.7:40000 -> 203.0.113.10:443`, `ping lb1 -> web1`; after it `flags ack`,
-    /// `ttl 1`, `type 13`.
+    /// The packet: `tcp 198.51.100.7:40000 -> 203.0.113.10:443`, `udp [2001:db8::7]:53 -> [2001:db8::8]:53`, `ping lb1 ->
+    /// web1`; after it `flags ack`, `ttl 1`, `type 13`.
     pub packet: String,
     /// Who sends it: internet or a machine [default: whoever has its source address].
     #[arg(long, value_name = "COMPONENT")]
@@ -118,6 +118,21 @@ pub struct Trace {
     /// The appliance that is Active [default: the one of the highest priority].
     #[arg(long, value_name = "NAME")]
     pub appliance: Option<String>,
+    /// The packet belongs to a flow that was opened before, by its sender or its receiver.
+    #[arg(long, conflicts_with = "taken_over")]
+    pub established: bool,
+    /// These servers do not answer.
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    pub down: Vec<String>,
+    /// These servers keep their flows and get no new ones.
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    pub drained: Vec<String>,
+    /// Its sender has opened so many other flows just before.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..=i64::from(prove::MOST_BEFORE)))]
+    pub after: u16,
+    /// The appliance became Active within the last minute, and knows no flow.
+    #[arg(long)]
+    pub taken_over: bool,
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,

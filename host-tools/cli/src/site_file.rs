@@ -1,6 +1,9 @@
 //! Finds and reads the site file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use site::{Boards, Plan};
 
@@ -68,6 +71,14 @@ impl SiteFile {
     /// All problems of the file, for machines.
     pub fn problems(&self, boards: &Boards) -> Result<Plan, site::SiteErrors> {
         site::parse(&self.name(), &self.text, boards)
+    }
+
+    /// Where flows come from, by their names: file and line.
+    pub fn flow_places(&self) -> BTreeMap<String, String> {
+        let place = |offset| format!("{}:{}", self.name(), self.position(offset).0);
+        (site::flow_places(&self.text).into_iter())
+            .map(|(flow, range)| (flow, place(range.start)))
+            .collect()
     }
 
     /// Line and column (both from 1) of a byte of the file.

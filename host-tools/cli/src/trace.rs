@@ -6,9 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use prove::{End, Rack, Trace};
+use build::Board;
+use prove::{End, Moment, Question, Rack, Trace};
 use serde_json::json;
-use site::plan::Server;
+use site::plan::{Appliance, Server};
 
 use crate::{
     args,
@@ -19,8 +20,9 @@ use crate::{
 
 /// Follows a packet and says at each hop what happens and why.
 pub fn trace(site: Option<&Path>, options: &args::Trace) -> Result<ExitCode, Failure> {
-    let boards = source::boards(&source::root()?)?;
-    let plan = SiteFile::read(site)?.plan(&boards)?;
+    let source = source::root()?;
+    let file = SiteFile::read(site)?;
+    let plan = file.plan(&source::boards(&source)?)?;
     let rack = Rack::of(&plan).map_err(|error| Failure::input(Message::new(error.to_string())))?;
     let packet = prove::parse_packet(&options.packet, |name| addresses(&rack, name))
         .map_err(Failure::input)?;
@@ -38,25 +40,65 @@ pub fn trace(site: Option<&Path>, options: &args::Trace) -> Result<ExitCode, Fai
             )
         })?),
     };
-    let appliance = appliance(&rack, options.appliance.as_deref())?;
-    let traces = (rack.trace(from, packet, appliance))
-        .map_err(|error| Failure::input(Message::new(error.to_string())))?;
+    servers(&rack, options.down.iter().chain(&options.drained))?;
+    let gate = appliance(&rack, options.appliance.as_deref())?;
+    let question = Question {
+        packet,
+        from,
+        gate,
+        moment: Moment {
+            down: options.down.clone(),
+            drained: options.drained.clone(),
+            established: options.established,
+            after: options.after,
+            taken_over: options.taken_over,
+        },
+        room: room(&source, &plan.appliances[gate])?,
+        places: file.flow_places(),
+    };
+    let traces =
+        (rack.trace(&question)).map_err(|error| Failure::input(Message::new(error.to_string())))?;
     if let Some(odd) = traces.iter().find(|trace| !trace.agrees) {
         return Err(Failure::machine(
             Message::new(format!(
-                "the compiled tables decide about {} otherwise than the rules",
+                "the appliance decides about {} otherwise than its rules",
                 odd.sent
             ))
             .help("this is a fault of the program, not of your site: please report it"),
         ));
     }
-    let delivered = traces.iter().all(is_delivered);
+    let delivered = traces.iter().all(arrives);
     if options.json {
         println!("{:#}", json!({ "delivered": delivered, "traces": traces }));
     } else {
         print(&traces);
     }
     Ok(ExitCode::from(u8::from(!delivered)))
+}
+
+/// Bytes that the appliance's board has for its configuration.
+fn room(source: &Path, appliance: &Appliance) -> Result<usize, Failure> {
+    if appliance.board == source::LINUX.0 {
+        return Ok(policy::MAX_BLOB);
+    }
+    let board = Board::read(source, &appliance.board);
+    Ok(board
+        .map_err(|error| Failure::machine(Message::new(error.to_string())))?
+        .config_size)
+}
+
+/// Whether all these are servers.
+fn servers<'n>(rack: &Rack<'_>, names: impl Iterator<Item = &'n String>) -> Result<(), Failure> {
+    let known: Vec<&str> = rack.hosts.iter().map(|host| host.name.as_str()).collect();
+    for name in names {
+        if !known.contains(&name.as_str()) {
+            return Err(Failure::input(
+                Message::new(format!("no server is called `{name}`"))
+                    .help(format!("its servers are {}", known.join(", "))),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The addresses that a name stands for; the Internet's are of the ranges for examples (RFC 5737, RFC 3849).
@@ -94,8 +136,10 @@ fn appliance(rack: &Rack<'_>, name: Option<&str>) -> Result<usize, Failure> {
     })
 }
 
-fn is_delivered(trace: &Trace) -> bool {
-    matches!(trace.end, End::Delivered { .. })
+/// Whether the packet gets there, and the answer back.
+fn arrives(trace: &Trace) -> bool {
+    let is_delivered = |trace: &Trace| matches!(trace.end, End::Delivered { .. });
+    is_delivered(trace) && trace.answer.as_deref().is_none_or(is_delivered)
 }
 
 /// The first way in full; of the other servers' only how they differ.
@@ -104,39 +148,47 @@ fn print(traces: &[Trace]) {
         return;
     };
     println!("{}", first.sent);
-    steps(first);
+    way(first);
     let (same, different): (Vec<&Trace>, Vec<&Trace>) = others
         .iter()
-        .partition(|other| is_delivered(other) == is_delivered(first));
-    for other in different {
-        println!("\nor, by another server's turn:");
-        steps(other);
-    }
+        .partition(|other| arrives(other) == arrives(first));
     for other in &same {
         if let End::Delivered { to } = &other.end {
             println!("  likewise if it is {to}'s turn");
         }
     }
+    for other in &different {
+        println!("\nor, if it is another server's turn:");
+        way(other);
+    }
     println!();
-    for trace in [first].into_iter().chain(
-        others
-            .iter()
-            .filter(|other| is_delivered(other) != is_delivered(first)),
-    ) {
-        match &trace.end {
-            End::Delivered { to } => println!("delivered to {to} as {}", trace.seen),
-            End::Dropped { at, why } => println!("dropped at {at}: {why}"),
+    for trace in [first].into_iter().chain(different) {
+        println!("{}", end(trace));
+        if let Some(answer) = &trace.answer {
+            println!("its answer is {}", end(answer));
         }
     }
 }
 
+fn end(trace: &Trace) -> String {
+    match &trace.end {
+        End::Delivered { to } => format!("delivered to {to} as {}", trace.seen),
+        End::Dropped { at, why } => format!("dropped at {at}: {why}"),
+    }
+}
+
+/// There and back.
+fn way(trace: &Trace) {
+    steps(trace);
+    if let Some(answer) = &trace.answer {
+        println!("and back: {}", answer.sent);
+        steps(answer);
+    }
+}
+
 fn steps(trace: &Trace) {
-    let width = trace
-        .steps
-        .iter()
-        .map(|step| step.place.chars().count())
-        .max()
-        .unwrap_or(0);
+    let places = trace.steps.iter().map(|step| step.place.chars().count());
+    let width = places.max().unwrap_or(0);
     for step in &trace.steps {
         println!("  {:width$}  {}", step.place, step.what);
     }

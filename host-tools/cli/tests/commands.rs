@@ -34,11 +34,14 @@ fn the_matrix_shows_who_reaches_whom() {
 #[test]
 fn a_packet_is_followed_to_its_end() {
     let trace = |packet: &str| ravelin(&["trace", "--site", REFERENCE, packet]);
-    let output = trace("tcp 198.51.100.7:40000 -> 203.0.113.10:443");
+    let users = "tcp 198.51.100.7:40000 -> 203.0.113.10:443";
+    let output = trace(users);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let text = stdout(&output);
-    let last = "delivered to lb1 as tcp 198.51.100.7:40000 -> 10.20.1.11:443";
-    assert_eq!(text.lines().last(), Some(last), "{text}");
+    let ends = "\ndelivered to lb1 as tcp 198.51.100.7:40000 -> 10.20.1.11:443\n\
+                its answer is delivered to internet as tcp 203.0.113.10:443 -> 198.51.100.7:40000 flags syn,ack\n";
+    assert!(text.ends_with(ends), "{text}");
+    assert!(text.contains("likewise if it is lb2's turn"), "{text}");
     let output = trace("tcp internet -> db1:3306");
     assert_eq!(code(&output), 1);
     let last = "dropped at gw1: default deny";
@@ -53,6 +56,40 @@ fn a_packet_is_followed_to_its_end() {
     let output = ravelin(&["trace", "--json", "--site", REFERENCE, "ping web1 -> db1"]);
     assert_eq!(code(&output), 1);
     assert_eq!(json(&output)["traces"][0]["end"]["at"], "web1");
+    let with = |options: &[&str]| {
+        let asked = [&["trace", "--json", "--site", REFERENCE, users], options].concat();
+        ravelin(&asked)
+    };
+    let output = with(&["--down", "lb1"]);
+    assert_eq!(code(&output), 0);
+    assert_eq!(json(&output)["traces"][0]["decision"]["server"], "lb2");
+    let output = with(&["--down", "lb1,lb2"]);
+    assert_eq!(code(&output), 1);
+    let reason = &json(&output)["traces"][0]["decision"]["reason"];
+    assert_eq!(reason, "no healthy server");
+    let output = with(&["--established"]);
+    assert_eq!(code(&output), 0);
+    assert!(json(&output)["traces"][0]["decision"]["rule"].is_null());
+    let output = with(&["--down", "lb3"]);
+    assert_eq!((code(&output), stdout(&output)), (2, String::new()));
+    let message = stderr(&output);
+    assert!(message.contains("no server is called `lb3`"), "{message}");
+}
+
+#[test]
+fn a_trace_names_the_line_that_its_rule_comes_from() {
+    let site = "../../examples/dualstack/site.toml";
+    let packet = "tcp 198.51.100.7:40000 -> lb1:22";
+    let output = ravelin(&["trace", "--json", "--site", site, packet]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let rule = &json(&output)["traces"][0]["decision"]["rule"];
+    let place = rule["place"].as_str().expect("a place");
+    let line: usize = place
+        .strip_prefix(&format!("{site}:"))
+        .and_then(|line| line.parse().ok())
+        .expect("a line");
+    let text = include_str!("../../../examples/dualstack/site.toml");
+    assert_eq!(text.lines().nth(line - 1), Some("name = \"office-ssh\""));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod device;
 mod finding;
+mod frame;
 pub mod gate;
 pub mod intent;
 mod lint;
@@ -18,10 +19,12 @@ pub mod rack;
 pub mod reach;
 pub mod space;
 mod trace;
+mod walk;
+mod why;
 
-pub use device::Device;
+pub use device::{DeviceError, MOST_BEFORE, Moment};
 pub use finding::{Code, Finding};
 pub use parse::{PacketError, packet as parse_packet};
 pub use proof::{Cell, Matrix, Proof};
 pub use rack::{Component, Rack, RackError};
-pub use trace::{End, REASONS, Step, Trace};
+pub use trace::{Decision, End, Question, Ruling, Step, Trace};

@@ -17,8 +17,12 @@ pub mod protocol {
     pub const ICMP6: u8 = 58;
 }
 
-/// ICMP types that can open a flow.
+/// ICMP types of pings.
 pub mod icmp {
+    /// Echo reply of ICMP.
+    pub const REPLY: u8 = 0;
+    /// Echo reply of ICMPv6.
+    pub const REPLY6: u8 = 129;
     /// Echo request of ICMP.
     pub const ECHO: u8 = 8;
     /// Echo request of ICMPv6.
@@ -114,6 +118,90 @@ impl Packet {
             protocol::ICMP6 => self.icmp_type() == icmp::ECHO6,
             _ => true,
         }
+    }
+
+    /// Type and code of an echo request of its IP version, as a destination port.
+    #[must_use]
+    pub const fn echo_request(&self) -> u16 {
+        match self.version() {
+            Version::V4 => (icmp::ECHO as u16) << 8,
+            Version::V6 => (icmp::ECHO6 as u16) << 8,
+        }
+    }
+
+    /// The same from its receiver to its sender.
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        let (source_port, destination_port) = match self.protocol {
+            // These name the flow and the kind of message.
+            protocol::ICMP | protocol::ICMP6 => (self.source_port, self.destination_port),
+            _ => (self.destination_port, self.source_port),
+        };
+        Self {
+            source: self.destination,
+            destination: self.source,
+            source_port,
+            destination_port,
+            ..*self
+        }
+    }
+
+    /// What its receiver answers; `None` if it does not.
+    #[must_use]
+    pub const fn answer(&self) -> Option<Self> {
+        let mut answer = self.reversed();
+        answer.hops = 64;
+        match self.protocol {
+            protocol::TCP if self.flags & flags::RST != 0 => return None,
+            protocol::TCP if self.flags & flags::ACK == 0 && self.flags & flags::SYN != 0 => {
+                answer.flags = flags::SYN | flags::ACK;
+            }
+            protocol::TCP => answer.flags = flags::ACK,
+            protocol::ICMP if self.destination_port == self.echo_request() => {
+                answer.destination_port = (icmp::REPLY as u16) << 8;
+            }
+            protocol::ICMP6 if self.destination_port == self.echo_request() => {
+                answer.destination_port = (icmp::REPLY6 as u16) << 8;
+            }
+            protocol::ICMP | protocol::ICMP6 => return None,
+            _ => {}
+        }
+        Some(answer)
+    }
+
+    /// Whether packets like it come from who opened their flow.
+    #[must_use]
+    pub const fn may_ask(&self) -> bool {
+        match self.protocol {
+            protocol::ICMP | protocol::ICMP6 => self.opens(),
+            _ => true,
+        }
+    }
+
+    /// Whether packets like it come from who was asked.
+    #[must_use]
+    pub const fn may_answer(&self) -> bool {
+        match self.protocol {
+            protocol::ICMP => self.icmp_type() == icmp::REPLY,
+            protocol::ICMP6 => self.icmp_type() == icmp::REPLY6,
+            _ => true,
+        }
+    }
+
+    /// Whether another packet goes back between the same ends.
+    #[must_use]
+    pub fn is_answered_by(&self, other: &Self) -> bool {
+        let back = self.reversed();
+        let ports = match self.protocol {
+            protocol::ICMP | protocol::ICMP6 => back.source_port == other.source_port,
+            _ => {
+                (back.source_port, back.destination_port)
+                    == (other.source_port, other.destination_port)
+            }
+        };
+        (back.source, back.destination, back.protocol)
+            == (other.source, other.destination, other.protocol)
+            && ports
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use site::plan::Action;
 
+use crate::device::DeviceError;
 use crate::finding::{Code, Finding};
 use crate::intent;
 use crate::lint;
@@ -13,7 +14,7 @@ use crate::packet::{Packet, Version};
 use crate::rack::{Component, FIREWALL, Rack};
 use crate::reach::{Route, View};
 use crate::space::{Field, Set, Space};
-use crate::trace::Step;
+use crate::trace::{Step, Trace};
 
 /// What was proved, and what stands against it.
 #[derive(Clone, Debug, Serialize)]
@@ -226,8 +227,8 @@ impl Prover<'_, '_, '_> {
             return;
         };
         let gate = fault.appliances.first().copied().unwrap_or(0);
-        let trace = self.view.trace(from, packet, gate, door);
-        let flow = self.flow_of(&trace.sent, fault);
+        let steps = steps(self.view.trace(from, packet, gate, door));
+        let flow = self.flow_of(&packet, fault);
         let (message, help) = match code {
             Code::Open => (
                 format!("{} reaches {}{by}, and no flow asks for it", names.0, names.1),
@@ -243,7 +244,7 @@ impl Prover<'_, '_, '_> {
             code,
             message,
             example: Some(packet),
-            steps: trace.steps,
+            steps,
             help,
         });
     }
@@ -379,9 +380,7 @@ impl Prover<'_, '_, '_> {
             .collect();
         let place = &view.rack.plan.appliances[gate].legs[usize::from(from)].network;
         let name = view.rack.name(Component::Appliance(gate));
-        let trace = view.trace_from_leg(gate, from, packet);
-        let steps = trace
-            .steps
+        let steps = steps(view.trace_from_leg(gate, from, packet))
             .into_iter()
             .filter(|step| step.place == name)
             .collect();
@@ -505,6 +504,17 @@ impl Prover<'_, '_, '_> {
             }],
             help: help.to_owned(),
         });
+    }
+}
+
+/// What happened on the way; what cannot be compiled is found with the configuration itself.
+fn steps(trace: Result<Trace, DeviceError>) -> Vec<Step> {
+    match trace {
+        Ok(trace) => trace.steps,
+        Err(error) => vec![Step {
+            place: "nobody".to_owned(),
+            what: format!("can say what happens: {error}"),
+        }],
     }
 }
 

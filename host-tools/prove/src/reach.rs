@@ -1,8 +1,9 @@
 //! From one component to another: through the sender's firewall, an appliance, the receiver's firewall.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceError};
 use crate::gate::{Door, Gate, Translation};
 use crate::intent::{self, Intent};
 use crate::nft::{State, Way};
@@ -23,8 +24,10 @@ pub struct View<'a> {
     pub intent: Intent,
     /// What each server takes in, and lets out.
     firewalls: Vec<(Set, Set)>,
-    /// Tables that decide in traces; without them the rules themselves do.
-    pub(crate) device: Option<Device>,
+    /// The appliances themselves, from the first trace on that needs them.
+    devices: Vec<OnceCell<Result<Device, DeviceError>>>,
+    /// Bytes that an appliance's configuration may have.
+    pub(crate) room: usize,
 }
 
 /// One way from a component to another.
@@ -61,8 +64,18 @@ impl<'a> View<'a> {
             gates: gates.collect(),
             intent: Intent::new(rack.plan, space),
             firewalls: firewalls.collect(),
-            device: None,
+            devices: rack.appliances.iter().map(|_| OnceCell::new()).collect(),
+            room: policy::MAX_BLOB,
         }
+    }
+
+    /// An appliance itself.
+    pub(crate) fn device(&self, gate: usize) -> Result<&Device, DeviceError> {
+        let compile = || Device::new(&self.rack.appliances[gate], self.room);
+        self.devices[gate]
+            .get_or_init(compile)
+            .as_ref()
+            .map_err(Clone::clone)
     }
 
     /// New packets that a server takes in, for its own addresses.

@@ -1,19 +1,51 @@
-//! What happens to one packet at each hop, and why.
+//! What happens to one packet at each hop, and why: appliances are asked themselves, in memory.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use classifier::CompileError;
-use policy::rule::{Action, State as RuleState};
-use policy::{Balance, Nat};
+use policy::Nat;
 use serde::Serialize;
 
-use crate::device::Device;
-use crate::gate::{self, Door, Gate, Translation};
-use crate::nft::{State, Way};
-use crate::packet::{Packet, Version, protocol};
-use crate::rack::{Component, FIREWALL, Rack};
+use crate::device::{DeviceError, MOST_BEFORE, Moment};
+use crate::gate::Translation;
+use crate::packet::{Packet, flags, protocol};
+use crate::prefix6;
+use crate::rack::{Component, Rack};
 use crate::reach::View;
 use crate::space::Space;
+use crate::walk::{Segment, Side, Walk};
+
+/// What a trace is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The packet.
+    pub packet: Packet,
+    /// Who sends it; without one, whoever has its source address.
+    pub from: Option<Component>,
+    /// The appliance that is Active, by its place in the plan.
+    pub gate: usize,
+    /// What was before.
+    pub moment: Moment,
+    /// Bytes that the appliance's board has for its configuration.
+    pub room: usize,
+    /// Where flows of the plan are written, by their names.
+    pub places: BTreeMap<String, String>,
+}
+
+impl Question {
+    /// About the first packet of a flow through an appliance whose servers are all healthy.
+    #[must_use]
+    pub fn new(packet: Packet, gate: usize) -> Self {
+        Self {
+            packet,
+            from: None,
+            gate,
+            moment: Moment::default(),
+            room: policy::MAX_BLOB,
+            places: BTreeMap::new(),
+        }
+    }
+}
 
 /// The way of one packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,9 +60,12 @@ pub struct Trace {
     pub steps: Vec<Step>,
     /// How it ended.
     pub end: End,
-    /// The rule of the appliance that decided, if one did.
-    pub rule: Option<usize>,
+    /// What the appliance did with it, if it got there.
+    pub decision: Option<Decision>,
+    /// The way of the answer that the receiver gives, if it gives one.
+    pub answer: Option<Box<Trace>>,
     /// Whether the device's tables decide as its rules say. Anything else is a fault of the program.
+    #[serde(skip)]
     pub agrees: bool,
 }
 
@@ -61,68 +96,53 @@ pub enum End {
     },
 }
 
-/// Reasons of an appliance, in the words of its counters.
-mod why {
-    pub const MARTIAN: &str = "martian address";
-    pub const REVERSE_PATH: &str = "reverse path";
-    pub const LAND: &str = "land attack";
-    pub const NOT_FOR_US: &str = "no such service on the appliance";
-    pub const NO_ROUTE: &str = "no route";
-    pub const TTL: &str = "ttl expired";
-    pub const NO_FLOW: &str = "tcp without flow";
-    pub const ICMP: &str = "unrelated icmp";
-    pub const NO_RULE: &str = "default deny";
-    pub const RULE: &str = "rule";
-    pub const TRANSPORT: &str = "bad transport header";
+/// What an appliance did with a packet, for machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// The appliance.
+    pub appliance: String,
+    /// Name of the network that the packet came in from.
+    pub from: String,
+    /// The reason under which the appliance counts it, if it ends there.
+    pub reason: Option<&'static str>,
+    /// The rule that was asked.
+    pub rule: Option<Ruling>,
+    /// The service that the packet asked for.
+    pub service: Option<String>,
+    /// The server that the service chose.
+    pub server: Option<String>,
+    /// The new destination, if it was translated.
+    pub destination: Option<String>,
+    /// The new source, if it was translated.
+    pub source: Option<String>,
+    /// Name of the network by which the packet leaves.
+    pub to: Option<String>,
+    /// Address of the next station there.
+    pub next: Option<IpAddr>,
 }
 
-/// All reasons that a trace can name, for comparison with the appliance's own.
-pub const REASONS: [&str; 11] = [
-    why::MARTIAN,
-    why::REVERSE_PATH,
-    why::LAND,
-    why::NOT_FOR_US,
-    why::NO_ROUTE,
-    why::TTL,
-    why::NO_FLOW,
-    why::ICMP,
-    why::NO_RULE,
-    why::RULE,
-    why::TRANSPORT,
-];
+/// The rule that decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ruling {
+    /// Its place among the appliance's rules.
+    pub index: usize,
+    /// Name of the flow that it follows from.
+    pub name: String,
+    /// Where the site file says so; `None` for what roles bring along.
+    pub place: Option<String>,
+    /// Why the flow exists.
+    pub why: String,
+}
 
 impl Rack<'_> {
-    /// Follows a packet that belongs to no flow yet through appliance `gate`, once for each server that it may be given
-    /// to. Without `from`, whoever has its source address sends it. Rules are decided by the tables that the device gets.
-    pub fn trace(
-        &self,
-        from: Option<Component>,
-        packet: Packet,
-        gate: usize,
-    ) -> Result<Vec<Trace>, CompileError> {
-        let space = Space::new(packet.version());
-        let device = Device::new(&self.appliances[gate].rules)?;
+    /// Follows a packet. The first trace is what happens; if a service chose the server, others show what would happen
+    /// if it chose each of its other servers.
+    pub fn trace(&self, question: &Question) -> Result<Vec<Trace>, DeviceError> {
+        let space = Space::new(question.packet.version());
         let mut view = View::new(self, &space);
-        view.device = Some(device);
-        let from = from.unwrap_or_else(|| view.sender(&packet));
-        let leg = view.leg(gate, from);
-        let doors = leg.map_or(Vec::new(), |leg| view.doors(gate, leg, &packet));
-        let translated = |door: &usize| view.gates[gate].doors[*door].by != Translation::None;
-        if doors.iter().any(translated) {
-            return Ok(doors
-                .into_iter()
-                .map(|door| view.trace(from, packet, gate, Some(door)))
-                .collect());
-        }
-        Ok(vec![view.trace(from, packet, gate, None)])
+        view.room = question.room;
+        view.ask(question)
     }
-}
-
-/// A trace that is being written.
-struct Walk<'v, 'a> {
-    view: &'v View<'a>,
-    packet: Packet,
-    trace: Trace,
 }
 
 impl View<'_> {
@@ -156,383 +176,197 @@ impl View<'_> {
             .collect()
     }
 
-    /// Follows a packet that belongs to no flow yet from its sender, through `gate` where it needs an appliance, and
-    /// there through `door` (the first that fits if there is none).
-    #[must_use]
-    pub fn trace(
+    /// Follows the first packet of a flow from its sender, through `gate` where it needs an appliance, and there through
+    /// `door` (what the appliance chooses if there is none).
+    pub(crate) fn trace(
         &self,
         from: Component,
         packet: Packet,
         gate: usize,
         door: Option<usize>,
-    ) -> Trace {
-        let mut walk = Walk::new(self, packet);
-        let end = walk.run(from, gate, door);
-        walk.finish(end)
+    ) -> Result<Trace, DeviceError> {
+        let question = Question::new(packet, gate);
+        let mut walk = Walk::new(self, &question)?;
+        if let Some(door) = door {
+            walk.choose(&self.gates[gate].doors[door].by);
+        }
+        walk.journey(from, Segment::first(packet))
     }
 
     /// Follows a packet from its arrival on a leg of an appliance, whoever sent it.
-    #[must_use]
-    pub fn trace_from_leg(&self, gate: usize, leg: u8, packet: Packet) -> Trace {
-        let mut walk = Walk::new(self, packet);
-        let end = walk.through(gate, leg, None);
-        walk.finish(end)
+    pub(crate) fn trace_from_leg(
+        &self,
+        gate: usize,
+        leg: u8,
+        packet: Packet,
+    ) -> Result<Trace, DeviceError> {
+        let question = Question::new(packet, gate);
+        Walk::new(self, &question)?.arrival(leg, Segment::first(packet))
     }
-}
 
-impl<'v, 'a> Walk<'v, 'a> {
-    fn new(view: &'v View<'a>, packet: Packet) -> Self {
-        Self {
-            view,
-            packet,
-            trace: Trace {
-                sent: packet,
-                seen: packet,
-                steps: Vec::new(),
-                end: End::Delivered { to: String::new() },
-                rule: None,
-                agrees: true,
-            },
+    /// The same as [`Rack::trace`], for many questions; all with the room of the largest board.
+    pub fn ask(&self, question: &Question) -> Result<Vec<Trace>, DeviceError> {
+        let from = question
+            .from
+            .unwrap_or_else(|| self.sender(&question.packet));
+        if question.moment.established {
+            return Ok(vec![self.established(question, from)?]);
         }
+        let mut walk = Walk::new(self, question)?;
+        walk.before(from, question.moment.after.min(MOST_BEFORE))?;
+        let mut traces = vec![walk.round_trip(from, Segment::first(question.packet))?];
+        for other in self.others(question, &traces[0]) {
+            let mut walk = Walk::new(self, question)?;
+            walk.choose(&other);
+            traces.push(walk.round_trip(from, Segment::first(question.packet))?);
+        }
+        Ok(traces)
     }
 
-    fn finish(mut self, end: Result<String, End>) -> Trace {
-        self.trace.seen = self.packet;
-        self.trace.end = match end {
-            Ok(to) => End::Delivered { to },
-            Err(end) => end,
+    /// The servers that a service might have chosen instead.
+    fn others(&self, question: &Question, trace: &Trace) -> Vec<Translation> {
+        let chosen = (trace.decision.as_ref())
+            .and_then(|decision| Some((decision.service.as_ref()?, decision.server.as_ref()?)));
+        let services = &self.rack.appliances[question.gate].config.services;
+        let Some((name, chosen)) = chosen.filter(|_| question.moment.after == 0) else {
+            return Vec::new();
         };
-        self.trace
-    }
-
-    fn run(&mut self, from: Component, gate: usize, door: Option<usize>) -> Result<String, End> {
-        let rack = self.view.rack;
-        if let Component::Server(server) = from {
-            self.firewall(server, Way::Out)?;
-        }
-        let near = match from {
-            Component::Server(_) => self.neighbour(from),
-            Component::Appliance(index) => return self.checked_by(index),
-            Component::Internet => None,
+        let away = |server: &str| {
+            let lists = [&question.moment.down, &question.moment.drained];
+            lists
+                .iter()
+                .any(|list| list.iter().any(|one| one == server))
         };
-        if let Some(server) = near {
-            self.step(
-                rack.name(from),
-                "sends it straight to its neighbour on the same network",
-            );
-            self.firewall(server, Way::In)?;
-            return Ok(rack.hosts[server].name.clone());
-        }
-        let Some(leg) = self.view.leg(gate, from) else {
-            let name = rack.name(Component::Appliance(gate));
-            return Err(self.dropped(name, why::NO_ROUTE));
-        };
-        self.through(gate, leg, door)
+        (services
+            .iter()
+            .filter(|service| service.name == name.as_str()))
+        .flat_map(|service| &service.servers)
+        .filter(|server| server.weight > 0 && server.name != chosen.as_str())
+        .filter(|server| !away(&server.name))
+        .map(|server| Translation::Service {
+            service: name.clone(),
+            server: server.name.to_string(),
+        })
+        .collect()
     }
 
-    /// The server with the destination in the network of `from`.
-    fn neighbour(&self, from: Component) -> Option<usize> {
-        let network = self.view.rack.network(from)?;
-        let server = self.view.rack.host_at(self.packet.destination)?;
-        let host = &self.view.rack.plan.servers[server];
-        let is_own = host
-            .addresses()
-            .any(|address| address == self.packet.destination);
-        (is_own && host.network == network.name).then_some(server)
-    }
-
-    fn checked_by(&mut self, index: usize) -> Result<String, End> {
-        let name = self.view.rack.name(Component::Appliance(index)).to_owned();
-        let Some(server) = self.view.rack.host_at(self.packet.destination) else {
-            return Err(self.dropped(&name, "appliances talk to servers only"));
-        };
-        self.step(&name, "sends it from its own leg in the server's network");
-        self.firewall(server, Way::In)?;
-        Ok(self.view.rack.hosts[server].name.clone())
-    }
-
-    fn through(&mut self, gate: usize, leg: u8, door: Option<usize>) -> Result<String, End> {
-        let view = self.view;
-        let own = &view.gates[gate];
-        let name = view.rack.name(Component::Appliance(gate)).to_owned();
-        self.step(
-            &name,
-            format!(
-                "gets it on {}, TTL {}",
-                self.leg_name(gate, leg),
-                self.packet.hops
-            ),
-        );
-        self.enters(own, &name, leg)?;
-        let door = match door {
-            Some(door) => &own.doors[door],
-            None => match view.doors(gate, leg, &self.packet).first() {
-                Some(door) => &own.doors[*door],
-                None => return self.local(&name),
-            },
-        };
-        if !self.packet.opens() {
-            let reason = if self.packet.protocol == protocol::TCP {
-                why::NO_FLOW
-            } else {
-                why::ICMP
-            };
-            return Err(self.dropped(&name, reason));
+    /// Follows a packet of a flow that was opened before, by its sender or by its receiver.
+    fn established(&self, question: &Question, from: Component) -> Result<Trace, DeviceError> {
+        let mut packet = question.packet;
+        // A SYN opens a flow; in one that is known, segments acknowledge.
+        if packet.protocol == protocol::TCP && packet.flags == flags::SYN {
+            packet.flags = flags::ACK;
         }
-        self.translate(own, &name, door);
-        let Some(to) = door.to.or_else(|| own.leg_to(self.packet.destination)) else {
-            return Err(self.dropped(&name, why::NO_ROUTE));
-        };
-        self.rules(gate, leg, to)?;
-        self.mask(own, &name, door, leg, to);
-        if self.packet.hops <= 1 {
-            return Err(self.dropped(&name, why::TTL));
-        }
-        self.packet.hops -= 1;
-        self.step(
-            &name,
-            format!(
-                "sends it out on {}, TTL {}",
-                self.leg_name(gate, to),
-                self.packet.hops
-            ),
-        );
-        self.arrive(gate, to, door)
-    }
-
-    /// Odd addresses and reverse path, as the appliance looks at them before anything else.
-    fn enters(&mut self, own: &Gate<'_>, name: &str, leg: u8) -> Result<(), End> {
-        let (source, destination) = (self.packet.source, self.packet.destination);
-        if source == destination {
-            return Err(self.dropped(name, why::LAND));
-        }
-        let config = &own.appliance.config;
-        let special = |address| {
-            gate::special().any(|prefix| prefix.contains(address))
-                || gate::subnets(config)
-                    .flat_map(|(_, subnet)| gate::edges(subnet))
-                    .any(|edge| edge.contains(address))
-        };
-        let is_own = gate::addresses(config).any(|address| address == source);
-        if special(source) || special(destination) || is_own {
-            return Err(self.dropped(name, why::MARTIAN));
-        }
-        let back = own.leg_to(source);
-        if back != Some(leg) {
-            let place = back.map_or("nowhere".to_owned(), |back| {
-                config.interfaces[usize::from(back)].name.to_string()
-            });
-            self.step(name, format!("answers to {source} would go to {place}"));
-            return Err(self.dropped(name, why::REVERSE_PATH));
-        }
-        let has_ports = matches!(self.packet.protocol, protocol::TCP | protocol::UDP);
-        if has_ports && (self.packet.source_port == 0 || self.packet.destination_port == 0) {
-            return Err(self.dropped(name, why::TRANSPORT));
-        }
-        Ok(())
-    }
-
-    /// A packet to the appliance itself.
-    fn local(&mut self, name: &str) -> Result<String, End> {
-        if self.view.space.contains(&self.view.pings(), &self.packet) {
-            self.step(name, "answers pings to its own addresses");
-            return Ok(name.to_owned());
-        }
-        Err(self.dropped(name, why::NOT_FOR_US))
-    }
-
-    fn translate(&mut self, own: &Gate<'_>, name: &str, door: &Door) {
-        let what = match &door.by {
-            Translation::None => return,
-            Translation::Service { service, server } => {
-                let servers = own.appliance.config.services.iter();
-                let of = servers.filter(|known| known.name == service.as_str());
-                let (mut balance, mut others) = ("", Vec::new());
-                for known in of {
-                    balance = self::balance(known.balance);
-                    others.extend((known.servers.iter()).map(|server| server.name.to_string()));
-                }
-                others.dedup();
-                format!(
-                    "service `{service}` chooses {server} (of {}; {balance})",
-                    others.join(", ")
-                )
+        let mut refused = None;
+        if packet.may_ask() {
+            let mut walk = Walk::new(self, question)?;
+            let opened = walk.open(from, opening(&packet))?;
+            if matches!(opened.end, End::Delivered { .. }) {
+                return walk.round_trip(from, Segment::within(packet, Side::Client));
             }
-            Translation::Forward(index) => match own.appliance.config.nat[*index] {
+            refused = Some(opened);
+        }
+        for opening in self.openings(question.gate, &packet) {
+            let mut walk = Walk::new(self, question)?;
+            let client = self.sender(&opening);
+            let opened = walk.open(client, opening)?;
+            // What its receiver answers is this very packet's way.
+            if matches!(opened.end, End::Delivered { .. }) && opened.seen.is_answered_by(&packet) {
+                let mut trace = walk.journey(from, Segment::within(packet, Side::Server))?;
+                let (place, what) = (
+                    self.rack.name(client).to_owned(),
+                    format!("had opened the flow before: {opening}"),
+                );
+                trace.steps.insert(0, Step { place, what });
+                return Ok(trace);
+            }
+            refused.get_or_insert(opened);
+        }
+        let mut refused = match refused {
+            Some(refused) => refused,
+            None => Walk::new(self, question)?.journey(from, Segment::first(packet))?,
+        };
+        refused.steps.push(Step {
+            place: self.rack.name(from).to_owned(),
+            what: "can have no such flow: its first packet, shown here, does not get through"
+                .to_owned(),
+        });
+        Ok(refused)
+    }
+
+    /// First packets that a packet may be the answer to, translated ones before the plain one. Whoever is hidden by a
+    /// translation may be any of several.
+    fn openings(&self, gate: usize, packet: &Packet) -> Vec<Packet> {
+        let config = &self.rack.appliances[gate].config;
+        let answered = opening(&packet.reversed());
+        if !packet.may_answer() {
+            return Vec::new();
+        }
+        let mut openings = Vec::new();
+        let to = |address: IpAddr, port: u16| Packet {
+            destination: address,
+            destination_port: port,
+            ..answered
+        };
+        let by = |address: IpAddr| Packet {
+            source: address,
+            ..answered
+        };
+        for service in &config.services {
+            let is_server = (service.servers.iter().chain(&service.sorry))
+                .any(|one| one.address == packet.source && one.port == packet.source_port);
+            openings.extend(is_server.then(|| to(service.address, service.port)));
+        }
+        for nat in &config.nat {
+            match *nat {
+                Nat::Source { address, .. } if packet.destination == address => {
+                    openings.extend(self.rack.inside().into_iter().map(by));
+                }
+                Nat::Destination {
+                    address,
+                    first,
+                    server,
+                    server_port,
+                    ..
+                } if server == packet.source => {
+                    let offset = packet.source_port.checked_sub(server_port);
+                    let port = offset.and_then(|offset| first.checked_add(offset));
+                    openings.extend(port.map(|port| to(address, port)));
+                }
                 Nat::Prefix6 {
                     inside, outside, ..
                 } => {
-                    format!("prefix translation of {outside} to {inside}")
+                    let other = |from, into, address| match address {
+                        IpAddr::V6(address) => prefix6::translate(from, into, address),
+                        IpAddr::V4(_) => None,
+                    };
+                    let outer = other(inside, outside, packet.source);
+                    openings.extend(outer.map(|outer| to(outer.into(), answered.destination_port)));
+                    let inner = other(outside, inside, packet.destination);
+                    openings.extend(inner.map(|inner| by(inner.into())));
                 }
-                Nat::Source { .. } | Nat::Destination { .. } => "port forwarding".to_owned(),
-            },
-        };
-        if let Some((address, port)) = door.target {
-            self.packet.destination = address;
-            self.packet.destination_port = port.unwrap_or(self.packet.destination_port);
-            let to = end(address, self.packet.destination_port);
-            self.step(name, format!("{what}: destination becomes {to}"));
-        } else {
-            self.step(
-                name,
-                format!("{what}, which answers directly: the destination stays"),
-            );
+                Nat::Source { .. } | Nat::Destination { .. } => {}
+            }
         }
-    }
-
-    fn rules(&mut self, gate: usize, from: u8, to: u8) -> Result<(), End> {
-        let own = &self.view.gates[gate];
-        let name = self.view.rack.name(Component::Appliance(gate)).to_owned();
-        let legs = format!(
-            "{} to {}",
-            self.leg_name(gate, from),
-            self.leg_name(gate, to)
-        );
-        let fits = (own.appliance.rules.iter().enumerate()).find(|(index, rule)| {
-            rule.state != RuleState::Invalid
-                && rule.from.contains(from)
-                && rule.to.contains(to)
-                && self.view.space.contains(own.rule(*index), &self.packet)
-        });
-        let fits = fits.map(|(index, _)| index);
-        let decided = match &self.view.device {
-            Some(device) => device.rule(&self.packet, from, to),
-            None => fits,
-        };
-        self.trace.agrees &= decided == fits;
-        let Some((index, rule)) =
-            decided.and_then(|index| Some((index, own.appliance.rules.get(index)?)))
-        else {
-            self.step(&name, format!("no rule from {legs} accepts it"));
-            return Err(self.dropped(&name, why::NO_RULE));
-        };
-        self.trace.rule = Some(index);
-        let does = match rule.action {
-            Action::Accept => "accepts",
-            Action::Drop => "drops",
-            Action::Reject => "rejects",
-        };
-        let limits = [
-            rule.rate.map(|_| "while its rate limit lasts"),
-            rule.flows
-                .map(|_| "while its limit of flows is not reached"),
-        ];
-        let mut text = format!("rule {index} `{}` {does} it ({legs})", rule.name);
-        for limit in limits.into_iter().flatten() {
-            text.push_str(&format!(", {limit}"));
-        }
-        self.step(&name, text);
-        match rule.action {
-            Action::Accept => Ok(()),
-            Action::Drop | Action::Reject => Err(self.dropped(&name, why::RULE)),
-        }
-    }
-
-    fn mask(&mut self, own: &Gate<'_>, name: &str, door: &Door, from: u8, to: u8) {
-        let masks = own.masks(door, from, to);
-        let fits = masks
-            .iter()
-            .find(|mask| self.view.space.contains(&mask.applies, &self.packet));
-        if let Some(mask) = fits {
-            self.packet.source = mask.address;
-            let ports = match &mask.ports {
-                Some(ports) if !ports.contains(&self.packet.source_port) => {
-                    self.packet.source_port = *ports.start();
-                    format!(", a port of {}-{}", ports.start(), ports.end())
-                }
-                Some(_) | None => String::new(),
-            };
-            self.step(name, format!("source becomes {}{ports}", mask.address));
-        }
-    }
-
-    /// At the far side of an appliance.
-    fn arrive(&mut self, gate: usize, leg: u8, door: &Door) -> Result<String, End> {
-        let rack = self.view.rack;
-        let network = self.leg_name(gate, leg);
-        let direct = match (&door.by, door.target) {
-            (Translation::Service { server, .. }, None) => rack.component(server),
-            _ => None,
-        };
-        let server = match direct {
-            Some(Component::Server(server)) => Some(server),
-            Some(_) | None => rack.host_at(self.packet.destination),
-        };
-        if let Some(server) = server {
-            self.firewall(server, Way::In)?;
-            return Ok(rack.hosts[server].name.clone());
-        }
-        if self.view.leg(gate, Component::Internet) == Some(leg) {
-            return Ok(rack.name(Component::Internet).to_owned());
-        }
-        let nobody = format!("no machine of {network} has this address");
-        Err(self.dropped(&network, &nobody))
-    }
-
-    fn firewall(&mut self, server: usize, way: Way) -> Result<(), End> {
-        let host = &self.view.rack.hosts[server];
-        let judgement = host
-            .firewall
-            .judge(self.view.space, way, State::New, &self.packet);
-        let does = match (way, judgement.accepted) {
-            (Way::In, true) => "takes it in",
-            (Way::In, false) => "does not take it in",
-            (Way::Out | Way::Through, true) => "lets it out",
-            (Way::Out | Way::Through, false) => "does not let it out",
-        };
-        let place = match judgement.line {
-            Some(line) => format!("{FIREWALL} line {line}: {}", judgement.text),
-            None => format!("{FIREWALL}: {}", judgement.text),
-        };
-        self.step(&host.name, format!("{does}: {place}"));
-        if judgement.accepted {
-            return Ok(());
-        }
-        Err(End::Dropped {
-            at: host.name.clone(),
-            why: place,
-        })
-    }
-
-    fn leg_name(&self, gate: usize, leg: u8) -> String {
-        let legs = &self.view.rack.plan.appliances[gate].legs;
-        legs.get(usize::from(leg))
-            .map_or("?".to_owned(), |leg| leg.network.clone())
-    }
-
-    fn step(&mut self, place: &str, what: impl Into<String>) {
-        self.trace.steps.push(Step {
-            place: place.to_owned(),
-            what: what.into(),
-        });
-    }
-
-    /// The end of the packet, in the words of a counter.
-    fn dropped(&mut self, at: &str, why: &str) -> End {
-        self.step(at, format!("drops it: {why}"));
-        End::Dropped {
-            at: at.to_owned(),
-            why: why.to_owned(),
-        }
+        openings.push(answered);
+        openings
     }
 }
 
-fn balance(balance: Balance) -> &'static str {
-    match balance {
-        Balance::Failover => "the first healthy one",
-        Balance::RoundRobin => "in turn",
-        Balance::LeastConnections => "the one with the fewest flows",
-        Balance::SourceHash => "by the client's address",
-        Balance::Maglev => "by the client's address and port",
+/// The first packet of the flow that a packet belongs to, in the same direction.
+fn opening(packet: &Packet) -> Packet {
+    let mut first = *packet;
+    first.hops = HOPS;
+    match packet.protocol {
+        protocol::TCP => first.flags = flags::SYN,
+        protocol::ICMP | protocol::ICMP6 => first.destination_port = packet.echo_request(),
+        _ => {}
     }
+    first
 }
 
-fn end(address: IpAddr, port: u16) -> String {
-    match Version::of(address) {
-        Version::V4 => format!("{address}:{port}"),
-        Version::V6 => format!("[{address}]:{port}"),
-    }
-}
+/// What hosts begin with.
+pub(crate) const HOPS: u8 = 64;
 
 fn as_text<S: serde::Serializer>(packet: &Packet, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(packet)

@@ -8,6 +8,9 @@ use site::{Boards, Plan};
 /// The reference site.
 pub const FOOBAR: &str = include_str!("../../../../examples/foobar/site.toml");
 
+/// The example of everything that a site file can say.
+pub const DUALSTACK: &str = include_str!("../../../../examples/dualstack/site.toml");
+
 /// The plan of a site file.
 pub fn plan(text: &str) -> Plan {
     let boards = Boards::new([("zynq7000", 2), ("mps2-an500", 1), ("linux", 2)]);
