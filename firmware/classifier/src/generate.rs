@@ -7,6 +7,7 @@ use core::ops::RangeInclusive;
 
 use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
 use policy::{IpPrefix, Name, Prefix, Prefix6};
+use random::SplitMix64;
 
 use crate::{Addresses, Key, linear};
 
@@ -222,25 +223,21 @@ fn specificity(rule: &Rule) -> u32 {
     of(&rule.sources) + of(&rule.destinations)
 }
 
-/// SplitMix64 (Steele, Lea, Flood, 2014): the same numbers for the same seed.
+/// The same numbers for the same seed.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(SplitMix64);
 
 impl Random {
     /// Begins a sequence.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     /// The next number.
     #[expect(clippy::should_implement_trait, reason = "it never ends")]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^ bits >> 31
+        self.0.draw()
     }
 
     /// A number below `count`, or 0.

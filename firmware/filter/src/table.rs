@@ -4,6 +4,8 @@
 //! entries, one per direction, in one of two buckets: the first if it has room. When both are full, an entry moves
 //! to its other bucket. Nothing here depends on how many flows there are.
 
+use random::SplitMix64;
+
 use crate::address::Address;
 use crate::flow::Flow;
 use crate::packet::{Class, Tuple};
@@ -138,12 +140,12 @@ impl<A: Address, const N: usize> Flows<A, N> {
     /// An empty table; `seed` keys the hash.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let mut state = seed;
+        let mut random = SplitMix64::new(seed);
         Self {
             keys: Keys {
-                class: core::array::from_fn(|_| split_mix(&mut state)),
-                ports: split_mix(&mut state),
-                words: core::array::from_fn(|_| split_mix(&mut state)),
+                class: core::array::from_fn(|_| random.draw()),
+                ports: random.draw(),
+                words: core::array::from_fn(|_| random.draw()),
             },
             index: [[Entry(0); 3]; N],
             flows: [Flow::default(); N],
@@ -530,14 +532,6 @@ impl<A: Address, const N: usize> Flows<A, N> {
 const fn mix(hash: u32) -> u32 {
     let hash = (hash ^ hash >> 16).wrapping_mul(0x7feb_352d);
     hash ^ hash >> 15
-}
-
-/// SplitMix64: makes many words of one seed.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

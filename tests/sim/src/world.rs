@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use classifier::Policy;
 use node::{Event, Node, State, Transmit};
 use policy::Config;
+use random::SplitMix64;
 use time::{Duration, Instant};
 use wire::ethernet::{self, Mac};
 use wire::frame::HEADROOM;
@@ -53,7 +54,7 @@ struct Tap {
 /// Everything, at one moment.
 pub struct World {
     now: Instant,
-    random: u64,
+    random: SplitMix64,
     switch: Switch,
     owners: Vec<Owner>,
     appliances: Vec<Appliance>,
@@ -77,7 +78,7 @@ impl World {
         println!("seed {seed}");
         Self {
             now: Instant::ZERO,
-            random: seed,
+            random: SplitMix64::new(seed),
             switch: Switch::default(),
             owners: Vec::new(),
             appliances: Vec::new(),
@@ -157,7 +158,7 @@ impl World {
             self.appliances[id.0].node = None;
         } else {
             self.note(id, "power on");
-            let seed = self.draw();
+            let seed = self.random.draw();
             let appliance = &mut self.appliances[id.0];
             appliance.boots += 1;
             let node = Node::new(Some(appliance.policy.clone()), seed, self.now);
@@ -439,21 +440,13 @@ impl World {
 
     fn lost(&mut self, port: PortId) -> bool {
         let loss = u64::from(self.switch.ports[port.0].loss);
-        loss > 0 && self.draw() % 1000 < loss
+        loss > 0 && self.random.draw() % 1000 < loss
     }
 
     fn note(&mut self, id: NodeId, text: &str) {
         let name = &self.appliances[id.0].policy.config.name;
         let seconds = self.now.as_micros() as f64 / 1e6;
         self.journal.push(format!("{seconds:>11.6} {name} {text}"));
-    }
-
-    /// SplitMix64.
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

@@ -109,9 +109,9 @@ fn same_answers_as_a_list() {
     let mut count = Count::default();
     let mut flows = Flows::<V4, 128>::new(3);
     let mut list: [Option<Flow<V4>>; 200] = [None; 200];
-    let mut random = 99;
+    let mut random = SplitMix64::new(99);
     for _ in 0..20_000 {
-        let n = (split_mix(&mut random) % 200) as usize;
+        let n = (random.draw() % 200) as usize;
         let model = flow(n as u32, State::Established);
         match list[n] {
             Some(_) => {
@@ -124,7 +124,7 @@ fn same_answers_as_a_list() {
             None if flows.insert(NOW, model, &mut count).is_ok() => list[n] = Some(model),
             None => assert_eq!(flows.len(), 128),
         }
-        let other = (split_mix(&mut random) % 200) as usize;
+        let other = (random.draw() % 200) as usize;
         let tuple = *flow(other as u32, State::Established).tuple(Direction::Reply);
         assert_eq!(
             flows.find(&tuple, Class::Tcp).is_some(),
