@@ -1,13 +1,13 @@
 //! The checker against servers with smoltcp's TCP, over a link that loses, doubles and swaps packets.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use cable::{Cable, at};
 use health::{Action, Checker, Header, Input, MAX_PAYLOAD, Packet, Reason, Segment, WINDOW};
 use policy::{Check, CheckKind, Config, Server, Service, Text};
 use proptest::prelude::*;
 use smoltcp::iface::{Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium};
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp;
 use smoltcp::wire::{
     HardwareAddress, IpAddress, IpCidr, IpProtocol, IpRepr, Ipv4Packet, Ipv4Repr, Ipv6Packet,
@@ -156,7 +156,7 @@ struct World {
     handles: Vec<SocketHandle>,
     said: Vec<usize>,
     manners: Manners,
-    wire: Wire,
+    cable: Cable,
     weather: Weather,
     random: u64,
     /// Packets on their way, with the time when they arrive: to the server, or from it.
@@ -190,10 +190,10 @@ impl World {
             services: [service].into_iter().collect(),
             ..Config::default()
         };
-        let mut wire = Wire::default();
+        let mut cable = Cable::ip();
         let mut settings = smoltcp::iface::Config::new(HardwareAddress::Ip);
         settings.random_seed = seed;
-        let mut interface = Interface::new(settings, &mut wire, at(Instant::ZERO));
+        let mut interface = Interface::new(settings, &mut cable, at(Instant::ZERO));
         interface.update_ip_addrs(|list| {
             let prefix = if family == 0 { 24 } else { 64 };
             list.push(IpCidr::new(THEIRS[family].into(), prefix))
@@ -208,7 +208,7 @@ impl World {
             said: Vec::new(),
             handles: Vec::new(),
             manners,
-            wire,
+            cable,
             weather,
             random: seed | 1,
             under_way: Vec::new(),
@@ -231,17 +231,17 @@ impl World {
             let arrived: Vec<(Instant, bool, Vec<u8>)> = arrived;
             for (_, to_server, packet) in arrived {
                 if to_server {
-                    self.wire.incoming.push_back(packet);
+                    self.cable.incoming.push_back(packet);
                 } else {
                     self.hear(&packet);
                 }
             }
             self.interface
-                .poll(at(now), &mut self.wire, &mut self.sockets);
+                .poll(at(now), &mut self.cable, &mut self.sockets);
             self.serve();
             self.interface
-                .poll(at(now), &mut self.wire, &mut self.sockets);
-            for packet in std::mem::take(&mut self.wire.outgoing) {
+                .poll(at(now), &mut self.cable, &mut self.sockets);
+            for packet in std::mem::take(&mut self.cable.outgoing) {
                 self.carry(false, packet);
             }
             self.now = now + Duration::from_millis(1);
@@ -423,56 +423,4 @@ fn listener() -> tcp::Socket<'static> {
     let mut socket = tcp::Socket::new(buffer(), buffer());
     socket.listen(PORT).expect("a port");
     socket
-}
-
-fn at(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros(now.as_micros() as i64)
-}
-
-/// The server's end of the link.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let packet = self.incoming.pop_front()?;
-        Some((Incoming(packet), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities.checksum.tcp = Checksum::Both;
-        capabilities
-    }
-}
-
-struct Incoming(Vec<u8>);
-
-impl phy::RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push(packet);
-        result
-    }
 }

@@ -1,10 +1,10 @@
 //! Hosts with smoltcp's ARP, neighbour discovery, ICMP and TCP: servers that answer with their own number, clients that talk.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use cable::{Cable, at};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 use time::{Duration, Instant};
@@ -36,7 +36,7 @@ pub(crate) struct Host {
     pub number: u8,
     interface: Interface,
     sockets: SocketSet<'static>,
-    wire: Wire,
+    cable: Cable,
     servers: Vec<(SocketHandle, u16)>,
     /// What is said at once on a port, instead of answering.
     lines: BTreeMap<u16, String>,
@@ -49,10 +49,10 @@ const TALK: Duration = Duration::from_millis(20);
 
 impl Host {
     pub fn new(number: u8, mac: Mac, addresses: &[(IpAddr, u8)], gateways: &[IpAddr]) -> Self {
-        let mut wire = Wire::default();
+        let mut cable = Cable::ethernet();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = u64::from(number);
-        let mut interface = Interface::new(config, &mut wire, at(Instant::ZERO));
+        let mut interface = Interface::new(config, &mut cable, at(Instant::ZERO));
         interface.update_ip_addrs(|list| {
             let link_local = (IpAddr::from(nd::link_local(mac)), 64);
             for (address, prefix) in addresses.iter().chain([&link_local]) {
@@ -72,7 +72,7 @@ impl Host {
             number,
             interface,
             sockets: SocketSet::new(Vec::new()),
-            wire,
+            cable,
             servers: Vec::new(),
             lines: BTreeMap::new(),
             streams: Vec::new(),
@@ -128,18 +128,18 @@ impl Host {
     }
 
     pub fn receive(&mut self, frame: Vec<u8>) {
-        self.wire.incoming.push_back(frame);
+        self.cable.incoming.push_back(frame);
     }
 
     /// Runs TCP and the programs on top of it; the frames that go out.
     pub fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
         self.interface
-            .poll(at(now), &mut self.wire, &mut self.sockets);
+            .poll(at(now), &mut self.cable, &mut self.sockets);
         self.serve();
         self.talk(now);
         self.interface
-            .poll(at(now), &mut self.wire, &mut self.sockets);
-        core::mem::take(&mut self.wire.outgoing)
+            .poll(at(now), &mut self.cable, &mut self.sockets);
+        core::mem::take(&mut self.cable.outgoing)
     }
 
     pub fn deadline(&mut self, now: Instant) -> Option<Instant> {
@@ -205,55 +205,4 @@ impl Host {
 fn socket() -> tcp::Socket<'static> {
     let buffer = || tcp::SocketBuffer::new(vec![0; 1024]);
     tcp::Socket::new(buffer(), buffer())
-}
-
-fn at(now: Instant) -> smoltcp::time::Instant {
-    smoltcp::time::Instant::from_micros(now.as_micros().cast_signed())
-}
-
-/// The host's end of its cable.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Incoming(frame), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-struct Incoming(Vec<u8>);
-
-impl phy::RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
 }
