@@ -72,35 +72,30 @@ pub fn ethernet(packet: &[u8], from: Mac, to: Mac, vlan: Option<u16>) -> Vec<u8>
 /// Reads a packet that an appliance let out, or made.
 #[must_use]
 pub fn read(bytes: &[u8]) -> Option<Packet> {
-    let (mut packet, transport) = match bytes.first()? >> 4 {
+    let (ends, protocol, hops, transport) = match bytes.first()? >> 4 {
         4 => {
             let ip = Ipv4Packet::new_checked(bytes).ok()?;
-            let packet = Packet {
-                source: ip.src_addr().into(),
-                destination: ip.dst_addr().into(),
-                protocol: ip.next_header().into(),
-                source_port: 0,
-                destination_port: 0,
-                flags: 0,
-                hops: ip.hop_limit(),
-            };
-            let all = usize::from(ip.header_len())..usize::from(ip.total_len());
-            (packet, bytes.get(all)?)
+            let ends = (ip.src_addr().into(), ip.dst_addr().into());
+            let body = usize::from(ip.header_len())..usize::from(ip.total_len());
+            (ends, ip.next_header(), ip.hop_limit(), body)
         }
         6 => {
             let ip = Ipv6Packet::new_checked(bytes).ok()?;
-            let packet = Packet {
-                source: ip.src_addr().into(),
-                destination: ip.dst_addr().into(),
-                protocol: ip.next_header().into(),
-                source_port: 0,
-                destination_port: 0,
-                flags: 0,
-                hops: ip.hop_limit(),
-            };
-            (packet, bytes.get(ip.header_len()..ip.total_len())?)
+            let ends: (IpAddr, IpAddr) = (ip.src_addr().into(), ip.dst_addr().into());
+            let body = ip.header_len()..ip.total_len();
+            (ends, ip.next_header(), ip.hop_limit(), body)
         }
         _ => return None,
+    };
+    let transport = bytes.get(transport)?;
+    let mut packet = Packet {
+        source: ends.0,
+        destination: ends.1,
+        protocol: protocol.into(),
+        source_port: 0,
+        destination_port: 0,
+        flags: 0,
+        hops,
     };
     match packet.protocol {
         protocol::TCP => {
