@@ -19,6 +19,7 @@ pub mod process;
 pub mod qmp;
 pub mod rack;
 pub mod scenario;
+mod scratch;
 pub mod segment;
 pub mod switch;
 pub mod uplink;

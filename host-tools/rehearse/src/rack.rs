@@ -14,7 +14,6 @@ use build::HostFile;
 use ipnet::IpNet;
 use site::Plan;
 use site::plan::{Network, Port, Server};
-use tempfile::TempDir;
 
 use crate::cable::{End, Fabric};
 use crate::cgroup::Cgroup;
@@ -25,6 +24,7 @@ use crate::machine::{self, Appliance, CommandLine, Socket};
 use crate::observer::{Advert, Observer};
 use crate::process::{Process, describe};
 use crate::qmp::Qmp;
+use crate::scratch::Scratch;
 use crate::switch::{Fault, Mode, PortId};
 use crate::uplink::{Settings, Uplink};
 use crate::version::{self, Version};
@@ -68,7 +68,7 @@ pub struct Rack {
     fabric: Fabric,
     plan: Plan,
     directory: PathBuf,
-    sockets: TempDir,
+    sockets: Scratch,
 }
 
 /// What a machine is made of.
