@@ -92,29 +92,20 @@ pub fn measure(
         .into_iter()
         .chain(boards(source))
         .collect();
+    let race = |plan: &Plan, contender: &Contender| {
+        contest(plan, contender, settings, scratch.path(), status)
+    };
     let mut rows = Vec::new();
     for board in &names {
         status(&format!("building the firmware of {board}"));
         let plan = plan(source, settings, board)?;
         let contender = node(source, settings, &plan, board, scratch.path())?;
-        rows.push(contest(
-            &plan,
-            &contender,
-            settings,
-            scratch.path(),
-            status,
-        )?);
+        rows.push(race(&plan, &contender)?);
     }
     if settings.with_peer {
         let plan = plan(source, settings, "linux")?;
         let contender = keepalived(&plan, scratch.path())?;
-        rows.push(contest(
-            &plan,
-            &contender,
-            settings,
-            scratch.path(),
-            status,
-        )?);
+        rows.push(race(&plan, &contender)?);
     }
     Ok(Report {
         interval_ms: u32::from(settings.centiseconds) * 10,
