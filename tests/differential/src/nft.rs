@@ -14,14 +14,19 @@ const EARLY: &str = "
         ip hdrlength != 5 drop comment \"options, RFC 7126\"
         ip saddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop comment \"RFC 6890\"
         ip daddr { 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/3 } drop
-        ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } drop
         ip saddr { NETWORKS } drop comment \"old broadcast addresses, RFC 1812 section 5.3.5.3\"
         ip daddr { NETWORKS } drop
-        tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
         meta nfproto ipv6 fib saddr . iif oif missing drop comment \"strict reverse path\"
         rt type 0 drop
         rt seg-left != 0 drop
+";
+
+/// The same for what stands behind the IP header. It has to wait until fragments are put together (priority -400): where a later
+/// fragment of IPv6 has no transport header, nftables reads from the start of the packet, and a flow label of 0 is port 0.
+const WHOLE: &str = "
+        ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } drop
         icmpv6 type nd-redirect drop
+        tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
         tcp sport 0 drop
         tcp dport 0 drop
         udp sport 0 drop
@@ -36,7 +41,8 @@ pub fn render(site: &Site) -> String {
     let early = EARLY.replace("NETWORKS", &networks.join(", "));
     let _ = writeln!(
         text,
-        "    chain early {{\n        type filter hook prerouting priority -450; policy accept;{early}    }}"
+        "    chain early {{\n        type filter hook prerouting priority -450; policy accept;{early}    }}\n    \
+         chain whole {{\n        type filter hook prerouting priority -350; policy accept;{WHOLE}    }}"
     );
     text += "    chain forward {\n        type filter hook forward priority 0; policy drop;\n";
     text += "        ct state established accept\n";
