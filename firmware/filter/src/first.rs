@@ -98,8 +98,15 @@ impl Shared<'_> {
         bytes: &mut [u8],
         (flags, unknown): (Flags, Unknown),
     ) -> Result<Verdict, Drop> {
-        if !flags.contains(Flags::ACK) || flags.contains(Flags::RST) || flags.contains(Flags::SYN) {
+        if !flags.contains(Flags::ACK) || flags.contains(Flags::RST) {
             return Err(Drop::NoFlow);
+        }
+        if flags.contains(Flags::SYN) {
+            return match unknown {
+                // The answer to a SYN that somebody else sent in our name.
+                Unknown::Refuse if self.service(packet).is_none() => self.disown(leg, packet),
+                Unknown::Refuse | Unknown::PickUp => Err(Drop::NoFlow),
+            };
         }
         if let Some(opened) = self.opened_by(packet, bytes) {
             return self.begin(flows, now, leg, packet, bytes, opened);
@@ -115,18 +122,25 @@ impl Shared<'_> {
                 let reason = Drop::NoFlow;
                 Ok(Verdict::Answer { len, reason })
             }
-            Unknown::Refuse => {
-                let routes = A::family(&self.routes);
-                let to = routes
-                    .lookup(packet.tuple.destination)
-                    .ok_or(Drop::NoRoute)?;
-                let (legs, class) = ((leg, to.path.leg), Class::Tcp);
-                // Rules may drop or reject such segments, but never accept them.
-                match self.decide(legs, &packet.tuple, class, rule::State::Invalid) {
-                    Ok(_) | Err(Drop::NoRule) => Err(Drop::NoFlow),
-                    Err(reason) => Err(reason),
-                }
-            }
+            Unknown::Refuse => self.disown(leg, packet),
+        }
+    }
+
+    /// Asks the rules about a segment that no flow knows and that asks for no service: they may drop or reject it, but never
+    /// accept it. They see where it would go.
+    fn disown<A: Address>(&mut self, leg: u8, packet: &Packet<A>) -> Result<Verdict, Drop> {
+        let target = self.target(packet)?;
+        let routes = A::family(&self.routes);
+        let to = routes.lookup(target.address).ok_or(Drop::NoRoute)?;
+        let legs = (leg, to.path.leg);
+        let decision = Tuple {
+            source: packet.tuple.source,
+            destination: target.address,
+            ports: Ports::new(packet.tuple.source_port(), target.port),
+        };
+        match self.decide(legs, &decision, Class::Tcp, rule::State::Invalid) {
+            Ok(_) | Err(Drop::NoRule) => Err(Drop::NoFlow),
+            Err(reason) => Err(reason),
         }
     }
 

@@ -179,6 +179,49 @@ fn rejected_senders_are_told() {
     }
 }
 
+/// Rules see where a segment would go, so that a forwarded port is not the virtual address to them.
+#[test]
+fn segments_that_no_flow_knows_are_rejected_where_they_would_go() {
+    for (destination, port, rejected) in [(LB2, 22, true), (PUBLIC, 2200, true), (LB1, 22, false)] {
+        let mut lab = lab(|config, rules| {
+            let nat = Nat::Destination {
+                transport: Transport::Tcp,
+                address: PUBLIC.parse().unwrap(),
+                first: 2200,
+                last: 2200,
+                server: LB2.parse().unwrap(),
+                server_port: 22,
+            };
+            config.nat.push(nat).unwrap();
+            let reject = Rule {
+                state: rule::State::Invalid,
+                action: Action::Reject,
+                destinations: [IpPrefix::host(LB2.parse().unwrap())].into(),
+                ..rules[0].clone()
+            };
+            rules.insert(0, reject);
+        });
+        for flags in [ACK, FIN, SYN_ACK, RST.with(ACK)] {
+            let (verdict, answer) = lab.judge(WAN, tcp(USER, 1, destination, port, flags));
+            // Nobody answers a reset.
+            if !rejected || flags.contains(RST) {
+                assert_eq!(
+                    verdict,
+                    Verdict::Drop(Drop::NoFlow),
+                    "{destination} {flags:?}"
+                );
+                continue;
+            }
+            let reason = Drop::Rejected;
+            assert_eq!(verdict, Verdict::Answer { len: 40, reason });
+            let reset = parse_v4(&answer).unwrap();
+            assert_eq!(reset.kind, Kind::Tcp(RST));
+            let ports = (reset.tuple.source_port(), reset.tuple.destination_port());
+            assert_eq!(ports, (port, 1));
+        }
+    }
+}
+
 fn masquerade(config: &mut Config) {
     let nat = Nat::Source {
         source: Prefix::of("10.20.0.0".parse().unwrap(), 16),
