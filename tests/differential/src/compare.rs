@@ -73,6 +73,35 @@ impl Comparison {
 
     /// Runs one story. The rest of a story is not looked at once the worlds are in different states.
     pub fn run(&mut self, story: &Story) {
+        self.renew(story);
+        for index in 0..story.steps.len() {
+            if self.step(story, index).is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Runs a story that goes on with what `next` makes of its steps so far and what came of the last one. For so many that the
+    /// node has room for their flows.
+    pub fn converse(
+        &mut self,
+        mut story: Story,
+        mut next: impl FnMut(&[Step], &[Emission]) -> Option<Step>,
+    ) {
+        self.tally.stories += 1;
+        let mut index = 0;
+        while let Some(sent) = self.step(&story, index) {
+            story.steps.truncate(index + 1);
+            let Some(step) = next(&story.steps, &sent) else {
+                return;
+            };
+            story.steps.push(step);
+            index += 1;
+        }
+    }
+
+    /// Counts a story, and lets both worlds begin anew now and then.
+    fn renew(&mut self, story: &Story) {
         self.tally.stories += 1;
         let first = story.steps.first().and_then(|step| step.packets.first());
         let v6 = first.is_some_and(|packet| packet[0] >> 4 == 6);
@@ -85,38 +114,42 @@ impl Comparison {
                 self.kernel = Kernel::new(&self.site);
             }
         }
-        for (index, step) in story.steps.iter().enumerate() {
-            let packets: Vec<&[u8]> = step.packets.iter().map(Vec::as_slice).collect();
-            let kernel = self.kernel.exchange(step.leg, &packets);
-            let (ours, drops) = self.ours.exchange(step.leg, &packets);
-            self.tally.packets += packets.len() as u32;
-            for drop in &drops {
-                *self.tally.drops.entry(drop.name()).or_default() += 1;
+    }
+
+    /// One step of a story in both worlds: what the kernel sent, if both go on from the same state.
+    fn step(&mut self, story: &Story, index: usize) -> Option<Vec<Emission>> {
+        let step = story.steps.get(index)?;
+        let packets: Vec<&[u8]> = step.packets.iter().map(Vec::as_slice).collect();
+        let kernel = self.kernel.exchange(step.leg, &packets);
+        let (ours, drops) = self.ours.exchange(step.leg, &packets);
+        self.tally.packets += packets.len() as u32;
+        for drop in &drops {
+            *self.tally.drops.entry(drop.name()).or_default() += 1;
+        }
+        let case = Case {
+            before: &story.steps[..index],
+            step,
+            kernel: &kernel,
+            ours: &ours,
+            drops: &drops,
+        };
+        match judge(&case) {
+            Judgement::Same if kernel.is_empty() => self.tally.silent += 1,
+            Judgement::Same => self.tally.sent += kernel.len() as u32,
+            Judgement::Known(difference) => {
+                *self.tally.known.entry(difference.name).or_default() += 1;
+                if difference.parts {
+                    return None;
+                }
             }
-            let case = Case {
-                before: &story.steps[..index],
-                step,
-                kernel: &kernel,
-                ours: &ours,
-                drops: &drops,
-            };
-            match judge(&case) {
-                Judgement::Same if kernel.is_empty() => self.tally.silent += 1,
-                Judgement::Same => self.tally.sent += kernel.len() as u32,
-                Judgement::Known(difference) => {
-                    *self.tally.known.entry(difference.name).or_default() += 1;
-                    if difference.parts {
-                        return;
-                    }
-                }
-                Judgement::Unknown => {
-                    let text = || report(story, index, &case);
-                    let sort = self.failures.entry(sort(&case));
-                    sort.or_insert_with(|| (0, text())).0 += 1;
-                    return;
-                }
+            Judgement::Unknown => {
+                let text = || report(story, index, &case);
+                let sort = self.failures.entry(sort(&case));
+                sort.or_insert_with(|| (0, text())).0 += 1;
+                return None;
             }
         }
+        Some(kernel)
     }
 
     /// What was seen.
@@ -217,6 +250,22 @@ fn report(story: &Story, index: usize, case: &Case<'_>) -> String {
     let names: Vec<&str> = case.drops.iter().map(|drop| drop.name()).collect();
     let _ = write!(text, "our drops: {}", names.join(", "));
     text
+}
+
+impl Tally {
+    /// Counts another run, too.
+    pub fn add(&mut self, other: &Self) {
+        self.stories += other.stories;
+        self.packets += other.packets;
+        self.sent += other.sent;
+        self.silent += other.silent;
+        for (name, count) in &other.known {
+            *self.known.entry(name).or_default() += count;
+        }
+        for (name, count) in &other.drops {
+            *self.drops.entry(name).or_default() += count;
+        }
+    }
 }
 
 impl fmt::Display for Tally {

@@ -96,6 +96,22 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
+        name: "rejected packets of other protocols",
+        reason: "are answered as UDP is (RFC 1812 §5.2.7.1); netfilter looks for a checksum over all of the packet in every protocol but \
+                 a few, and is silent where it is wrong",
+        applies: |case| {
+            let protocol = first(case).and_then(|packet| match packet.first()? >> 4 {
+                4 => packet.get(9),
+                _ => packet.get(6),
+            });
+            case.kernel.is_empty()
+                && case.drops == [Drop::Rejected]
+                && matches!(case.ours, [one] if is_prohibited(one))
+                && !matches!(protocol, None | Some(1 | 6 | 17 | 58))
+        },
+        parts: false,
+    },
+    Difference {
         name: "quotes of rejected packets",
         reason: "an error quotes the packet as it came (RFC 1812 §4.3.2.3); that of the kernel's reject has counted the TTL down \
                  already",
@@ -139,16 +155,27 @@ pub const ALL: &[Difference] = &[
         parts: true,
     },
     Difference {
-        name: "segments after an early reset",
-        reason: "a flow that was reset before it was answered lives on for seconds, and segments inside its window pass; \
-                 netfilter calls them invalid",
+        name: "after an early reset",
+        reason: "a flow that was reset before it was answered lives on for seconds, so that segments inside its window and errors \
+                 about it pass; netfilter forgets it at once",
         applies: |case| {
             let flags = |bits: u8| {
                 move |packet: &&[u8]| tcp(packet).is_some_and(|(flags, _)| flags & 0x16 == bits)
             };
             let answered = history(case).any(|packet| flags(0x12)(&packet));
             let reset = history(case).any(is_reset);
-            !answered && reset && case.kernel.is_empty() && in_tcp(case)
+            let about = in_tcp(case) || first(case).is_some_and(is_error);
+            !answered && reset && case.kernel.is_empty() && about
+        },
+        parts: true,
+    },
+    Difference {
+        name: "from and to the same address",
+        reason: "dropped wherever it goes (CVE-1999-0016); nftables cannot compare two addresses of a packet",
+        applies: |case| {
+            case.ours.is_empty()
+                && case.drops == [Drop::Land]
+                && first(case).is_some_and(|packet| source(packet) == destination(packet))
         },
         parts: true,
     },
@@ -184,6 +211,19 @@ pub const ALL: &[Difference] = &[
                 && !case.drops.is_empty()
                 && !case.drops.contains(&Drop::NoFlow)
                 && matches!(case.kernel, [one] if is_ours(one) && is_reset(&one.packet))
+        },
+        parts: false,
+    },
+    Difference {
+        name: "strays to forwarded ports",
+        reason: "rules see a segment that no flow knows where it would go, as they see first packets; netfilter does not translate \
+                 it, so that it ends at the appliance",
+        applies: |case| {
+            case.kernel.is_empty()
+                && case.drops == [Drop::Rejected]
+                && matches!(case.ours, [one] if is_ours(one) && is_reset(&one.packet))
+                && first(case)
+                    .is_some_and(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x16 != 2))
         },
         parts: false,
     },
@@ -357,6 +397,15 @@ fn is_time_exceeded(emission: &Emission) -> bool {
             Some(6) => packet.get(6) == Some(&58) && packet.get(40) == Some(&3),
             _ => false,
         }
+}
+
+/// Whether a packet without options or extension headers is an ICMP error.
+fn is_error(packet: &[u8]) -> bool {
+    match packet.first().map(|byte| byte >> 4) {
+        Some(4) => packet.get(9) == Some(&1) && matches!(packet.get(20), Some(3 | 11 | 12)),
+        Some(6) => packet.get(6) == Some(&58) && matches!(packet.get(40), Some(1..=4)),
+        _ => false,
+    }
 }
 
 /// Whether the appliance says that the policy forbids something.

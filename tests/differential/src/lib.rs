@@ -9,6 +9,7 @@ pub mod known;
 pub mod model;
 pub mod nft;
 pub mod ours;
+pub mod policies;
 mod raw;
 pub mod site;
 pub mod stories;

@@ -48,6 +48,8 @@ pub fn render(site: &Site) -> String {
     text += "        ct state established accept\n";
     // Lengths that contradict each other.
     text += "        ct state invalid meta l4proto udp drop\n";
+    // Nobody answers an answer or an error (RFC 1122 section 3.2.2).
+    text += "        ct state invalid meta l4proto { icmp, ipv6-icmp } drop\n";
     text += "        ct state related ip protocol icmp accept\n";
     text += "        ct state related meta l4proto ipv6-icmp accept\n";
     for rule in &site.rules {
@@ -137,6 +139,17 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
     }
     text +=
         "    }\n    chain post {\n        type nat hook postrouting priority 100; policy accept;\n";
+    // Who is forwarded to a server on its own leg would be answered without us otherwise (RFC 4787 REQ-9).
+    for (leg, name) in LEGS.iter().zip(NAMES) {
+        let address = match is_v4 {
+            true => leg.virtuals[0].to_string(),
+            false => leg.virtuals6[0].to_string(),
+        };
+        let _ = writeln!(
+            text,
+            "        iifname {name} oifname {name} ct status dnat snat to {address}"
+        );
+    }
     for nat in &site.config.nat {
         if let (
             true,
@@ -161,7 +174,7 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
     text
 }
 
-/// A rule as one or two lines: nftables wants to know the version when it compares addresses.
+/// A rule as some lines: nftables wants to know the version when it compares addresses, and how to reject.
 fn lines(rule: &Rule) -> Vec<String> {
     let any = rule.sources.is_empty() && rule.destinations.is_empty();
     let versions: &[Option<bool>] = if any {
@@ -169,35 +182,38 @@ fn lines(rule: &Rule) -> Vec<String> {
     } else {
         &[Some(true), Some(false)]
     };
-    versions
-        .iter()
-        .filter_map(|version| {
-            let mut words = Vec::new();
-            words.extend(legs("iifname", rule.from));
-            words.extend(legs("oifname", rule.to));
-            if let Some(v4) = version {
-                words.extend(addresses("saddr", *v4, &rule.sources)?);
-                words.extend(addresses("daddr", *v4, &rule.destinations)?);
-            }
-            words.extend(protocol(&rule.protocol));
-            match rule.state {
-                State::New => words.push("ct state new".into()),
-                State::Invalid => words.push("ct state invalid".into()),
-                State::Any => words.push("ct state { new, invalid }".into()),
-            }
-            let reject = match rule.protocol {
-                Protocol::Tcp(_) => "reject with tcp reset",
-                _ => "reject with icmpx admin-prohibited",
-            };
-            words.push(
-                match rule.action {
-                    Action::Accept => "accept",
-                    Action::Drop => "drop",
-                    Action::Reject => reject,
-                }
-                .into(),
-            );
-            Some(words.join(" "))
+    let matches = versions.iter().filter_map(|version| {
+        let mut words = Vec::new();
+        words.extend(legs("iifname", rule.from));
+        words.extend(legs("oifname", rule.to));
+        if let Some(v4) = version {
+            words.extend(addresses("saddr", *v4, &rule.sources)?);
+            words.extend(addresses("daddr", *v4, &rule.destinations)?);
+        }
+        words.extend(protocol(&rule.protocol));
+        match rule.state {
+            State::New => words.push("ct state new".into()),
+            State::Invalid => words.push("ct state invalid".into()),
+            State::Any => words.push("ct state { new, invalid }".into()),
+        }
+        Some(words.join(" "))
+    });
+    let (reset, prohibited) = (
+        "reject with tcp reset",
+        "reject with icmpx admin-prohibited",
+    );
+    let verdicts: &[&str] = match (rule.action, &rule.protocol) {
+        (Action::Accept, _) => &["accept"],
+        (Action::Drop, _) => &["drop"],
+        (Action::Reject, Protocol::Tcp(_)) => &[reset],
+        (Action::Reject, Protocol::Any) => &["meta l4proto tcp reject with tcp reset", prohibited],
+        (Action::Reject, _) => &[prohibited],
+    };
+    matches
+        .flat_map(|words| {
+            verdicts
+                .iter()
+                .map(move |verdict| format!("{words} {verdict}"))
         })
         .collect()
 }

@@ -250,7 +250,7 @@ fn rule(
 }
 
 /// One of a few.
-fn pick<T: Copy, const N: usize>(rng: &mut Rng, list: [T; N]) -> T {
+pub(crate) fn pick<T: Copy, const N: usize>(rng: &mut Rng, list: [T; N]) -> T {
     list[rng.usize(..N)]
 }
 
