@@ -109,11 +109,22 @@ fn known<A: Address, const N: usize>(
     if let Some(refusal) = shared.problem(packet, flow.path(direction.opposite()).leg) {
         return Some(refusal);
     }
+    let mut doubtful = false;
     let inside = match packet.kind {
         Kind::Tcp(flags) if is_compared(before, after, direction, flags) => {
             let segment = bytes.get(packet.transport.into()..packet.len.into());
             let segment = segment.and_then(Segment::parse);
-            segment.is_some_and(|s| flow.windows.check(direction, &s, before.is_half_open()))
+            // A reset in the window that is not the next segment may be a guess. Its receiver asks back (RFC 5961 §3.2), so
+            // that it passes and changes nothing here.
+            doubtful = !before.is_half_open()
+                && segment.is_some_and(|s| flow.windows.is_doubtful(direction, &s));
+            let mut windows = flow.windows;
+            let inside =
+                segment.is_some_and(|s| windows.check(direction, &s, before.is_half_open()));
+            if !doubtful {
+                flow.windows = windows;
+            }
+            inside
         }
         _ => true,
     };
@@ -129,7 +140,7 @@ fn known<A: Address, const N: usize>(
     let verdict = shared.pass(flow, direction, packet, bytes);
     let after = match after {
         // What nobody of the connection can have sent does not change its state.
-        _ if !inside => before,
+        _ if !inside || doubtful => before,
         State::PickedUp if flow.windows.are_known() => State::Established,
         state => state,
     };

@@ -127,6 +127,15 @@ impl Windows {
         !self.announced[0].is_unknown() && !self.announced[1].is_unknown()
     }
 
+    /// Whether a segment is a reset that does not follow at once on what its side has sent.
+    #[must_use]
+    pub fn is_doubtful(&self, from: Direction, segment: &Segment) -> bool {
+        let me = from as usize & 1;
+        segment.flags.contains(Flags::RST)
+            && !self.announced[me].is_unknown()
+            && segment.sequence != self.sides[me].end
+    }
+
     /// Takes the first segment of one side.
     fn hear(&mut self, from: Direction, segment: &Segment) {
         let (me, other) = (from as usize & 1, from.opposite() as usize & 1);

@@ -222,6 +222,24 @@ fn segments_that_no_flow_knows_are_rejected_where_they_would_go() {
     }
 }
 
+/// What guesses hit the window with would otherwise end connections that their ends go on with (RFC 5961 §3).
+#[test]
+fn only_a_reset_that_comes_next_ends_a_connection() {
+    let none = Options::default();
+    for (sequence, ends) in [(1001, true), (1101, false), (901, false)] {
+        let mut lab = lab(|_, _| {});
+        lab.connect(40_000);
+        lab.pass(EDGE, server(sequence, 1001, RST.with(ACK), &none))
+            .unwrap();
+        lab.now = lab.now + Duration::from_secs(20);
+        let after = lab.pass(EDGE, server(1001, 1001, ACK, &none));
+        match ends {
+            true => assert_eq!(after.unwrap_err(), Drop::NoFlow),
+            false => assert_eq!(after.unwrap().leg, WAN, "after {sequence}"),
+        }
+    }
+}
+
 fn masquerade(config: &mut Config) {
     let nat = Nat::Source {
         source: Prefix::of("10.20.0.0".parse().unwrap(), 16),
