@@ -73,7 +73,7 @@ impl Comparison {
 
     /// Runs one story. The rest of a story is not looked at once the worlds are in different states.
     pub fn run(&mut self, story: &Story) {
-        self.renew(story);
+        self.renew();
         for index in 0..story.steps.len() {
             if self.step(story, index).is_none() {
                 return;
@@ -101,18 +101,13 @@ impl Comparison {
     }
 
     /// Counts a story, and lets both worlds begin anew now and then.
-    fn renew(&mut self, story: &Story) {
+    fn renew(&mut self) {
         self.tally.stories += 1;
-        let first = story.steps.first().and_then(|step| step.packets.first());
-        let v6 = first.is_some_and(|packet| packet[0] >> 4 == 6);
-        // A node has less room for flows than the kernel.
-        let fresh = if v6 { FRESH_V6 } else { FRESH };
-        if self.tally.stories.is_multiple_of(fresh) {
+        // A node has less room for flows than the kernel. Behind a translated address flows of different stories can clash:
+        // both or neither must know them.
+        if self.tally.stories.is_multiple_of(FRESH) {
             self.ours = Ours::new(&self.site);
-            // Behind a translated address flows of different stories can clash: both or neither must know them.
-            if !v6 {
-                self.kernel = Kernel::new(&self.site);
-            }
+            self.kernel = Kernel::new(&self.site);
         }
     }
 
@@ -196,8 +191,6 @@ fn sort(case: &Case<'_>) -> String {
 
 /// Stories after which both worlds begin anew.
 const FRESH: u32 = 1000;
-/// Stories of IPv6 after which our node begins anew.
-const FRESH_V6: u32 = 100;
 
 enum Judgement {
     Same,

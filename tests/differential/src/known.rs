@@ -145,6 +145,23 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
+        name: "pieces that fit into one",
+        reason: "pieces stay pieces (RFC 8200 §4.5); netfilter sends a packet of IPv6 whole that is no longer than the longest piece \
+                 of it was",
+        applies: |case| {
+            let pieces = case.ours.iter().map(|one| &one.packet);
+            let all = pieces.clone().all(|one| is_piece(one) && one[0] >> 4 == 6);
+            let data: Vec<u8> = pieces
+                .flat_map(|one| one.iter().skip(48))
+                .copied()
+                .collect();
+            case.ours.len() > 1
+                && all
+                && matches!(case.kernel, [one] if one.packet.get(40..) == Some(&data[..]))
+        },
+        parts: false,
+    },
+    Difference {
         name: "packets without a next header",
         reason: "IPv6 packets that carry nothing (RFC 8200 §4.7) are as good as any other protocol; netfilter calls them \
                  invalid",
@@ -258,6 +275,54 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
+        name: "resets of long ago",
+        reason: "a reset inside the window passes and changes nothing unless it comes next, for its receiver asks back (RFC 5961 \
+                 §3.2); netfilter drops one that is below what was acknowledged",
+        applies: |case| {
+            case.kernel.is_empty()
+                && case.drops.is_empty()
+                && matches!(case.ours, [one] if is_reset(&one.packet))
+                && first(case).is_some_and(is_reset)
+        },
+        parts: false,
+    },
+    Difference {
+        name: "sizes at odd places",
+        reason: "the checksum stays right wherever the maximum segment size stands among a SYN's options; that of nftables is wrong \
+                 behind an odd number of bytes",
+        applies: |case| {
+            one(case).is_some_and(|(kernel, ours)| {
+                let sound = |packet: &[u8]| tcp_sum(packet) == Some(0);
+                without_sum(&kernel.packet) == without_sum(&ours.packet)
+                    && first(case).is_some_and(|packet| sound(packet) && sound(&ours.packet))
+            })
+        },
+        parts: false,
+    },
+    Difference {
+        name: "sizes that are none",
+        reason: "an option of kind 2 that is not 4 bytes long, or stands behind the end of the options, says no maximum segment size (RFC \
+                 9293 §3.1) and stays; nftables lowers whatever it finds",
+        applies: |case| {
+            one(case).is_some_and(|(kernel, ours)| {
+                let options = |packet: &[u8]| {
+                    let (_, start) = tcp(packet)?;
+                    let end = start + usize::from(packet.get(start + 12)? >> 4) * 4;
+                    Some(packet.get(start + 20..end)?.to_vec())
+                };
+                let sent = first(case).and_then(options);
+                kernel.packet.len() == ours.packet.len()
+                    && sent == options(&ours.packet)
+                    && sent.is_some_and(|it| {
+                        it.windows(2)
+                            .any(|two| two[0] == 0 || two[0] == 2 && two[1] != 4)
+                    })
+                    && first(case).and_then(tcp_sum) == tcp_sum(&ours.packet)
+            })
+        },
+        parts: false,
+    },
+    Difference {
         name: "a second SYN within a connection",
         reason: "netfilter lets a SYN inside a connection pass, and when the other side answers it as if it were a new \
                  one begins the connection anew; we keep to the old one until it is over, and reopen only then",
@@ -324,11 +389,23 @@ fn first<'a>(case: &Case<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// What was sent in the story so far.
+/// What was sent in the story so far, without what is shorter than it says, which nobody takes.
 fn history<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a [u8]> {
-    case.before
-        .iter()
-        .flat_map(|step| step.packets.iter().map(Vec::as_slice))
+    let packets = case.before.iter().flat_map(|step| step.packets.iter());
+    packets.map(Vec::as_slice).filter(|packet| {
+        let word = |at: usize| {
+            Some(usize::from(u16::from_be_bytes([
+                *packet.get(at)?,
+                *packet.get(at + 1)?,
+            ])))
+        };
+        let says = match packet.first().map(|byte| byte >> 4) {
+            Some(4) => word(2),
+            Some(6) => word(4).map(|len| len + 40),
+            _ => None,
+        };
+        says.is_some_and(|len| len <= packet.len())
+    })
 }
 
 /// Whether the worlds differ only about a TCP segment that one of them did not like.
@@ -351,6 +428,28 @@ fn tcp(packet: &[u8]) -> Option<(u8, usize)> {
         _ => return None,
     };
     Some((*packet.get(start + 13)?, start))
+}
+
+/// A segment without its checksum.
+fn without_sum(packet: &[u8]) -> Option<Vec<u8>> {
+    let (_, start) = tcp(packet)?;
+    let mut packet = packet.to_vec();
+    packet.get_mut(start + 16..start + 18)?.fill(0);
+    Some(packet)
+}
+
+/// What a segment and its pseudo-header sum up to: 0 if the checksum is right.
+fn tcp_sum(packet: &[u8]) -> Option<u16> {
+    let (_, start) = tcp(packet)?;
+    let addresses = if start == 20 { 12..20 } else { 8..40 };
+    let segment = packet.get(start..)?;
+    let len = (segment.len() as u16).to_be_bytes();
+    Some(forge::checksum(&[
+        &packet[addresses],
+        &[0, 6],
+        &len,
+        segment,
+    ]))
 }
 
 fn ttl(packet: &[u8]) -> Option<u8> {
@@ -485,4 +584,27 @@ fn plain(packet: &[u8]) -> Vec<u8> {
         packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
     }
     packet
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ALL;
+
+    #[test]
+    fn architecture_has_the_same_list() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+        let text = std::fs::read_to_string(path).expect("ARCHITECTURE.md");
+        let table = text.split("| difference | ours, and why |").nth(1);
+        let rows = table.expect("a table").lines().skip(2);
+        let rows = rows.take_while(|row| row.starts_with("| "));
+        let said: BTreeSet<&str> = rows.filter_map(|row| row.split(" | ").next()).collect();
+        let said: BTreeSet<&str> = said
+            .iter()
+            .map(|row| row.trim_start_matches("| "))
+            .collect();
+        let listed: BTreeSet<&str> = ALL.iter().map(|known| known.name).collect();
+        assert_eq!(said, listed);
+    }
 }

@@ -45,6 +45,9 @@ pub fn render(site: &Site) -> String {
          chain whole {{\n        type filter hook prerouting priority -350; policy accept;{WHOLE}    }}"
     );
     text += "    chain forward {\n        type filter hook forward priority 0; policy drop;\n";
+    if site.config.protection.clamp_mss {
+        text += "        tcp flags & syn == syn tcp option maxseg size set rt mtu\n";
+    }
     text += "        ct state established accept\n";
     // Lengths that contradict each other.
     text += "        ct state invalid meta l4proto udp drop\n";

@@ -12,12 +12,14 @@ use crate::{Emission, destination, source};
 /// A node and its surroundings.
 #[derive(Debug)]
 pub struct Ours {
-    node: Box<Node<'static, FLOWS>>,
+    node: Box<Node<'static, FLOWS, FLOWS6>>,
     now: Instant,
 }
 
-/// Room for flows.
+/// Room for flows of IPv4.
 pub const FLOWS: usize = 16_384;
+/// Room for flows of IPv6.
+pub const FLOWS6: usize = 4096;
 
 /// What a node sent.
 #[derive(Default)]

@@ -30,6 +30,17 @@ fn translations() {
     compare(stories::translating, setting);
 }
 
+#[test]
+fn clamped_sizes() {
+    for v6 in [false, true] {
+        let setting = Setting {
+            v6,
+            translated: true,
+        };
+        compare(stories::clamping, setting);
+    }
+}
+
 /// Every kind of story, many times.
 fn compare(site: fn() -> Site, setting: Setting) {
     on_a_large_stack(move || {

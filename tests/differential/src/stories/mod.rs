@@ -32,6 +32,7 @@ pub type Kind = (&'static str, fn(&mut Rng, u32, Setting) -> Story);
 pub const KINDS: &[Kind] = &[
     ("orderly tcp", tcp::orderly),
     ("disorderly tcp", tcp::disorderly),
+    ("announced sizes", tcp::announced),
     ("udp", datagram::udp),
     ("ping", datagram::ping),
     ("icmp error", datagram::error),
@@ -222,6 +223,14 @@ pub fn translating() -> Site {
     for nat in list {
         site.config.nat.push(nat).expect("there is room for two");
     }
+    site
+}
+
+/// The same with a maximum segment size that fits every leg.
+#[must_use]
+pub fn clamping() -> Site {
+    let mut site = translating();
+    site.config.protection.clamp_mss = true;
     site
 }
 

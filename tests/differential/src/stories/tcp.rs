@@ -151,6 +151,51 @@ pub fn orderly(rng: &mut Rng, number: u32, setting: Setting) -> Story {
     story(talk.steps)
 }
 
+/// Connections whose ends announce a maximum segment size, among all kinds of options.
+pub fn announced(rng: &mut Rng, number: u32, setting: Setting) -> Story {
+    let way = setting.tcp(rng, number);
+    let mut talk = Talk::new(rng, way);
+    for (what, side, flags) in [
+        ("syn with options", CLIENT, SYN),
+        ("syn-ack with options", SERVER, SYN | ACK),
+    ] {
+        let segment = Tcp {
+            options: options(rng),
+            ..talk.segment(side, flags)
+        };
+        talk.send(what, side, &segment);
+        talk.next[side] = talk.next[side].wrapping_add(1);
+        talk.heard[1 - side] = talk.next[side];
+    }
+    talk.say("ack", CLIENT, ACK, &[]);
+    talk.say("data", SERVER, ACK | PSH, b"data");
+    story(talk.steps)
+}
+
+/// Up to 40 bytes, most of them well formed.
+fn options(rng: &mut Rng) -> Vec<u8> {
+    let mut options = Vec::new();
+    for _ in 0..rng.u8(0..6) {
+        let sizes = [0, 536, 1220, 1340, 1360, 1380, 1440, 1460, 8960, u16::MAX];
+        match rng.u8(0..16) {
+            0..=4 => {
+                let [a, b] = pick(rng, sizes).to_be_bytes();
+                options.extend([2, 4, a, b]);
+            }
+            5..=8 => options.push(1),
+            9 => options.extend([3, 3, rng.u8(0..15)]),
+            10 => options.extend([4, 2]),
+            11 => options.extend([8, 10, 1, 2, 3, 4, 0, 0, 0, 0]),
+            12 => options.extend([&[254, 6][..], &[rng.u8(..); 4]].concat()),
+            13 => options.extend([&[2, rng.u8(..)][..], &[rng.u8(..); 2]].concat()),
+            14 => options.push(0),
+            _ => options.extend([rng.u8(..), rng.u8(..)]),
+        }
+    }
+    options.truncate(40);
+    options
+}
+
 /// Whatever comes to a tester's mind, somewhere in a connection.
 pub fn disorderly(rng: &mut Rng, number: u32, setting: Setting) -> Story {
     let way = setting.tcp(rng, number);
