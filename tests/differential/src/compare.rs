@@ -202,7 +202,7 @@ fn judge(case: &Case<'_>) -> Judgement {
     if case.kernel == case.ours {
         return Judgement::Same;
     }
-    match known::ALL.iter().find(|known| (known.applies)(case)) {
+    match known::of(case) {
         Some(known) => Judgement::Known(known),
         None => Judgement::Unknown,
     }

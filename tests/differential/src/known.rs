@@ -365,6 +365,18 @@ pub const ALL: &[Difference] = &[
         parts: true,
     },
     Difference {
+        name: "flows that are over",
+        reason: "count towards a limit of flows until they are forgotten, seconds later, since that is how long they take room; \
+                 netfilter counts them no longer than their ends do",
+        applies: |case| {
+            case.ours.is_empty()
+                && case.drops == [Drop::FlowLimit]
+                && passed(case)
+                && history(case).any(is_reset)
+        },
+        parts: true,
+    },
+    Difference {
         name: "pings with a code",
         reason: "an echo has code 0 (RFC 4443 §4.1), another code is dropped; netfilter names flows by it",
         applies: |case| {
@@ -380,6 +392,12 @@ pub const ALL: &[Difference] = &[
         parts: true,
     },
 ];
+
+/// The listed difference that a case is one of.
+#[must_use]
+pub fn of(case: &Case<'_>) -> Option<&'static Difference> {
+    ALL.iter().find(|known| (known.applies)(case))
+}
 
 /// The only packet of the step.
 fn first<'a>(case: &Case<'a>) -> Option<&'a [u8]> {

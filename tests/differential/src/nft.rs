@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
-use policy::{IpPrefix, Nat, Prefix, Transport};
+use policy::{IpPrefix, LimitKind, Nat, Prefix, Prefix6, Scope, Transport};
 
 use crate::site::{LEGS, NAMES, Site};
 
@@ -37,6 +37,7 @@ const WHOLE: &str = "
 #[must_use]
 pub fn render(site: &Site) -> String {
     let mut text = String::from("flush ruleset\ntable inet ravelin {\n");
+    text += &accounts(site);
     let networks = LEGS.map(|leg| Prefix::of(leg.own.0, leg.own.1).address.to_string());
     let early = EARLY.replace("NETWORKS", &networks.join(", "));
     let _ = writeln!(
@@ -56,7 +57,7 @@ pub fn render(site: &Site) -> String {
     text += "        ct state related ip protocol icmp accept\n";
     text += "        ct state related meta l4proto ipv6-icmp accept\n";
     for rule in &site.rules {
-        for line in lines(rule) {
+        for line in lines(site, rule) {
             let _ = writeln!(text, "        {line} comment \"{}\"", rule.name);
         }
     }
@@ -178,7 +179,7 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
 }
 
 /// A rule as some lines: nftables wants to know the version when it compares addresses, and how to reject.
-fn lines(rule: &Rule) -> Vec<String> {
+fn lines(site: &Site, rule: &Rule) -> Vec<String> {
     let any = rule.sources.is_empty() && rule.destinations.is_empty();
     let versions: &[Option<bool>] = if any {
         &[None]
@@ -199,7 +200,7 @@ fn lines(rule: &Rule) -> Vec<String> {
             State::Invalid => words.push("ct state invalid".into()),
             State::Any => words.push("ct state { new, invalid }".into()),
         }
-        Some(words.join(" "))
+        Some((*version, words.join(" ")))
     });
     let (reset, prohibited) = (
         "reject with tcp reset",
@@ -212,13 +213,70 @@ fn lines(rule: &Rule) -> Vec<String> {
         (Action::Reject, Protocol::Any) => &["meta l4proto tcp reject with tcp reset", prohibited],
         (Action::Reject, _) => &[prohibited],
     };
-    matches
-        .flat_map(|words| {
-            verdicts
-                .iter()
-                .map(move |verdict| format!("{words} {verdict}"))
-        })
-        .collect()
+    let mut lines = Vec::new();
+    for (version, words) in matches {
+        for limit in rule.flows.iter().chain(&rule.rate) {
+            let excess = excess(site, *limit, version);
+            lines.extend(excess.map(|excess| format!("{words} {excess} drop")));
+        }
+        lines.extend(verdicts.iter().map(|verdict| format!("{words} {verdict}")));
+    }
+    lines
+}
+
+/// Where the limits of rules are kept account of: rules that refer to the same limit share it.
+fn accounts(site: &Site) -> String {
+    let mut text = String::new();
+    for (index, limit) in site.config.limits.iter().enumerate() {
+        let sets: &[(&str, &str)] = match (limit.scope, limit.kind) {
+            (Scope::Rule, LimitKind::Rate { per_second, burst }) => {
+                let _ = writeln!(
+                    text,
+                    "    limit limit{index} {{ rate over {per_second}/second burst {burst} packets; }}"
+                );
+                &[]
+            }
+            // Nobody sets the mark: all have the same.
+            (Scope::Rule, LimitKind::Flows { .. }) => &[("", "mark")],
+            (Scope::Source { .. }, _) => &[("", "ipv4_addr"), ("v6", "ipv6_addr")],
+        };
+        for (version, key) in sets {
+            let _ = writeln!(
+                text,
+                "    set limit{index}{version} {{ type {key}; flags dynamic; size 65535; }}"
+            );
+        }
+    }
+    text
+}
+
+/// What exceeds a limit, in the words of each version that a rule may match.
+fn excess(site: &Site, index: u8, version: Option<bool>) -> impl Iterator<Item = String> {
+    let limit = site.config.limits[usize::from(index)];
+    let what = match limit.kind {
+        LimitKind::Rate { per_second, burst } => {
+            format!("limit rate over {per_second}/second burst {burst} packets")
+        }
+        LimitKind::Flows { max } => format!("ct count over {max}"),
+    };
+    let texts = match (limit.scope, limit.kind) {
+        (Scope::Rule, LimitKind::Rate { .. }) => vec![format!("limit name limit{index}")],
+        (Scope::Rule, LimitKind::Flows { .. }) => {
+            vec![format!("add @limit{index} {{ meta mark {what} }}")]
+        }
+        (Scope::Source { prefix, prefix6 }, _) => {
+            let mask = Prefix::of([255; 4].into(), prefix).address;
+            let mask6 = Prefix6::of([u16::MAX; 8].into(), prefix6).address;
+            let v4 = format!("add @limit{index} {{ ip saddr & {mask} {what} }}");
+            let v6 = format!("add @limit{index}v6 {{ ip6 saddr & {mask6} {what} }}");
+            match version {
+                Some(true) => vec![v4],
+                Some(false) => vec![v6],
+                None => vec![v4, v6],
+            }
+        }
+    };
+    texts.into_iter()
 }
 
 fn legs(word: &str, legs: Legs) -> Option<String> {
