@@ -232,6 +232,16 @@ pub const ALL: &[Difference] = &[
         parts: false,
     },
     Difference {
+        name: "rejected segments that nobody sends",
+        reason: "what no TCP sends is dropped in silence, rules are not asked; to nftables it is as invalid as any segment of no flow",
+        applies: |case| {
+            case.ours.is_empty()
+                && matches!(case.drops, [Drop::TcpFlags | Drop::Transport])
+                && matches!(case.kernel, [one] if is_reset(&one.packet))
+        },
+        parts: false,
+    },
+    Difference {
         name: "strays to forwarded ports",
         reason: "rules see a segment that no flow knows where it would go, as they see first packets; netfilter does not translate \
                  it, so that it ends at the appliance",
@@ -407,22 +417,21 @@ fn first<'a>(case: &Case<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// What was sent in the story so far, without what is shorter than it says, which nobody takes.
+/// What was sent in the story so far, without what is shorter than it says, and cut segments: nobody takes them.
 fn history<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a [u8]> {
     let packets = case.before.iter().flat_map(|step| step.packets.iter());
     packets.map(Vec::as_slice).filter(|packet| {
         let word = |at: usize| {
-            Some(usize::from(u16::from_be_bytes([
-                *packet.get(at)?,
-                *packet.get(at + 1)?,
-            ])))
+            let pair = packet.get(at..at + 2)?;
+            Some(usize::from(u16::from_be_bytes([pair[0], pair[1]])))
         };
         let says = match packet.first().map(|byte| byte >> 4) {
             Some(4) => word(2),
             Some(6) => word(4).map(|len| len + 40),
             _ => None,
         };
-        says.is_some_and(|len| len <= packet.len())
+        let least = tcp(packet).map_or(0, |(_, start)| start + 20);
+        says.is_some_and(|len| (least..=packet.len()).contains(&len))
     })
 }
 

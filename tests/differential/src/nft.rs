@@ -25,7 +25,7 @@ const EARLY: &str = "
 /// fragment of IPv6 has no transport header, nftables reads from the start of the packet, and a flow label of 0 is port 0.
 const WHOLE: &str = "
         ip protocol icmp icmp type != { echo-request, echo-reply, destination-unreachable, time-exceeded, parameter-problem } drop
-        icmpv6 type nd-redirect drop
+        icmpv6 type { 5-127, 130-132, 137-255 } drop
         tcp flags & (syn | urg) == syn | urg drop comment \"no TCP sends it\"
         tcp sport 0 drop
         tcp dport 0 drop
