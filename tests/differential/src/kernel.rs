@@ -23,6 +23,8 @@ pub struct Kernel {
     /// Indexes of the interfaces in the world, in the order of the legs.
     interfaces: [u32; 3],
     barrier: u32,
+    /// Whether a card vouches for the checksums of TCP.
+    pub card: bool,
 }
 
 impl Kernel {
@@ -56,6 +58,7 @@ impl Kernel {
             wire: Wire::open(world).expect("packet sockets need root"),
             spaces,
             barrier: 0,
+            card: false,
         };
         kernel.load(site);
         inside(
@@ -120,7 +123,9 @@ impl Kernel {
 
     fn send(&self, leg: u8, frame: &[u8]) {
         let interface = self.interfaces[usize::from(leg)];
-        self.wire.send(interface, frame).expect("the cable is up");
+        self.wire
+            .send(interface, frame, self.card)
+            .expect("the cable is up");
     }
 }
 

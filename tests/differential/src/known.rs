@@ -403,6 +403,53 @@ pub const ALL: &[Difference] = &[
     },
 ];
 
+/// A difference between our SYN cookies and the kernel's SYN proxy, where each world has numbers of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Notion {
+    /// Short name.
+    pub name: &'static str,
+    /// Why ours is as it is.
+    pub reason: &'static str,
+}
+
+/// What differs in every connection.
+pub const OPTION_ORDER: Notion = Notion {
+    name: "order of a cookie's options",
+    reason: "any order is as good (RFC 9293 §3.1)",
+};
+/// What the proxy's SYN says about the client.
+pub const WINDOW_OF_SYN: Notion = Notion {
+    name: "window of the proxy's SYN",
+    reason: "a SYN's window is not scaled (RFC 7323 §2.2), that of the client's ACK is: we multiply, the kernel copies",
+};
+/// See [`WINDOW_OF_SYN`].
+pub const ROUNDED_SIZE: Notion = Notion {
+    name: "sizes in cookies",
+    reason: "a cookie has room for one of eight segment sizes, that of the kernel for one of four, both rounded down; and our \
+             answer always says what we can take, the kernel's only if it was told a size",
+};
+/// Echoes in the proxy's own segments.
+pub const STAMPS_OF_PROXY: Notion = Notion {
+    name: "echoes of the proxy",
+    reason: "our SYN to the server echoes no timestamp, our ACK echoes the server's, and the client that was promised timestamps \
+             gets one with the window (RFC 7323 §3.2); the kernel's echo the cookie's and one that nobody sent, and leave it out",
+};
+/// Windows of servers with another scale than the client was promised.
+pub const OTHER_SCALE: Notion = Notion {
+    name: "windows of another scale",
+    reason: "we convert the windows of a server whose scale is not the one that the client was promised; the kernel wants all \
+             servers to have the same",
+};
+
+/// All of those.
+pub const COOKIES: [Notion; 5] = [
+    OPTION_ORDER,
+    WINDOW_OF_SYN,
+    ROUNDED_SIZE,
+    STAMPS_OF_PROXY,
+    OTHER_SCALE,
+];
+
 /// The listed difference that a case is one of.
 #[must_use]
 pub fn of(case: &Case<'_>) -> Option<&'static Difference> {
@@ -617,7 +664,7 @@ fn plain(packet: &[u8]) -> Vec<u8> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::ALL;
+    use super::{ALL, COOKIES};
 
     #[test]
     fn architecture_has_the_same_list() {
@@ -631,7 +678,8 @@ mod tests {
             .iter()
             .map(|row| row.trim_start_matches("| "))
             .collect();
-        let listed: BTreeSet<&str> = ALL.iter().map(|known| known.name).collect();
+        let cookies = COOKIES.iter().map(|notion| notion.name);
+        let listed: BTreeSet<&str> = ALL.iter().map(|known| known.name).chain(cookies).collect();
         assert_eq!(said, listed);
     }
 }

@@ -80,6 +80,23 @@ pub fn render(site: &Site) -> String {
         );
     }
     for service in &site.config.services {
+        if cookies(site) {
+            // The segment size and the window scale that our node offers.
+            let mss = if service.address.is_ipv4() {
+                1460
+            } else {
+                1440
+            };
+            let _ = writeln!(
+                text,
+                "        {} {} tcp dport {} ct state {{ invalid, untracked }} \
+                 synproxy mss {mss} wscale 7 timestamp sack-perm",
+                family(service.address),
+                service.address,
+                service.port
+            );
+            continue;
+        }
         // A segment to a service that belongs to no connection is told so.
         if service.transport == Transport::Tcp {
             let _ = writeln!(
@@ -92,16 +109,56 @@ pub fn render(site: &Site) -> String {
             );
         }
     }
-    text += "    }\n}\n";
+    text += "    }\n";
+    if cookies(site) {
+        text += "    chain cookies {\n        type filter hook prerouting priority -300; policy accept;\n";
+        for service in &site.config.services {
+            let _ = writeln!(
+                text,
+                "        {} {} tcp dport {} tcp flags & (fin|syn|rst|ack) == syn notrack",
+                family(service.address),
+                service.address,
+                service.port
+            );
+        }
+        text += "    }\n";
+    }
+    text += "}\n";
     for (table, is_v4) in [("ip", true), ("ip6", false)] {
         text += &translations(site, table, is_v4);
     }
     text
 }
 
+/// Whether services' SYNs are always answered with cookies.
+fn cookies(site: &Site) -> bool {
+    site.config.protection.syn_cookies_above == 0
+}
+
 fn translations(site: &Site, table: &str, is_v4: bool) -> String {
-    let mut text = format!("table {table} ravelin-nat {{\n    chain pre {{\n");
-    text += "        type nat hook prerouting priority -100; policy accept;\n";
+    let mut text = format!("table {table} ravelin-nat {{\n");
+    let mut hooks = vec![("pre", "prerouting")];
+    if cookies(site) {
+        // The SYN proxy's own SYNs.
+        hooks.push(("out", "output"));
+    }
+    for (chain, hook) in hooks {
+        let _ = writeln!(
+            text,
+            "    chain {chain} {{\n        type nat hook {hook} priority -100; policy accept;"
+        );
+        text += &destinations(site, is_v4);
+        text += "    }\n";
+    }
+    text += "    chain post {\n        type nat hook postrouting priority 100; policy accept;\n";
+    text += &sources(site, is_v4);
+    text += "    }\n}\n";
+    text
+}
+
+/// Where flows to virtual addresses go.
+fn destinations(site: &Site, is_v4: bool) -> String {
+    let mut text = String::new();
     for service in &site.config.services {
         if let (true, Some(server)) = (service.address.is_ipv4() == is_v4, service.servers.first())
         {
@@ -141,8 +198,12 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
             );
         }
     }
-    text +=
-        "    }\n    chain post {\n        type nat hook postrouting priority 100; policy accept;\n";
+    text
+}
+
+/// What flows are seen to come from.
+fn sources(site: &Site, is_v4: bool) -> String {
+    let mut text = String::new();
     // Who is forwarded to a server on its own leg would be answered without us otherwise (RFC 4787 REQ-9).
     for (leg, name) in LEGS.iter().zip(NAMES) {
         let address = match is_v4 {
@@ -174,7 +235,6 @@ fn translations(site: &Site, table: &str, is_v4: bool) -> String {
             );
         }
     }
-    text += "    }\n}\n";
     text
 }
 
