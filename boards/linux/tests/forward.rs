@@ -1,18 +1,16 @@
 //! A TCP connection of two real kernels through the appliance. Both leave checksums and segmentation to
 //! hardware that is not there, so this shows that the board undoes what no cable would carry.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use board_linux::{Options, PortSpec, RunError};
 use classifier::Policy;
-use nix::sched::{CloneFlags, setns};
+use netns::Namespace;
 use policy::rule::{Action, Legs, Ports, Protocol, Rule, State};
 use policy::{Config, Interface, Name, VirtualRouter};
 
@@ -31,7 +29,7 @@ fn bulk_data_of_local_peers_arrives_whole() {
     );
     let lab = Lab::new();
     let (stop, stopped) = UnixStream::pair().unwrap();
-    let appliance = lab.spawn("router", move || {
+    let appliance = lab.router.spawn(move || {
         board_linux::run(Options {
             policy: policy(),
             rules: vec!["bulk".into()],
@@ -43,8 +41,9 @@ fn bulk_data_of_local_peers_arrives_whole() {
             realtime: false,
         })
     });
+    let appliance = appliance.unwrap();
     let (ready, listening) = mpsc::channel();
-    let server = lab.spawn("server", move || {
+    let server = lab.server.spawn(move || {
         let listener = TcpListener::bind((SERVER, PORT)).unwrap();
         ready.send(()).unwrap();
         let (mut stream, client) = listener.accept().unwrap();
@@ -53,8 +52,9 @@ fn bulk_data_of_local_peers_arrives_whole() {
         stream.write_all(&data).unwrap(); // and back again
         client.ip()
     });
+    let server = server.unwrap();
     listening.recv().unwrap();
-    let client = lab.spawn("client", || {
+    let client = lab.client.spawn(|| {
         let data = pattern();
         let mut stream = connect();
         stream.write_all(&data).unwrap();
@@ -64,7 +64,7 @@ fn bulk_data_of_local_peers_arrives_whole() {
         assert_eq!(back.len(), data.len());
         assert!(back == data, "the data was changed");
     });
-    client.join().unwrap();
+    client.unwrap().join().unwrap();
     assert_eq!(server.join().unwrap(), Ipv4Addr::new(10, 1, 0, 100));
     drop(stop);
     appliance.join().unwrap().unwrap();
@@ -104,58 +104,34 @@ fn trouble_is_named_before_anything_starts() {
 
 /// Client, router and server, each in a network namespace: client eth0 - left router right - eth0 server.
 struct Lab {
-    prefix: String,
+    client: Namespace,
+    router: Namespace,
+    server: Namespace,
 }
 
 impl Lab {
     fn new() -> Self {
+        let prefix = netns::prefix("rvfwd-");
+        let space = |name| Namespace::new(format!("{prefix}-{name}")).expect("root");
         let lab = Self {
-            prefix: format!("rvfwd-{}", std::process::id()),
+            client: space("client"),
+            router: space("router"),
+            server: space("server"),
         };
-        for name in ["client", "router", "server"] {
-            ip(&format!("netns add {}", lab.ns(name)));
-        }
-        let router = lab.ns("router");
-        for (name, port, network) in [("client", "left", 1), ("server", "right", 2)] {
-            let inside = lab.ns(name);
-            ip(&format!(
-                "-n {inside} link add eth0 type veth peer name {port} netns {router}"
-            ));
-            ip(&format!(
-                "-n {inside} addr add 10.{network}.0.100/24 dev eth0"
-            ));
-            ip(&format!("-n {inside} link set eth0 up"));
-            ip(&format!("-n {router} link set {port} up"));
-            ip(&format!(
-                "-n {inside} route add default via 10.{network}.0.1"
-            ));
+        let ends = [(&lab.client, "left", 1), (&lab.server, "right", 2)];
+        for (inside, port, network) in ends {
+            let router = lab.router.name();
+            let ip = |space: &Namespace, line: &str| space.ip(line).expect("a good line");
+            ip(
+                inside,
+                &format!("link add eth0 type veth peer name {port} netns {router}"),
+            );
+            ip(inside, &format!("addr add 10.{network}.0.100/24 dev eth0"));
+            ip(inside, "link set eth0 up");
+            ip(&lab.router, &format!("link set {port} up"));
+            ip(inside, &format!("route add default via 10.{network}.0.1"));
         }
         lab
-    }
-
-    fn ns(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    /// Runs `work` on a thread inside of a namespace.
-    fn spawn<T: Send + 'static>(
-        &self,
-        name: &str,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> thread::JoinHandle<T> {
-        let namespace = File::open(format!("/run/netns/{}", self.ns(name))).expect("a namespace");
-        thread::spawn(move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).expect("root");
-            work()
-        })
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for name in ["client", "router", "server"] {
-            ip(&format!("netns del {}", self.ns(name)));
-        }
     }
 }
 
@@ -223,10 +199,4 @@ fn pattern() -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..SIZE).map(|_| next()).collect()
-}
-
-fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status();
-    let status = status.expect("ip is missing: apt-get install iproute2");
-    assert!(status.success(), "ip {arguments}");
 }

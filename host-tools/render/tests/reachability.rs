@@ -8,15 +8,12 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use common::{foobar, material};
-use nix::sched::{CloneFlags, setns};
+use netns::Namespace;
 use site::plan::{Flow, Network, Party, Port, PortRange, Server, Traffic, ports};
 use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
@@ -180,13 +177,16 @@ impl Version {
 
 /// A namespace for each server and one for the router. They go when it is dropped.
 struct Lab {
-    namespaces: Vec<String>,
+    prefix: String,
+    namespaces: Vec<Namespace>,
     version: Version,
 }
 
 impl Lab {
     fn new(plan: &Plan, version: Version) -> Self {
         let mut lab = Self {
+            // Two runs of these tests may not meet.
+            prefix: netns::prefix("rv"),
             namespaces: Vec::new(),
             version,
         };
@@ -240,9 +240,10 @@ impl Lab {
             .find(|file| file.path == "/etc/nftables.conf")
             .unwrap()
             .bytes;
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), rules).unwrap();
-        self.inside(name, || run("nft", &["-f", file.path().to_str().unwrap()]));
+        let rules = String::from_utf8(rules).unwrap();
+        self.namespace(name)
+            .run("nft", &["-f", "-"], &rules)
+            .unwrap();
     }
 
     /// Gives an address to a link; nobody has it already, so it need not be tried first (RFC 4862 §5.4).
@@ -301,44 +302,29 @@ impl Lab {
     }
 
     fn add(&mut self, name: &str) -> String {
-        let space = self.space(name);
-        run("ip", &["netns", "add", &space]);
-        self.namespaces.push(space.clone());
+        let space = Namespace::new(self.space(name)).unwrap();
+        self.namespaces.push(space);
         self.ip(name, "link set lo up");
-        space
+        self.space(name)
     }
 
-    /// Two runs of these tests may not meet.
     fn space(&self, name: &str) -> String {
-        let version = match self.version {
-            Version::V4 => 4,
-            Version::V6 => 6,
-        };
-        format!("rv{}-{version}-{name}", std::process::id())
+        format!("{}-{name}", self.prefix)
+    }
+
+    fn namespace(&self, name: &str) -> &Namespace {
+        let name = self.space(name);
+        let mut spaces = self.namespaces.iter();
+        spaces.find(|space| space.name() == name).unwrap()
     }
 
     fn ip(&self, name: &str, arguments: &str) {
-        let space = self.space(name);
-        let arguments = ["-n", &space].into_iter().chain(arguments.split(' '));
-        run("ip", &arguments.collect::<Vec<_>>());
+        self.namespace(name).ip(arguments).unwrap();
     }
 
     /// Runs `work` in a thread of the namespace.
     fn inside<T: Send>(&self, name: &str, work: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(Path::new("/run/netns").join(self.space(name))).unwrap();
-        let enter = move || {
-            setns(file, CloneFlags::CLONE_NEWNET).unwrap();
-            work()
-        };
-        thread::scope(|scope| scope.spawn(enter).join().unwrap())
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for space in &self.namespaces {
-            let _ = Command::new("ip").args(["netns", "del", space]).status(); // best effort
-        }
+        self.namespace(name).enter(work).unwrap()
     }
 }
 
@@ -346,17 +332,4 @@ fn opens(source: IpAddr, target: SocketAddr) -> bool {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
     socket.connect_timeout(&target.into(), PATIENCE).is_ok()
-}
-
-fn run(program: &str, arguments: &[&str]) {
-    let output = Command::new(program)
-        .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .unwrap_or_else(|error| panic!("{program} is needed for this test: {error}"));
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {complaint}"
-    );
 }

@@ -2,10 +2,8 @@
 //! where the far ends of its cables are. Both go away when the value is dropped.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 
+use netns::Namespace;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -18,7 +16,9 @@ use crate::{Emission, nft, source};
 /// A router of Linux's kernel.
 #[derive(Debug)]
 pub struct Kernel {
-    spaces: Spaces,
+    router: Namespace,
+    /// Where the far ends of the cables are.
+    _world: Namespace,
     wire: Wire,
     /// Indexes of the interfaces in the world, in the order of the legs.
     interfaces: [u32; 3],
@@ -38,47 +38,46 @@ impl Kernel {
         let mut cpus = CpuSet::new();
         cpus.set(0).expect("there is a first processor");
         sched_setaffinity(Pid::from_raw(0), &cpus).expect("one may choose processors");
-        static LABS: AtomicU32 = AtomicU32::new(0);
-        let number = LABS.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("rvd{}-{number}", std::process::id());
-        let spaces = Spaces {
-            router: format!("{prefix}-router"),
-            world: format!("{prefix}-world"),
+        let prefix = netns::prefix("rvd");
+        let namespace = |name| Namespace::new(format!("{prefix}-{name}")).expect(NEEDED);
+        let (router, world) = (namespace("router"), namespace("world"));
+        let set = |space: &Namespace, text: &str| {
+            let done = space.run("sysctl", &["-q", "-p", "-"], text);
+            done.expect("settings that the kernel knows");
         };
-        let Spaces { router, world } = &spaces;
-        run("ip", &["netns", "add", router], "");
-        run("ip", &["netns", "add", world], "");
-        run("ip", &["-n", router, "-batch", "-"], &cables(world));
-        inside(world, "sysctl", &["-q", "-p", "-"], &world_settings());
-        run("ip", &["-n", world, "-batch", "-"], &far_ends());
-        inside(router, "sysctl", &["-q", "-p", "-"], &router_settings());
-        run("ip", &["-n", router, "-batch", "-"], &addresses());
+        let ip = |space: &Namespace, lines: &str| space.ip_all(lines).expect("good lines");
+        ip(&router, &cables(world.name()));
+        set(&world, &world_settings());
+        ip(&world, &far_ends());
+        set(&router, &router_settings());
+        ip(&router, &addresses());
         let kernel = Self {
-            interfaces: indexes(world),
-            wire: Wire::open(world).expect("packet sockets need root"),
-            spaces,
+            interfaces: indexes(&world),
+            wire: Wire::open(&world).expect("packet sockets need root"),
+            router,
+            _world: world,
             barrier: 0,
             card: false,
         };
         kernel.load(site);
-        inside(
-            &kernel.spaces.router,
-            "sysctl",
-            &["-q", "-p", "-"],
-            TRACKING,
-        );
+        set(&kernel.router, TRACKING);
         kernel
     }
 
     /// Replaces the policy; flows stay.
+    ///
+    /// # Panics
+    /// If nftables does not take it.
     pub fn load(&self, site: &Site) {
-        inside(&self.spaces.router, "nft", &["-f", "-"], &nft::render(site));
+        let text = nft::render(site);
+        let loaded = self.router.run("nft", &["-f", "-"], &text);
+        loaded.unwrap_or_else(|error| panic!("{error}\n{text}"));
     }
 
     /// Hands the router packets on a leg, one after the other, and returns what it sends because of them.
     ///
     /// # Panics
-    /// When the router does not answer within five seconds.
+    /// When the router does not answer for two minutes.
     pub fn exchange(&mut self, leg: u8, packets: &[&[u8]]) -> Vec<Emission> {
         for packet in packets {
             let (to, from) = (own_mac(leg), station(leg, source(packet)));
@@ -97,13 +96,21 @@ impl Kernel {
             &[0; 6],
             &asked,
         ];
-        self.send(
-            0,
-            &forge::ethernet([0xff; 6], asker, ARP, &question.concat()),
-        );
+        let question = forge::ethernet([0xff; 6], asker, ARP, &question.concat());
+        self.send(0, &question);
         let mut emissions = Vec::new();
+        let mut asked = 1;
         loop {
-            let (interface, frame) = self.wire.receive().expect("the router answers ARP");
+            let (interface, frame) = match self.wire.receive() {
+                Ok(received) => received,
+                // On a busy machine the kernel may take its time.
+                Err(_) if asked < 24 => {
+                    asked += 1;
+                    self.send(0, &question);
+                    continue;
+                }
+                Err(error) => panic!("the router does not answer ARP: {error}"),
+            };
             let Some(leg) = self.interfaces.iter().position(|i| *i == interface) else {
                 continue;
             };
@@ -129,24 +136,7 @@ impl Kernel {
     }
 }
 
-/// The names of both namespaces.
-#[derive(Debug)]
-struct Spaces {
-    router: String,
-    world: String,
-}
-
-impl Drop for Spaces {
-    fn drop(&mut self) {
-        for namespace in [&self.world, &self.router] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", namespace])
-                .stderr(Stdio::null())
-                .status();
-        }
-    }
-}
-
+const NEEDED: &str = "namespaces need root and iproute2";
 const ARP: u16 = 0x0806;
 
 /// What the kernel says of its own accord: multicast membership (RFC 3810).
@@ -247,11 +237,9 @@ fn text(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn indexes(namespace: &str) -> [u32; 3] {
-    let output = Command::new("ip")
-        .args(["-n", namespace, "-o", "link"])
-        .output()
-        .expect("ip runs");
+fn indexes(namespace: &Namespace) -> [u32; 3] {
+    let output = namespace.command("ip").args(["-o", "link"]).output();
+    let output = output.expect("ip runs");
     let list = String::from_utf8_lossy(&output.stdout).into_owned();
     NAMES.map(|name| {
         let line = list
@@ -260,27 +248,4 @@ fn indexes(namespace: &str) -> [u32; 3] {
         line.and_then(|line| line.split(':').next()?.parse().ok())
             .expect("the interface that was just made")
     })
-}
-
-fn inside(namespace: &str, program: &str, arguments: &[&str], input: &str) {
-    let arguments = [&["netns", "exec", namespace, program], arguments].concat();
-    run("ip", &arguments, input);
-}
-
-fn run(program: &str, arguments: &[&str], input: &str) {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    let mut stdin = child.stdin.take().expect("a pipe");
-    stdin.write_all(input.as_bytes()).expect("it reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}\n{input}",
-        String::from_utf8_lossy(&output.stderr)
-    );
 }

@@ -1,13 +1,11 @@
 //! Raw frames on every interface of a namespace, through one packet socket, so that their order is known.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{self, Error};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::thread;
 
+use netns::Namespace;
 use nix::ifaddrs::getifaddrs;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvfrom, sendto,
@@ -40,18 +38,12 @@ sockopt_impl!(
 );
 
 impl Wire {
-    /// A socket in the namespace of this name (as `ip netns` knows it), for the interfaces that it has now.
+    /// A socket in this namespace, for the interfaces that it has now.
     ///
     /// # Errors
     /// When the kernel refuses, as it does without root.
-    pub fn open(namespace: &str) -> io::Result<Self> {
-        let file = File::open(format!("/run/netns/{namespace}"))?;
-        // A thread of its own moves there; the socket stays when the thread ends.
-        let opened = thread::spawn(move || {
-            setns(file, CloneFlags::CLONE_NEWNET)?;
-            Self::here()
-        });
-        opened.join().map_err(|_| Error::other("thread"))?
+    pub fn open(namespace: &Namespace) -> io::Result<Self> {
+        namespace.enter(Self::here).map_err(Error::other)?
     }
 
     fn here() -> io::Result<Self> {

@@ -11,10 +11,10 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use policy::{Config, Interface, Name, VirtualRouter};
@@ -62,6 +62,7 @@ impl Side {
 #[derive(Debug)]
 pub struct Lab {
     prefix: String,
+    spaces: Vec<Namespace>,
     directory: TempDir,
 }
 
@@ -91,16 +92,19 @@ impl Lab {
                 "{program} is missing: apt-get install {package}"
             );
         }
-        static LABS: AtomicU32 = AtomicU32::new(0);
-        let number = LABS.fetch_add(1, Ordering::Relaxed);
+        let prefix = netns::prefix("rv");
+        let space = |name| {
+            let space = Namespace::new(format!("{prefix}-{name}")).expect("no other has its name");
+            space.ip("link set lo up").expect("every namespace has it");
+            space
+        };
         let lab = Self {
-            prefix: format!("rv{}-{number}", std::process::id()),
+            spaces: ["switch", "left", "right", "client", "host"]
+                .map(space)
+                .into(),
+            prefix,
             directory: TempDir::new().expect("a temporary directory"),
         };
-        for name in ["switch", "left", "right", "client", "host"] {
-            ip(&["netns", "add", &lab.ns(name)]);
-            ip(&["-n", &lab.ns(name), "link", "set", "lo", "up"]);
-        }
         for bridge in ["br-wan", "br-lan"] {
             ip(&[
                 "-n",
@@ -144,6 +148,13 @@ impl Lab {
     #[must_use]
     pub fn ns(&self, name: &str) -> String {
         format!("{}-{name}", self.prefix)
+    }
+
+    /// A namespace of this lab.
+    fn space(&self, name: &str) -> &Namespace {
+        let name = self.ns(name);
+        let space = self.spaces.iter().find(|space| space.name() == name);
+        space.unwrap_or_else(|| panic!("there is no {name}"))
     }
 
     fn cable(&self, namespace: &str, interface: &str, bridge: &str, mac: Option<[u8; 6]>) {
@@ -332,17 +343,6 @@ impl Lab {
 impl Default for Lab {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for name in ["client", "host", "left", "right", "switch"] {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.ns(name)])
-                .stderr(Stdio::null())
-                .status();
-        }
     }
 }
 

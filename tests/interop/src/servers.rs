@@ -3,11 +3,9 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -216,15 +214,8 @@ http {{
     /// # Panics
     /// If `work` does.
     pub fn within<T: Send>(&self, namespace: &str, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/run/netns/{}", self.ns(namespace));
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let file = File::open(path).expect("the namespace exists");
-                setns(file.as_fd(), CloneFlags::CLONE_NEWNET).expect("root may enter it");
-                work()
-            });
-            thread.join().expect("the work inside the namespace")
-        })
+        let space = self.space(namespace);
+        space.enter(work).expect("root may enter it")
     }
 
     /// Writes a file of the lab's own; its path.
