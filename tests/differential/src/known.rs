@@ -289,7 +289,10 @@ pub const ALL: &[Difference] = &[
         reason: "a reset inside the window passes and changes nothing unless it comes next, for its receiver asks back (RFC 5961 \
                  §3.2); netfilter drops one that is below what was acknowledged",
         applies: |case| {
-            case.kernel.is_empty()
+            let answered = history(case)
+                .any(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x12 == 0x12));
+            answered
+                && case.kernel.is_empty()
                 && case.drops.is_empty()
                 && matches!(case.ours, [one] if is_reset(&one.packet))
                 && first(case).is_some_and(is_reset)
@@ -477,7 +480,11 @@ fn history<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a [u8]> {
             Some(6) => word(4).map(|len| len + 40),
             _ => None,
         };
-        let least = tcp(packet).map_or(0, |(_, start)| start + 20);
+        let least = match tcp(packet).map(|(_, start)| (start, packet[start + 12] >> 4)) {
+            Some((_, 0..5)) => return false,
+            Some((start, words)) => start + usize::from(words) * 4,
+            None => 0,
+        };
         says.is_some_and(|len| (least..=packet.len()).contains(&len))
     })
 }
