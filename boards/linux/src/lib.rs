@@ -14,6 +14,7 @@ use std::fmt::{self, Display};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::thread::Thread;
 
 use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -29,6 +30,9 @@ pub use spec::{PortSpec, PortSpecError};
 pub const FLOWS: usize = 16384;
 /// Flows of IPv6.
 pub const FLOWS6: usize = 4096;
+
+/// Between the checks and their TLS.
+static MAILBOX: tls::Mailbox = tls::Mailbox::new();
 
 /// The node lives on the stack of its own thread; pages that are never touched cost nothing.
 const STACK: usize = 256 << 20;
@@ -112,10 +116,11 @@ pub enum RunError {
 pub fn run(options: Options) -> Result<(), RunError> {
     let ports = open_ports(&options)?;
     let signals = Signals::catch()?;
+    let seed = seed()?;
+    let worker = start_worker(seed)?; // not in real time: before that is asked for
     if options.realtime {
         sys::realtime().map_err(RunError::Realtime)?;
     }
-    let seed = seed()?;
     std::thread::scope(|scope| {
         let Options {
             policy,
@@ -127,7 +132,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
             .name("node".into())
             .stack_size(STACK)
             .spawn_scoped(scope, move || {
-                turn_until_stopped(policy, &rules, ports, stop, signals, seed)
+                turn_until_stopped(policy, &rules, ports, stop, signals, seed, &worker)
             })
             .map_err(|error| RunError::System {
                 what: "starting the node's thread",
@@ -138,6 +143,24 @@ pub fn run(options: Options) -> Result<(), RunError> {
     })
 }
 
+/// Starts the thread that does TLS for the checks whenever it is woken; it ends with the process.
+fn start_worker(seed: u64) -> Result<Thread, RunError> {
+    tls::seed(seed.rotate_left(32));
+    let work = || {
+        let mut worker = tls::Worker::new(&MAILBOX);
+        loop {
+            while worker.step() {}
+            std::thread::park();
+        }
+    };
+    let thread = std::thread::Builder::new().name("tls".into()).spawn(work);
+    let thread = thread.map_err(|error| RunError::System {
+        what: "starting the thread for TLS",
+        error,
+    })?;
+    Ok(thread.thread().clone())
+}
+
 fn turn_until_stopped(
     policy: Policy<'static>,
     rules: &[String],
@@ -145,10 +168,12 @@ fn turn_until_stopped(
     stop: Option<OwnedFd>,
     mut signals: Signals,
     seed: u64,
+    worker: &Thread,
 ) -> Result<(), RunError> {
     let clock = Clock::start();
     let name = policy.config.name.to_string();
     let mut node = Node::<FLOWS, FLOWS6>::new(Some(policy), seed, clock.now());
+    node.check_over_tls(&MAILBOX);
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
     log(
         clock.now(),
@@ -158,6 +183,9 @@ fn turn_until_stopped(
     let mut turns = Superloop::new(&mut ports);
     loop {
         let busy = turns.turn(&mut node, clock.now());
+        if MAILBOX.has_work() {
+            worker.unpark();
+        }
         while let Some(event) = node.next_event() {
             log(clock.now(), &name, Named { event, rules });
         }

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use heapless::Vec;
-use policy::{Check, CheckKind, Config, MAX_SERVERS, MAX_SERVICES};
+use policy::{Anchor, Check, CheckKind, Config, MAX_ANCHORS, MAX_SERVERS, MAX_SERVICES, Trust};
 use time::{Duration, Instant};
 use wire::tcp::Flags;
 
@@ -15,8 +15,8 @@ use crate::standing::Standing;
 use crate::stream::{Ended, Out, Stream};
 use crate::target::{Asks, Health, Pace, Probe, Question, Target};
 use crate::{
-    Action, Actions, Datagram, EchoReply, Header, Input, MAX_PAYLOAD, NoTunnel, Packet, Payload,
-    SOURCE_PORTS, Segment, Tunnel, dns, http,
+    Action, Actions, Ask, Datagram, EchoReply, Header, Input, MAX_PAYLOAD, NoTunnel, Packet,
+    Payload, SOURCE_PORTS, Segment, Tunnel, dns, http,
 };
 
 /// Checks every real server of every service. Servers with the same address and check share one target.
@@ -24,11 +24,16 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Checker<T = NoTunnel> {
     checks: Vec<Check, MAX_SERVICES>,
+    anchors: Vec<Anchor, MAX_ANCHORS>,
+    /// It is not earlier than that, in seconds since 1970.
+    since: u64,
     targets: Vec<Target, MAX_TARGETS>,
     /// For each service, its servers.
     services: Vec<Vec<Real, MAX_SERVERS>, MAX_SERVICES>,
     conversations: [Option<Conversation>; CONVERSATIONS],
     tunnel: T,
+    /// When to look whether the tunnel is free again.
+    look: Instant,
     random: Random,
     /// Source port of the next check; so one returns after 16,384 others.
     next_port: u16,
@@ -49,6 +54,10 @@ struct Conversation {
     total: u16,
     /// Whether the tunnel is between `stream` and `exchange`.
     secure: bool,
+    /// When to look what the tunnel has made of the bytes so far.
+    look: Option<Instant>,
+    /// The server has broken off; what came before is still being understood.
+    broken: Option<Reason>,
     /// Bytes that the server has said.
     heard: u32,
     stream: Stream,
@@ -84,10 +93,13 @@ impl<T: Tunnel> Checker<T> {
         let next_port = SOURCE_PORTS.start() | random.word() as u16;
         let mut checker = Self {
             checks: Vec::new(),
+            anchors: config.anchors.clone(),
+            since: config.made,
             targets: Vec::new(),
             services: Vec::new(),
             conversations: [const { None }; CONVERSATIONS],
             tunnel,
+            look: now,
             random,
             next_port,
         };
@@ -112,6 +124,11 @@ impl<T: Tunnel> Checker<T> {
             let _ = checker.services.push(servers);
         }
         checker
+    }
+
+    /// Carries checks over TLS from now on in this tunnel.
+    pub fn set_tunnel(&mut self, tunnel: T) {
+        self.tunnel = tunnel;
     }
 
     /// Applies one input and returns what has to happen now.
@@ -231,12 +248,12 @@ impl<T: Tunnel> Checker<T> {
         let targets = self.targets.iter().enumerate();
         let timed = targets.filter_map(|(index, target)| {
             let at = match target.probe {
-                None if self.has_room(target.asks, free) => target.due,
-                None => return None,
+                None => self.room(target.asks, free)?.max(target.due),
                 Some(Probe::Stream(slot)) => {
-                    let conversation = self.conversations.get(usize::from(slot))?.as_ref();
-                    let resend = conversation.and_then(|c| c.stream.deadline());
-                    resend.map_or(target.gives_up, |at| at.min(target.gives_up))
+                    let conversation = self.conversations.get(usize::from(slot))?.as_ref()?;
+                    let timers = [conversation.stream.deadline(), conversation.look];
+                    let timers = timers.into_iter().flatten();
+                    timers.fold(target.gives_up, Instant::min)
                 }
                 Some(_) => target
                     .again
@@ -247,13 +264,20 @@ impl<T: Tunnel> Checker<T> {
         timed.min_by_key(|(_, at)| *at)
     }
 
-    /// Whether what a check needs is there, if a connection is free or not.
-    fn has_room(&self, asks: Asks, free: bool) -> bool {
-        match self.kind(asks) {
+    /// From when on a check may find what it needs, if a connection is free or not; `None` as long as others have it.
+    fn room(&self, asks: Asks, free: bool) -> Option<Instant> {
+        let needs = match self.kind(asks) {
             None | Some(CheckKind::Http { .. } | CheckKind::Mysql) => free,
-            Some(CheckKind::Https { .. }) => free && !self.tunnel.is_open(),
+            Some(CheckKind::Https { .. }) => {
+                let mut others = self.conversations.iter().flatten();
+                if self.tunnel.is_open() && !others.any(|other| other.secure) {
+                    return free.then_some(self.look); // it is being closed
+                }
+                free && !self.tunnel.is_open()
+            }
             Some(CheckKind::Ping | CheckKind::Tcp | CheckKind::Dns { .. }) => true,
-        }
+        };
+        needs.then_some(Instant::ZERO)
     }
 
     /// What a check asks; `None` for an agent.
@@ -281,17 +305,30 @@ impl<T: Tunnel> Checker<T> {
             };
             match target.probe {
                 Some(probe) if target.gives_up <= now => self.give_up(index, probe, actions),
-                Some(Probe::Stream(slot)) => {
-                    let conversation = self.conversations.get_mut(usize::from(slot));
-                    if let Some(conversation) = conversation.and_then(Option::as_mut)
-                        && let Some(out) = conversation.stream.repeat(now)
-                    {
-                        push(actions, conversation.send(target, out));
-                    }
-                }
+                Some(Probe::Stream(slot)) => self.go_on(now, index, slot, actions),
                 Some(Probe::Question(question)) => self.repeat(index, question, actions),
                 None => self.begin(now, index, actions),
             }
+        }
+    }
+
+    /// Looks what became of a connection's bytes, or repeats what was not acknowledged.
+    fn go_on(&mut self, now: Instant, index: usize, slot: u8, actions: &mut Actions) {
+        let (Some(place), Some(target)) = (
+            self.conversations.get_mut(usize::from(slot)),
+            self.targets.get_mut(index),
+        ) else {
+            return;
+        };
+        let Some(conversation) = place else { return };
+        if conversation.look.is_some_and(|at| at <= now) {
+            if conversation.go_on(now, target, &mut self.tunnel, false, actions) {
+                self.tunnel.close();
+                *place = None;
+                target.probe = None;
+            }
+        } else if let Some(out) = conversation.stream.repeat(now) {
+            push(actions, conversation.send(target, out));
         }
     }
 
@@ -395,9 +432,21 @@ impl<T: Tunnel> Checker<T> {
             && let Some(check) = self.checks.get(usize::from(check))
         {
             total = request(check, &mut buffer) as u16;
-            if let CheckKind::Https { host, .. } = &check.kind {
-                let asked = buffer.get(..usize::from(total)).unwrap_or_default();
-                if let Err(reason) = self.tunnel.open(host, asked) {
+            if let CheckKind::Https { host, trust, .. } = &check.kind {
+                if self.tunnel.is_open() {
+                    self.look = now + LOOK;
+                    return;
+                }
+                let ask = Ask {
+                    host,
+                    anchor: match trust {
+                        Trust::Anchor(index) => self.anchors.get(usize::from(*index)),
+                        Trust::Anybody => None,
+                    },
+                    since: self.since,
+                    request: buffer.get(..usize::from(total)).unwrap_or_default(),
+                };
+                if let Err(reason) = self.tunnel.open(&ask) {
                     target.plan(now, &mut self.random);
                     return judge(target, Err(reason), actions);
                 }
@@ -410,6 +459,8 @@ impl<T: Tunnel> Checker<T> {
             target: index as u8,
             total,
             secure,
+            look: None,
+            broken: None,
             heard: 0,
             stream,
             exchange,
@@ -545,33 +596,25 @@ impl Conversation {
         segment: &Segment<'_>,
         actions: &mut Actions,
     ) -> bool {
+        let hears = self.secure && self.stage == Stage::Asking;
+        if hears && !segment.data.is_empty() && !tunnel.has_room(segment.data.len()) {
+            return false; // as if it were lost on the way
+        }
         let heard = self.stream.receive(now, segment);
         if heard.stray {
             push(actions, stray(target.server, segment));
         }
         if let Some(ended) = heard.reset {
-            let reason = match ended {
+            self.broken = Some(match ended {
                 Ended::Refused => Reason::Refused,
                 Ended::Reset => Reason::Reset,
-            };
-            self.verdict(target, Err(reason), actions);
-            return true;
+            });
         }
-        if self.stage == Stage::Asking {
-            match self.hear(heard.data, tunnel) {
-                Progress::Continue => {}
-                Progress::Good => self.verdict(target, Ok(()), actions),
-                Progress::Bad(reason) => self.verdict(target, Err(reason), actions),
-                Progress::Report(report) => {
-                    let said = target.said.and(&report);
-                    let news = core::mem::replace(&mut target.said, said) != said;
-                    let back = target.judge(Ok(()));
-                    if news || back {
-                        push(actions, tell(target, Ok(())));
-                    }
-                    self.stage = Stage::Closing;
-                }
-            }
+        if hears {
+            tunnel.receive(heard.data);
+        } else if self.stage == Stage::Asking {
+            let progress = self.exchange.receive(heard.data);
+            self.conclude(target, progress, actions);
         }
         self.heard = self.heard.saturating_add(heard.data.len() as u32);
         if self.heard > MAX_ANSWER {
@@ -579,15 +622,65 @@ impl Conversation {
             push(actions, self.send(target, self.stream.reset()));
             return true;
         }
-        if heard.end {
-            self.verdict(target, Err(Reason::Closed), actions);
-            self.stage = Stage::Closing;
+        self.go_on(now, target, tunnel, heard.acknowledge, actions)
+    }
+
+    /// Draws conclusions from all that has come so far, and sends what is due; `true` if the connection is over.
+    fn go_on(
+        &mut self,
+        now: Instant,
+        target: &mut Target,
+        tunnel: &mut impl Tunnel,
+        acknowledge: bool,
+        actions: &mut Actions,
+    ) -> bool {
+        self.look = None;
+        if self.secure && self.stage == Stage::Asking {
+            let mut progress = Progress::Continue;
+            let heard = tunnel.heard(&mut |plain| progress = self.exchange.receive(plain));
+            self.conclude(target, progress, actions);
+            if let (Progress::Continue, Err(reason)) = (progress, heard) {
+                // Nothing that the server says from now on can be understood.
+                self.verdict(target, Err(reason), actions);
+                push(actions, self.send(target, self.stream.reset()));
+                return true;
+            }
+            self.total = tunnel.total();
+            self.look = tunnel.is_working().then_some(now + LOOK);
+        }
+        if self.look.is_none() {
+            if let Some(reason) = self.broken {
+                self.verdict(target, Err(reason), actions);
+                return true;
+            }
+            if self.stream.has_ended() {
+                self.verdict(target, Err(Reason::Closed), actions);
+                self.stage = Stage::Closing;
+            }
         }
         let close = self.stage == Stage::Closing;
-        if let Some(out) = self.stream.send(now, self.total, close, heard.acknowledge) {
+        if let Some(out) = self.stream.send(now, self.total, close, acknowledge) {
             push(actions, self.send(target, out));
         }
         self.stream.is_over()
+    }
+
+    /// What the answer proves so far.
+    fn conclude(&mut self, target: &mut Target, progress: Progress, actions: &mut Actions) {
+        match progress {
+            Progress::Continue => {}
+            Progress::Good => self.verdict(target, Ok(()), actions),
+            Progress::Bad(reason) => self.verdict(target, Err(reason), actions),
+            Progress::Report(report) => {
+                let said = target.said.and(&report);
+                let news = core::mem::replace(&mut target.said, said) != said;
+                let back = target.judge(Ok(()));
+                if news || back {
+                    push(actions, tell(target, Ok(())));
+                }
+                self.stage = Stage::Closing;
+            }
+        }
     }
 
     /// A segment of this connection.
@@ -609,20 +702,6 @@ impl Conversation {
                 _ => Payload::Request { check, offset, len },
             },
         })
-    }
-
-    /// What the next bytes from the server prove.
-    fn hear(&mut self, bytes: &[u8], tunnel: &mut impl Tunnel) -> Progress {
-        if !self.secure || bytes.is_empty() {
-            return self.exchange.receive(bytes);
-        }
-        let mut progress = Progress::Continue;
-        let heard = tunnel.receive(bytes, &mut |plain| progress = self.exchange.receive(plain));
-        self.total = tunnel.total();
-        match (progress, heard) {
-            (Progress::Continue, Err(reason)) => Progress::Bad(reason),
-            (progress, _) => progress,
-        }
     }
 
     /// Tells the result, unless it is told already.
@@ -762,6 +841,9 @@ const CONVERSATIONS: usize = 32;
 
 /// Longest answer that is waited for to its end, in bytes. The connection to a server with more to say is reset.
 const MAX_ANSWER: u32 = 32 * 1024;
+
+/// Time between two looks at what TLS makes of the bytes.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// First checks are spread over this time, so that a restart is not a burst.
 const FIRST_CHECKS: Duration = Duration::from_millis(100);

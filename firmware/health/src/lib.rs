@@ -26,10 +26,10 @@ mod tunnel;
 
 pub use checker::Checker;
 pub use exchange::{Exchange, Progress};
-pub use reason::Reason;
+pub use reason::{Flaw, Reason};
 pub use standing::Standing;
 pub use stream::WINDOW;
-pub use tunnel::{NoTunnel, Tunnel};
+pub use tunnel::{Ask, NoTunnel, Tunnel};
 
 /// Every check comes from a port in this range; packets to other ports are none of the checker's business.
 pub const SOURCE_PORTS: core::ops::RangeInclusive<u16> = 49152..=65535;

@@ -27,8 +27,27 @@ pub enum Reason {
     Rcode(u8),
     /// The TLS handshake failed.
     Tls,
+    /// The server has no TLS 1.3, or nothing in it that we have too.
+    TlsVersion,
+    /// The server's certificate is not good.
+    Certificate(Flaw),
+    /// There was not enough memory for what the server sent.
+    NoMemory,
     /// This board's firmware has no TLS.
     NoTls,
+}
+
+/// What is wrong with a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// It is for other names.
+    Name,
+    /// Nobody that the check trusts has signed it.
+    Issuer,
+    /// It, or one between it and the authority, is out of date.
+    Expired,
+    /// It is not for a server, is malformed, or has a signature that is wrong or of an unknown kind.
+    Other,
 }
 
 impl Reason {
@@ -56,6 +75,12 @@ impl Reason {
             Self::Rcode(5) => "refused, dns code",
             Self::Rcode(_) => "dns code",
             Self::Tls => "the tls handshake failed",
+            Self::TlsVersion => "the server does not speak our tls 1.3",
+            Self::Certificate(Flaw::Name) => "the certificate is for another name",
+            Self::Certificate(Flaw::Issuer) => "the certificate is of an unknown authority",
+            Self::Certificate(Flaw::Expired) => "the certificate has expired",
+            Self::Certificate(Flaw::Other) => "the certificate is not valid",
+            Self::NoMemory => "not enough memory for tls",
             Self::NoTls => "this board has no tls",
         }
     }
@@ -74,6 +99,9 @@ impl Reason {
             | Self::TooLong
             | Self::Garbage
             | Self::Tls
+            | Self::TlsVersion
+            | Self::Certificate(_)
+            | Self::NoMemory
             | Self::NoTls => None,
         }
     }

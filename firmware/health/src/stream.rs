@@ -106,6 +106,11 @@ impl Stream {
         self.ended && self.phase == Phase::Closing && self.unacknowledged == self.next
     }
 
+    /// Whether the server has said all it will.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// When [`Self::repeat`] has work.
     pub fn deadline(&self) -> Option<Instant> {
         self.resend

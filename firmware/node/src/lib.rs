@@ -83,6 +83,14 @@ impl<'t, const FLOWS: usize, const FLOWS6: usize> Node<'t, FLOWS, FLOWS6> {
         }
     }
 
+    /// Lets the worker at the other side of this mailbox do TLS for the checks that use it.
+    #[cfg(feature = "tls")]
+    pub fn check_over_tls(&mut self, mailbox: &'static tls::Mailbox) {
+        if let Some(appliance) = &mut self.appliance {
+            appliance.checker.set_tunnel(tls::Client::new(mailbox));
+        }
+    }
+
     /// Takes one received frame; it may be rewritten in place and sent on.
     pub fn ingress(&mut self, now: Instant, port: u8, frame: Frame<'_>, out: &mut impl Transmit) {
         self.log.counters.received += 1;

@@ -9,6 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
+mod anchor;
 mod blob;
 mod nat;
 mod prefix;
@@ -25,6 +26,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub use anchor::{Anchor, MAX_ANCHORS, Trust};
 pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, decode, encode};
 pub use nat::{MAX_NAT, Nat};
 pub use prefix::{IpPrefix, Prefix, Prefix6};
@@ -64,6 +66,11 @@ pub struct Config {
     pub limits: Vec<Limit, MAX_LIMITS>,
     /// Defence against floods and odd packets.
     pub protection: Protection,
+    /// Authorities that checks over TLS refer to by index.
+    pub anchors: Vec<Anchor, MAX_ANCHORS>,
+    /// When this was made, in seconds since 1970: the appliance has no clock, but it is not earlier than that.
+    /// 0 if nobody has to know.
+    pub made: u64,
 }
 
 /// One leg of the appliance: a physical port, or one VLAN on it.

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use heapless::{String, Vec};
 use serde::{Deserialize, Serialize};
 
-use crate::Name;
+use crate::{Name, Trust};
 
 /// Most balanced services.
 pub const MAX_SERVICES: usize = 16;
@@ -198,7 +198,7 @@ pub enum CheckKind {
     },
     /// The same over TLS, with the host as server name (RFC 6066 §3).
     Https {
-        /// Host name.
+        /// Host name, which the server's certificate has to be for.
         host: Text,
         /// Path, with the slash in front.
         path: Text,
@@ -206,6 +206,8 @@ pub enum CheckKind {
         lowest: u16,
         /// Highest good status.
         highest: u16,
+        /// Who has to have signed the certificate.
+        trust: Trust,
     },
     /// A DNS query over UDP for the address of this name; any answer without an error is good.
     Dns {

@@ -58,24 +58,33 @@ fn example() -> Config {
         .into_iter()
         .collect(),
         protection: Protection::default(),
+        anchors: [Anchor {
+            subject: [1, 2, 3].into_iter().collect(),
+            key: [4, 5, 6, 7].into_iter().collect(),
+            constraints: [8].into_iter().collect(),
+        }]
+        .into_iter()
+        .collect(),
+        made: 1_800_000_000,
     }
 }
 
 /// What stands for compiled rules.
 const TABLES: &[u8] = &[1, 2, 3, 4, 5];
 
-/// The blob of [`example`] and [`TABLES`] in format version 2. Released: if this test fails, the code has to change.
+/// The blob of [`example`] and [`TABLES`] in format version 3. Released: if this test fails, the code has to change.
 const GOLDEN: &str = "
-    52564c4e02000000 85010000 05000000 640d8203
+    52564c4e03000000 ae010000 05000000 716308c4
     03677731020377616e0000020000000a01cb007102180120010db800000000000000000000000240d40b010ac80a0101
     cb00710a0120010db800000000000000000000000a01cb0071013c0465646765010115020000000a020a1401021800dc
     0b0115c80a01010a14010100000001cb00710101fe8000000000000000000000000000010205687474707300cb00710a
-    bb030000000002036c6231000a14010bbb030100036c6232000a14010cbb03010000010001bb03e80784070203060003
-    646e730120010db800000000000000000000000a350100040140d80401036e733101fd00000000000000000000000000
-    00353503f0a2040105736f72727901fd0000000000000000000000000000363503f0a204011e040b6578616d706c652e
-    636f6d35e8078407020306018f4e03000a1401001800cb00710a8008ffff03010000cb00710a9811a111000a14011616
-    0200fd0000000000000000000000000000003020010db900000000000000000000000030020064c80100013201204080
-    04016401010000000102030405
+    bb030000000002036c6231000a14010bbb030100036c6232000a14010cbb030100000100030f7777772e6578616d706c
+    652e6f7267012fc801ab020000bb03e80784070203060003646e730120010db800000000000000000000000a35010004
+    0140d80401036e733101fd0000000000000000000000000000353503f0a2040105736f72727901fd0000000000000000
+    000000000000363503f0a204011e040b6578616d706c652e636f6d35e8078407020306018f4e03000a1401001800cb00
+    710a8008ffff03010000cb00710a9811a111000a140116160200fd0000000000000000000000000000003020010db900
+    000000000000000000000030020064c80100013201204080040164010101030102030404050607010880a4a7da060000
+    0102030405
 ";
 
 /// The header of a blob in version 1, which had the rules in the configuration.
@@ -166,12 +175,17 @@ fn refusals_say_what_is_wrong() {
         (
             "an earlier format",
             with(0, VERSION_1),
-            "format version 1 is not supported (this firmware reads 2)",
+            "format version 1 is not supported (this firmware reads 3)",
+        ),
+        (
+            "the one before",
+            with(4, &[2, 0]),
+            "format version 2 is not supported (this firmware reads 3)",
         ),
         (
             "a later format",
-            with(4, &[3, 0]),
-            "format version 3 is not supported (this firmware reads 2)",
+            with(4, &[4, 0]),
+            "format version 4 is not supported (this firmware reads 3)",
         ),
         (
             "reserved",
@@ -229,6 +243,30 @@ fn the_largest_configuration_fits() {
     let mut buffer = std::vec![0; MAX_CONFIG];
     let blob = encode(&largest, &[], &mut buffer).unwrap();
     assert_eq!(decode(blob).map(|(config, _)| config), Ok(largest));
+}
+
+#[test]
+fn who_verifies_needs_an_authority_and_a_time() {
+    let mut config = example();
+    config.made = 0;
+    assert_eq!(
+        config.validate(),
+        Err(ConfigError::CheckTime { service: 0 })
+    );
+    let mut config = example();
+    config.anchors.clear();
+    let error = ConfigError::CheckAnchor {
+        service: 0,
+        anchor: 0,
+        count: 0,
+    };
+    assert_eq!(config.validate(), Err(error));
+    let CheckKind::Https { trust, .. } = &mut config.services[0].check.kind else {
+        panic!("the example checks over TLS")
+    };
+    *trust = Trust::Anybody;
+    config.made = 0;
+    assert_eq!(config.validate(), Ok(()));
 }
 
 #[test]
@@ -868,6 +906,13 @@ fn https() -> Service {
         port: 443,
         servers: [server("lb1", 11), server("lb2", 12)].into_iter().collect(),
         check: Check {
+            kind: CheckKind::Https {
+                host: Text::try_from("www.example.org").unwrap(),
+                path: Text::try_from("/").unwrap(),
+                lowest: 200,
+                highest: 299,
+                trust: Trust::Anchor(0),
+            },
             port: 443,
             interval_ms: 1000,
             timeout_ms: 900,
@@ -991,6 +1036,7 @@ fn largest() -> Config {
                 path: text("/"),
                 lowest: 998,
                 highest: 999,
+                trust: Trust::Anchor(MAX_ANCHORS as u8 - 1),
             },
             port: max,
             interval_ms: max,
@@ -1019,6 +1065,11 @@ fn largest() -> Config {
             prefix6: 128,
         },
     };
+    let anchor = Anchor {
+        subject: core::iter::repeat_n(255, 256).collect(),
+        key: core::iter::repeat_n(255, 576).collect(),
+        constraints: core::iter::repeat_n(255, 256).collect(),
+    };
     Config {
         name: long.clone(),
         interfaces: (0..MAX_INTERFACES as u8).map(interface).collect(),
@@ -1032,6 +1083,8 @@ fn largest() -> Config {
             icmp_errors_per_second: max,
             ..Protection::default()
         },
+        anchors: core::iter::repeat_n(anchor, MAX_ANCHORS).collect(),
+        made: u64::MAX,
     }
 }
 
@@ -1058,7 +1111,7 @@ fn sealed(payload: &[u8]) -> List<u8> {
         .checksum(&payload)
         .to_le_bytes();
     [
-        b"RVLN\x02\x00\x00\x00",
+        b"RVLN\x03\x00\x00\x00",
         &length[..],
         &[0; 4],
         &crc,

@@ -107,6 +107,14 @@ pub enum ConfigError {
     Jitter { service: usize, percent: u8 },
     #[error("service {service}: host, path, statuses or name of its check cannot be asked for")]
     CheckQuestion { service: usize },
+    #[error("service {service}: its check trusts authority {anchor}, there are {count}")]
+    CheckAnchor {
+        service: usize,
+        anchor: u8,
+        count: usize,
+    },
+    #[error("service {service}: its check verifies certificates, and nobody says how late it is")]
+    CheckTime { service: usize },
 
     #[error("translation {nat}: there is no interface {interface}")]
     NatInterface { nat: usize, interface: u8 },

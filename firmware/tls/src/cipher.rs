@@ -12,9 +12,7 @@ use rustls::crypto::cipher::{
     Tls13AeadAlgorithm, UnsupportedOperationError, make_tls13_aad,
 };
 use rustls::crypto::tls13::HkdfUsingHmac;
-use rustls::crypto::{
-    CipherSuiteCommon, CryptoProvider, KeyProvider, WebPkiSupportedAlgorithms, hash, hmac,
-};
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider, KeyProvider, hash, hmac};
 use rustls::sign::SigningKey;
 use rustls::{
     CipherSuite, ConnectionTrafficSecrets, ContentType, Error, ProtocolVersion,
@@ -24,16 +22,14 @@ use sha2::{Digest, Sha256};
 
 use crate::exchange::X25519;
 use crate::random::Random;
+use crate::signature::ALGORITHMS;
 
-/// What rustls works with here. Certificates and our own keys play no part.
+/// What rustls works with here. Our own keys play no part.
 pub fn provider() -> CryptoProvider {
     CryptoProvider {
         cipher_suites: vec![CHACHA20, AES128],
         kx_groups: vec![&X25519],
-        signature_verification_algorithms: WebPkiSupportedAlgorithms {
-            all: &[],
-            mapping: &[],
-        },
+        signature_verification_algorithms: ALGORITHMS,
         secure_random: &Random,
         key_provider: &NoKeys,
     }

@@ -12,10 +12,11 @@ pub struct Random;
 static SEED: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Sets the seed. The appliance's own is 64 bits, which is enough for checks: they send nothing that is secret.
+/// Sets the seed, once: keys come again if it comes again. The appliance's own is 64 bits, which is enough for checks: they send nothing that is secret.
 pub fn seed(seed: u64) {
     SEED[0].store((seed >> 32) as u32, Ordering::Relaxed);
     SEED[1].store(seed as u32, Ordering::Relaxed);
+    COUNTER.store(0, Ordering::Relaxed);
 }
 
 impl SecureRandom for Random {

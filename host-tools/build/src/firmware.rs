@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use miette::Diagnostic;
 use object::{Object as _, ObjectSection as _, ObjectSegment as _};
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 use crate::board::{Board, known};
 use crate::error::BuildError;
+use crate::trust::{self, TrustError};
 use crate::{Places, sandbox};
 
 /// Firmware of one board, built.
@@ -131,6 +133,10 @@ pub enum FirmwareError {
         /// Why.
         message: String,
     },
+    /// The authorities that its checks trust are not there.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Trust(#[from] TrustError),
     /// A file could not be read or written.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
@@ -196,7 +202,20 @@ pub fn write_configuration(
     room: usize,
 ) -> Result<(PathBuf, bool), FirmwareError> {
     let path = folder(places)?.join(format!("{appliance}.config"));
-    let new = write(&path, &configuration(plan, appliance, room)?)?;
+    let made_at = |time| {
+        compiled(plan, appliance, room, |config| {
+            Ok(trust::fill(config, plan, &places.state, time)?)
+        })
+    };
+    // If only the time is another, it is the same configuration.
+    let old = fs::read(&path).unwrap_or_default();
+    if let Ok((config, _)) = policy::decode(&old) {
+        let then = UNIX_EPOCH + Duration::from_secs(config.made);
+        if made_at(then)? == old {
+            return Ok((path, false));
+        }
+    }
+    let new = write(&path, &made_at(SystemTime::now())?)?;
     Ok((path, new))
 }
 
@@ -299,17 +318,27 @@ pub fn boards(source: &Path) -> Vec<String> {
     known(source)
 }
 
-/// The compiled configuration of one appliance, as its firmware reads it.
+/// The compiled configuration of one appliance, as its firmware reads it; its checks trust nobody yet.
 ///
 /// # Errors
 /// If the plan's part does not fit an appliance, or is larger than `room` bytes.
 pub fn configuration(plan: &Plan, appliance: &str, room: usize) -> Result<Vec<u8>, FirmwareError> {
+    compiled(plan, appliance, room, |_| Ok(()))
+}
+
+fn compiled(
+    plan: &Plan,
+    appliance: &str,
+    room: usize,
+    complete: impl FnOnce(&mut policy::Config) -> Result<(), FirmwareError>,
+) -> Result<Vec<u8>, FirmwareError> {
     let failed = |message: String| FirmwareError::Config {
         appliance: appliance.to_owned(),
         message,
     };
-    let (config, rules) =
+    let (mut config, rules) =
         render::appliance::policy(plan, appliance).map_err(|error| failed(error.to_string()))?;
+    complete(&mut config)?;
     classifier::blob(&config, &rules, room).map_err(|error| failed(error.to_string()))
 }
 

@@ -20,6 +20,7 @@ mod roots;
 mod sandbox;
 pub mod spec;
 mod trees;
+pub mod trust;
 
 pub use board::{Board, Budget, Qemu, Ram};
 pub use disk::Sizes;

@@ -231,8 +231,14 @@ fn check(check: &policy::Check) -> String {
         policy::CheckKind::Http { host, path, .. } => {
             format!("http://{host}:{}{path}", check.port)
         }
-        policy::CheckKind::Https { host, path, .. } => {
-            format!("https://{host}:{}{path}", check.port)
+        policy::CheckKind::Https {
+            host, path, trust, ..
+        } => {
+            let verified = match trust {
+                policy::Trust::Anchor(_) => "",
+                policy::Trust::Anybody => " (certificate not verified)",
+            };
+            format!("https://{host}:{}{path}{verified}", check.port)
         }
         policy::CheckKind::Dns { name } => format!("dns {name} at {}", check.port),
         policy::CheckKind::Mysql => format!("mysql {}", check.port),

@@ -1,8 +1,9 @@
 //! `ravelin run`: an appliance as a process on this machine.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::SystemTime};
 
 use board_linux::{Options, PortSpec, RunError};
+use build::Places;
 use classifier::{Aligned, Policy};
 use site::Boards;
 
@@ -77,8 +78,9 @@ fn site_policy(
 ) -> Result<(Policy<'static>, Vec<String>), Failure> {
     // Whatever board the file names: here the appliance is a process with the ports it was given.
     let boards = Boards::new([(BOARD, u8::try_from(ports).unwrap_or(u8::MAX))]);
-    let plan = SiteFile::read(site)?.plan_on_board(&boards, BOARD)?;
-    let (config, rules) = render::appliance::policy(&plan, appliance).map_err(|error| {
+    let file = SiteFile::read(site)?;
+    let plan = file.plan_on_board(&boards, BOARD)?;
+    let (mut config, rules) = render::appliance::policy(&plan, appliance).map_err(|error| {
         let names: Vec<&str> = plan
             .appliances
             .iter()
@@ -89,6 +91,8 @@ fn site_policy(
                 .help(format!("its appliances are {}", names.join(" and "))),
         )
     })?;
+    let state = Places::new(Path::new("."), &file.path).state;
+    build::trust::fill(&mut config, &plan, &state, SystemTime::now()).map_err(Failure::input)?;
     let names = rules.iter().map(|rule| rule.name.to_string()).collect();
     let policy = classifier::policy(config, &rules)
         .map_err(|error| Failure::input(Message::new(error.to_string())))?;

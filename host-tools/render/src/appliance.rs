@@ -43,6 +43,12 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
         nat: bounded("translations", nat.concat())?,
         limits: bounded("limits of flows", limits)?,
         protection: plan.protection,
+        // Authorities that have signed nothing, at the beginning of time: who builds knows the true ones.
+        anchors: bounded(
+            "authorities",
+            vec![policy::Anchor::default(); plan.authorities.len()],
+        )?,
+        made: u64::from(!plan.authorities.is_empty()),
     };
     // The device would refuse it; better that we say so now.
     config.validate().map_err(|cause| RenderError::Refused {

@@ -1,6 +1,7 @@
 //! From a checked file to the plan: legs, MAC addresses, flows and services.
 
 use crate::{
+    authority,
     boards::{Board, Boards},
     error::Problem,
     file::{self, SiteFile},
@@ -86,6 +87,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         services,
         nat: Vec::new(),
         protection: file.protection,
+        authorities: authority::authorities(file),
     };
     plan.nat = nat::translations(file, &plan);
     Ok(plan)

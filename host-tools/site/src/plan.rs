@@ -30,6 +30,8 @@ pub struct Plan {
     pub nat: Vec<Nat>,
     /// The appliances' defence against floods and odd packets.
     pub protection: policy::Protection,
+    /// Who signs the certificates of servers that are checked over TLS; checks refer to them by index.
+    pub authorities: Vec<Authority>,
     /// VRRP settings shared by all networks.
     pub vrrp: Vrrp,
 }
@@ -195,6 +197,16 @@ pub struct Service {
     pub check: policy::Check,
     /// Port of the HAProxy agent on each server.
     pub agent: Option<u16>,
+}
+
+/// Somebody who signs certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authority {
+    /// The site's own.
+    Site,
+    /// The one whose certificate is in this file, seen from the site file.
+    File(String),
 }
 
 /// A real server of a service.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::Range};
 use policy::{Balance, Forwarding, Transport};
 
 use crate::{
-    derive,
+    authority, derive,
     file::SiteFile,
     flow,
     plan::{
@@ -250,6 +250,7 @@ fn check_kind(file: &SiteFile, kind: CheckKind, check: Option<&CheckEntry>) -> p
             path: path(),
             lowest,
             highest,
+            trust: authority::trust(file, check),
         },
         CheckKind::Dns => policy::CheckKind::Dns {
             name: text(check.and_then(|check| check.name.as_ref()))

@@ -3,7 +3,7 @@
 use policy::Forwarding;
 
 use crate::{
-    derive,
+    authority, derive,
     error::Problem,
     file::{Section, SiteFile},
     flow,
@@ -29,6 +29,7 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
         who_serves(file, name, entry, problems);
         if let Some(check) = &entry.check {
             check_of(file, name, check, problems);
+            authority::check(file, name, check, problems);
         }
     }
 }
@@ -292,6 +293,16 @@ fn check_of(file: &SiteFile, name: &At<String>, check: &CheckEntry, problems: &m
             check.port.as_ref().map(At::span),
             "port",
             kind != CheckKind::Ping,
+        ),
+        (
+            check.ca.as_ref().map(At::span),
+            "ca",
+            kind == CheckKind::Https,
+        ),
+        (
+            check.verify.as_ref().map(At::span),
+            "verify",
+            kind == CheckKind::Https,
         ),
     ];
     for (place, key, meant) in idle {

@@ -60,6 +60,8 @@ pub(crate) struct CheckEntry {
     pub(crate) rise: Option<At<Count>>,
     pub(crate) fall: Option<At<Count>>,
     pub(crate) jitter: Option<At<Jitter>>,
+    pub(crate) ca: Option<At<String>>,
+    pub(crate) verify: Option<At<bool>>,
 }
 
 impl Entry {
@@ -166,9 +168,9 @@ fn sorry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<SorryEntry> {
     })
 }
 
-pub(crate) const CHECK: [&str; 11] = [
+pub(crate) const CHECK: [&str; 13] = [
     "kind", "port", "host", "path", "status", "name", "interval", "timeout", "rise", "fall",
-    "jitter",
+    "jitter", "ca", "verify",
 ];
 
 fn check_entry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<CheckEntry> {
@@ -183,6 +185,8 @@ fn check_entry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<CheckEn
     let rise = table.optional("rise", problems);
     let fall = table.optional("fall", problems);
     let jitter = table.optional("jitter", problems);
+    let ca = table.optional("ca", problems);
+    let verify = table.optional("verify", problems);
     Some(CheckEntry {
         kind: kind?,
         port: port?,
@@ -195,6 +199,8 @@ fn check_entry(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<CheckEn
         rise: rise?,
         fall: fall?,
         jitter: jitter?,
+        ca: ca?,
+        verify: verify?,
     })
 }
 

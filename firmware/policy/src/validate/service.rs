@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::{is_host, is_unicast_ip};
-use crate::{Check, CheckKind, Config, ConfigError, Forwarding, Server, Service};
+use crate::{Check, CheckKind, Config, ConfigError, Forwarding, Server, Service, Trust};
 
 impl Config {
     pub(super) fn check_service(&self, index: usize, service: &Service) -> Result<(), ConfigError> {
@@ -71,7 +71,31 @@ impl Config {
                 });
             }
         }
-        check_check(index, &service.check)
+        check_check(index, &service.check)?;
+        self.check_trust(index, &service.check)
+    }
+
+    /// Verifying needs an authority and a time.
+    fn check_trust(&self, service: usize, check: &Check) -> Result<(), ConfigError> {
+        let CheckKind::Https {
+            trust: Trust::Anchor(anchor),
+            ..
+        } = check.kind
+        else {
+            return Ok(());
+        };
+        let count = self.anchors.len();
+        if usize::from(anchor) >= count {
+            return Err(ConfigError::CheckAnchor {
+                service,
+                anchor,
+                count,
+            });
+        }
+        match self.made {
+            0 => Err(ConfigError::CheckTime { service }),
+            _ => Ok(()),
+        }
     }
 
     /// A sorry server counts on from the last server.
@@ -160,6 +184,7 @@ fn can_be_asked(kind: &CheckKind) -> bool {
             path,
             lowest,
             highest,
+            ..
         } => {
             // No blank or line break that would end the request line or add a header (RFC 9112 §3).
             let clean = [host, path]
