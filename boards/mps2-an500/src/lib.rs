@@ -2,6 +2,7 @@
 
 #![no_std]
 
+mod background;
 mod log;
 mod registers;
 mod watchdog;
@@ -13,12 +14,16 @@ use drivers::lan9118::Lan9118;
 use drivers::ticks::Ticks;
 use time::Instant;
 
+pub use background::{MAILBOX, heap_usage, run_below, start_heap};
 use registers::{TIMER0, TIMER1, timer};
 
 /// Address of the configuration; the same as in board.toml.
 pub const CONFIG_ADDRESS: usize = 0x0038_0000;
 /// Size of the configuration's memory; the same as in board.toml.
 pub const CONFIG_SIZE: usize = 0x8_0000;
+
+/// Size of the heap, which only TLS uses: a handshake needs 25 KB of it (`ravelin bench packet`).
+const HEAP_SIZE: usize = 0x1_0000;
 
 /// The timers run at the 25 MHz system clock.
 const TICKS_PER_MICRO: u32 = 25;
@@ -27,8 +32,8 @@ const TICKS_PER_MICRO: u32 = 25;
 pub struct Mps2(());
 
 impl Mps2 {
-    /// Takes the board as reset left it: masks interrupts for good (they only end a sleep), starts the
-    /// log, the clock and the watchdog.
+    /// Takes the board as reset left it: masks interrupts (they only end a sleep) until [`run_below`], starts the log, the clock
+    /// and the watchdog.
     pub fn take() -> Self {
         cortex_m::interrupt::disable();
         log::start();
@@ -36,7 +41,7 @@ impl Mps2 {
         registers::write(TIMER0 + timer::VALUE, u32::MAX);
         registers::write(TIMER0 + timer::CTRL, timer::ENABLE);
         for interrupt in [Interrupt::Timer1, Interrupt::Ethernet] {
-            // SAFETY: interrupts stay masked, so no handler runs that could break a critical section.
+            // SAFETY: interrupts are masked, so no handler runs that could break a critical section.
             unsafe { NVIC::unmask(interrupt) };
         }
         watchdog::start();
@@ -50,6 +55,24 @@ impl Mps2 {
     pub fn port(&self) -> Result<Lan9118, InitError> {
         // SAFETY: AN500 has its LAN9118 at this address, and `Mps2` is made once.
         unsafe { Lan9118::new(ETHERNET) }
+    }
+
+    /// Stops the timer of the last [`wake_at`](hal::Board::wake_at): it has done its duty.
+    pub fn quiet(&mut self) {
+        registers::write(TIMER1 + timer::CTRL, 0);
+        registers::write(TIMER1 + timer::CLEAR, 1);
+    }
+
+    /// Sleeps until `deadline` or until a port that was armed receives; may return early. For programs that let no interrupts in.
+    pub fn sleep_until(&mut self, deadline: Instant) {
+        use hal::Board as _;
+        self.wake_at(deadline);
+        cortex_m::asm::dsb();
+        cortex_m::asm::wfi(); // a pending interrupt ends it, though masked
+        self.quiet();
+        // If the MAC still asks, its interrupt becomes pending again at once.
+        NVIC::unpend(Interrupt::Timer1);
+        NVIC::unpend(Interrupt::Ethernet);
     }
 }
 
@@ -81,11 +104,8 @@ impl hal::Board for Mps2 {
         watchdog::feed();
     }
 
-    fn sleep_until(&mut self, deadline: Instant) {
-        let micros = deadline.since(self.now()).as_micros();
-        if micros == 0 {
-            return;
-        }
+    fn wake_at(&mut self, deadline: Instant) {
+        let micros = deadline.since(self.now()).as_micros().max(1);
         let ticks = micros
             .saturating_mul(TICKS_PER_MICRO.into())
             .min(u32::MAX.into()) as u32;
@@ -93,20 +113,13 @@ impl hal::Board for Mps2 {
         registers::write(TIMER1 + timer::RELOAD, ticks);
         registers::write(TIMER1 + timer::VALUE, ticks);
         registers::write(TIMER1 + timer::CTRL, timer::ENABLE | timer::INTERRUPT);
-        cortex_m::asm::dsb();
-        cortex_m::asm::wfi(); // a pending interrupt ends it, though masked
-        registers::write(TIMER1 + timer::CTRL, 0);
-        registers::write(TIMER1 + timer::CLEAR, 1);
-        // If the MAC still asks, its interrupt becomes pending again at once.
-        NVIC::unpend(Interrupt::Timer1);
-        NVIC::unpend(Interrupt::Ethernet);
     }
 }
 
 struct Clock(Ticks<TICKS_PER_MICRO>);
 
-// SAFETY: one core with interrupts masked; the handlers of faults and of the watchdog, which interrupt
-// nevertheless, never return.
+// SAFETY: one core, and the time is only asked for by the loop, which nothing interrupts but handlers of faults and of the
+// watchdog, which never return; and by who has masked interrupts.
 unsafe impl Sync for Clock {}
 
 static CLOCK: Clock = Clock(Ticks::new(0));
@@ -133,6 +146,26 @@ enum Interrupt {
     Ethernet = 13,
 }
 
+/// Interrupts again and again, every so many ticks. For measurements.
+pub fn interrupt_every(ticks: u32) {
+    registers::write(TIMER1 + timer::RELOAD, ticks);
+    registers::write(TIMER1 + timer::VALUE, ticks);
+    registers::write(TIMER1 + timer::CTRL, timer::ENABLE | timer::INTERRUPT);
+}
+
+/// Ends such an interrupt; the ticks that it waited.
+pub fn interrupted_since(ticks: u32) -> u32 {
+    let waited = ticks.saturating_sub(registers::read(TIMER1 + timer::VALUE));
+    registers::write(TIMER1 + timer::CLEAR, 1);
+    waited
+}
+
+/// Whether this number of an exception is that of an interrupt that wakes the loop.
+#[must_use]
+pub fn wakes(interrupt: i16) -> bool {
+    [Interrupt::Timer1 as i16, Interrupt::Ethernet as i16].contains(&interrupt)
+}
+
 // SAFETY: these are numbers of the AN500's interrupt map, below the limit of the NVIC.
 unsafe impl InterruptNumber for Interrupt {
     fn number(self) -> u16 {
@@ -142,6 +175,8 @@ unsafe impl InterruptNumber for Interrupt {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    cortex_m::interrupt::disable();
+    background::give_up_what_runs_below(info);
     defmt::error!("panic: {}", defmt::Display2Format(info));
     reset()
 }

@@ -1,4 +1,4 @@
-//! The appliance on the MPS2 board.
+//! The appliance on the MPS2 board. Interrupts do its work; TLS has the time between them.
 
 #![no_std]
 #![no_main]
@@ -6,16 +6,27 @@
 use core::mem::MaybeUninit;
 
 use defmt::{Display2Format, error, info};
+use drivers::lan9118::Lan9118;
 use hal::Board as _;
-use mps2_an500::{CONFIG_ADDRESS, Mps2};
+use mps2_an500::{CONFIG_ADDRESS, MAILBOX, Mps2};
 use node::Node;
+use node::superloop::{self, Superloop};
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 8192;
 /// Flows of IPv6.
 const FLOWS6: usize = 2048;
 
+/// All that the interrupts need.
+struct Loop {
+    board: Mps2,
+    turns: Superloop<'static, Lan9118>,
+    node: &'static mut Node<'static, FLOWS, FLOWS6>,
+}
+
 static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
+static mut PORTS: MaybeUninit<[Lan9118; 1]> = MaybeUninit::uninit();
+static mut LOOP: MaybeUninit<Loop> = MaybeUninit::uninit();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -39,14 +50,45 @@ fn main() -> ! {
         }
     };
     let seed = board.seed();
+    tls::seed(seed.rotate_left(32));
     let node = &raw mut NODE;
     // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
     let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
-    match board.port() {
-        Ok(port) => node::superloop::run(&mut board, &mut [port], node, |event| info!("{}", event)),
-        Err(reason) => {
-            error!("LAN9118: {}", reason);
-            mps2_an500::reset()
-        }
+    node.check_over_tls(&MAILBOX);
+    let port = board.port().unwrap_or_else(|reason| {
+        error!("LAN9118: {}", reason);
+        mps2_an500::reset()
+    });
+    let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
+    // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
+    let (ports, all) = unsafe { (&mut *ports, &mut *all) };
+    let turns = Superloop::new(ports.write([port]));
+    all.write(Loop { board, turns, node }).visit();
+    mps2_an500::run_below()
+}
+
+impl Loop {
+    fn visit(&mut self) {
+        self.board.quiet();
+        superloop::visit(
+            &mut self.board,
+            &mut self.turns,
+            self.node,
+            |event| info!("{}", event),
+            || MAILBOX.has_work(),
+        );
     }
+}
+
+/// Every interrupt.
+#[cortex_m_rt::exception]
+unsafe fn DefaultHandler(interrupt: i16) {
+    if !mps2_an500::wakes(interrupt) {
+        error!("interrupt {=i16} is nobody's", interrupt);
+        mps2_an500::reset()
+    }
+    let all = &raw mut LOOP;
+    // SAFETY: interrupts are let in once `main` has written LOOP and let it go, and both have the same priority, so that none
+    // interrupts the other.
+    unsafe { (*all).assume_init_mut() }.visit();
 }

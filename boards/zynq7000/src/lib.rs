@@ -2,6 +2,7 @@
 
 #![no_std]
 
+mod background;
 mod log;
 mod registers;
 mod start;
@@ -13,6 +14,7 @@ use drivers::gem::{Gem, Memory};
 use drivers::ticks::Ticks;
 use time::Instant;
 
+pub use background::{MAILBOX, interrupted, run_below};
 use registers::{GIC_CPU, GIC_DISTRIBUTOR, GLOBAL_TIMER, PRIVATE_TIMER, gic, timer};
 pub use start::reset;
 
@@ -20,6 +22,9 @@ pub use start::reset;
 pub const CONFIG_ADDRESS: usize = 0x07f0_0000;
 /// Size of the configuration's memory; the same as in board.toml.
 pub const CONFIG_SIZE: usize = 0x10_0000;
+
+/// Size of the heap, which only TLS uses: a handshake needs 25 KB of it (`ravelin bench packet`).
+const HEAP_SIZE: usize = 0x1_0000;
 
 /// PERIPHCLK, half of the CPU's clock, is 100 MHz in QEMU. On silicon it depends on the boot loader
 /// (333 MHz on most boards).
@@ -31,8 +36,8 @@ pub struct Zynq {
 }
 
 impl Zynq {
-    /// Takes the board as the boot loader left it: masks interrupts for good (they only end a sleep),
-    /// starts the log and the clock.
+    /// Takes the board as the boot loader left it: masks interrupts (they only end a sleep) until [`run_below`], starts the log
+    /// and the clock.
     ///
     /// # Safety
     /// Called once.
@@ -67,6 +72,23 @@ impl Zynq {
         // (`start.rs`) no memory is cached and addresses are bus addresses.
         unsafe { Ok([Gem::new(GEM0, PHY, memory0)?, Gem::new(GEM1, PHY, memory1)?]) }
     }
+
+    /// Stops the timer of the last [`wake_at`](hal::Board::wake_at): it has done its duty.
+    pub fn quiet(&mut self) {
+        registers::write(PRIVATE_TIMER + timer::CONTROL, 0);
+        registers::write(PRIVATE_TIMER + timer::STATUS, 1);
+    }
+
+    /// Sleeps until `deadline` or until a port that was armed receives; may return early. For programs that let no interrupts in.
+    pub fn sleep_until(&mut self, deadline: Instant) {
+        use hal::Board as _;
+        self.wake_at(deadline);
+        // SAFETY: waits; a pending interrupt ends it, though masked.
+        unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+        self.quiet();
+        // If a MAC still asks, its interrupt becomes pending again at once.
+        while acknowledge(|| {}) {}
+    }
 }
 
 impl hal::Board for Zynq {
@@ -95,11 +117,8 @@ impl hal::Board for Zynq {
 
     fn feed_watchdog(&mut self) {} // none yet: QEMU does not have the part's watchdogs
 
-    fn sleep_until(&mut self, deadline: Instant) {
-        let micros = deadline.since(self.now()).as_micros();
-        if micros == 0 {
-            return;
-        }
+    fn wake_at(&mut self, deadline: Instant) {
+        let micros = deadline.since(self.now()).as_micros().max(1);
         let ticks = micros
             .saturating_mul(TICKS_PER_MICRO.into())
             .min(u32::MAX.into()) as u32;
@@ -110,22 +129,21 @@ impl hal::Board for Zynq {
             PRIVATE_TIMER + timer::CONTROL,
             timer::ENABLE | timer::INTERRUPT,
         );
-        // SAFETY: waits; a pending interrupt ends it, though masked.
-        unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
-        registers::write(PRIVATE_TIMER + timer::CONTROL, 0);
-        registers::write(PRIVATE_TIMER + timer::STATUS, 1);
-        // If a MAC still asks, its interrupt becomes pending again at once.
-        for _ in 0..WAKE_UPS.len() {
-            let id = registers::read(GIC_CPU + gic::ACKNOWLEDGE);
-            if id & gic::ID_MASK >= gic::SPURIOUS {
-                break;
-            }
-            registers::write(GIC_CPU + gic::END, id);
-        }
     }
 }
 
-/// Lets the timer and both MACs signal the core. No handler ever runs: interrupts are masked.
+/// Takes an interrupt from the controller, if one is there, and ends it after `handle`.
+fn acknowledge(handle: impl FnOnce()) -> bool {
+    let id = registers::read(GIC_CPU + gic::ACKNOWLEDGE);
+    if id & gic::ID_MASK >= gic::SPURIOUS {
+        return false;
+    }
+    handle();
+    registers::write(GIC_CPU + gic::END, id);
+    true
+}
+
+/// Lets the timer and both MACs signal the core.
 fn enable_wake_ups() {
     registers::write(GIC_DISTRIBUTOR + gic::CONTROL, gic::ENABLE);
     for id in WAKE_UPS {
@@ -142,8 +160,8 @@ fn enable_wake_ups() {
 
 struct Clock(Ticks<TICKS_PER_MICRO>);
 
-// SAFETY: one core with interrupts masked; the handlers of aborts, which interrupt nevertheless, never
-// return.
+// SAFETY: one core, and the time is only asked for by the loop, which nothing interrupts but handlers of aborts, which never
+// return; and by who has masked interrupts.
 unsafe impl Sync for Clock {}
 
 static CLOCK: Clock = Clock(Ticks::new(0));

@@ -1,4 +1,4 @@
-//! The appliance on the Zynq.
+//! The appliance on the Zynq. Interrupts do its work; TLS has the time between them.
 
 #![no_std]
 #![no_main]
@@ -6,16 +6,27 @@
 use core::mem::MaybeUninit;
 
 use defmt::{Display2Format, error, info};
+use drivers::gem::Gem;
 use hal::Board as _;
 use node::Node;
-use zynq7000_board::{CONFIG_ADDRESS, Zynq};
+use node::superloop::{self, Superloop};
+use zynq7000_board::{CONFIG_ADDRESS, MAILBOX, Zynq};
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 32768;
 /// Flows of IPv6.
 const FLOWS6: usize = 8192;
 
+/// All that the interrupts need.
+struct Loop {
+    board: Zynq,
+    turns: Superloop<'static, Gem>,
+    node: &'static mut Node<'static, FLOWS, FLOWS6>,
+}
+
 static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
+static mut PORTS: MaybeUninit<[Gem; 2]> = MaybeUninit::uninit();
+static mut LOOP: MaybeUninit<Loop> = MaybeUninit::uninit();
 
 #[zynq7000_rt::entry]
 fn main() -> ! {
@@ -40,16 +51,39 @@ fn main() -> ! {
         }
     };
     let seed = board.seed();
+    tls::seed(seed.rotate_left(32));
     let node = &raw mut NODE;
     // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
     let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
-    match board.ports() {
-        Ok(mut ports) => {
-            node::superloop::run(&mut board, &mut ports, node, |event| info!("{}", event))
-        }
-        Err(reason) => {
-            error!("GEM: {}", reason);
-            zynq7000_board::reset()
-        }
+    node.check_over_tls(&MAILBOX);
+    let two = board.ports().unwrap_or_else(|reason| {
+        error!("GEM: {}", reason);
+        zynq7000_board::reset()
+    });
+    let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
+    // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
+    let (ports, all) = unsafe { (&mut *ports, &mut *all) };
+    let turns = Superloop::new(ports.write(two));
+    all.write(Loop { board, turns, node }).visit();
+    zynq7000_board::run_below()
+}
+
+impl Loop {
+    fn visit(&mut self) {
+        self.board.quiet();
+        superloop::visit(
+            &mut self.board,
+            &mut self.turns,
+            self.node,
+            |event| info!("{}", event),
+            || MAILBOX.has_work(),
+        );
     }
+}
+
+#[zynq7000_rt::irq]
+fn interrupt() {
+    let all = &raw mut LOOP;
+    // SAFETY: interrupts are let in once `main` has written LOOP and let it go, and none interrupts another.
+    zynq7000_board::interrupted(|| unsafe { (*all).assume_init_mut() }.visit());
 }

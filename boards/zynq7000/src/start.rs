@@ -25,6 +25,9 @@ extern "C" fn kmain_secondary() -> ! {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    // SAFETY: only masks interrupts.
+    unsafe { core::arch::asm!("cpsid if", options(nomem, nostack)) };
+    crate::background::give_up_what_runs_below(info);
     defmt::error!("panic: {}", defmt::Display2Format(info));
     reset()
 }

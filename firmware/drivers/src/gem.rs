@@ -304,6 +304,10 @@ impl Port for Gem {
         !self.rx_waiting() // one may have come before the old interrupt was cleared
     }
 
+    fn disarm(&mut self) {
+        self.registers.write(INTR_DIS, u32::MAX);
+    }
+
     fn losses(&self) -> Losses {
         self.losses
     }

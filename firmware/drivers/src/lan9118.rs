@@ -175,6 +175,10 @@ impl Port for Lan9118 {
         !self.frames_waiting() // one may have come before the old interrupt was cleared
     }
 
+    fn disarm(&mut self) {
+        self.registers.write(INT_EN, 0);
+    }
+
     fn losses(&self) -> Losses {
         self.losses
     }

@@ -4,6 +4,7 @@
 #![no_std]
 
 pub mod gem;
+pub mod heap;
 pub mod lan9118;
 pub mod log;
 mod mmio;

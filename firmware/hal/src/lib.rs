@@ -20,6 +20,9 @@ pub trait Port {
     /// Arms the wake-up for the next received frame; `false` if one is waiting already.
     fn arm(&mut self) -> bool;
 
+    /// Takes the wake-up back, for boards on which it would interrupt. Frames wait meanwhile.
+    fn disarm(&mut self) {}
+
     /// What this port lost since it started.
     fn losses(&self) -> Losses;
 }
@@ -47,6 +50,6 @@ pub trait Board {
     /// Shows the watchdog that the loop still turns.
     fn feed_watchdog(&mut self);
 
-    /// Sleeps until `deadline` or until a port that was armed receives; may return early.
-    fn sleep_until(&mut self, deadline: Instant);
+    /// Wakes the loop at `deadline` or soon after, at once if it is over. A port that was armed wakes it too.
+    fn wake_at(&mut self, deadline: Instant);
 }

@@ -1,4 +1,4 @@
-//! The loop that every board runs: frames from the ports, carrier changes and timers into the node.
+//! What every board does again and again: frames from the ports, carrier changes and timers into the node.
 
 use core::time::Duration;
 
@@ -17,17 +17,25 @@ const BUFFER: usize = 1536;
 /// Most frames taken from one port before the others and the timers get their turn.
 const BATCH: usize = 32;
 
+/// How long packets may keep the work below them waiting.
+const STRETCH: Duration = Duration::from_millis(4);
+/// How long they wait for it then.
+const REST: Duration = Duration::from_millis(1);
+
 /// Time between two looks at the PHYs.
 const LINK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Runs `node` on a board without an operating system, for ever. `log` gets every event.
-pub fn run<const FLOWS: usize, const FLOWS6: usize, B: Board, P: Port>(
+/// Lets `node` do all that is due on a board without an operating system, from its interrupts: they come when a port that was
+/// armed receives and when the time has come that this tells the board. `log` gets every event. While packets come without end,
+/// work below the loop that is `waiting` has a fifth of the time.
+pub fn visit<const FLOWS: usize, const FLOWS6: usize, B: Board, P: Port>(
     board: &mut B,
-    ports: &mut [P],
+    turns: &mut Superloop<'_, P>,
     node: &mut Node<'_, FLOWS, FLOWS6>,
     mut log: impl FnMut(Event),
-) -> ! {
-    let mut turns = Superloop::new(ports);
+    waiting: impl Fn() -> bool,
+) {
+    let begun = board.now();
     loop {
         board.feed_watchdog();
         let busy = turns.turn(node, board.now());
@@ -35,7 +43,12 @@ pub fn run<const FLOWS: usize, const FLOWS6: usize, B: Board, P: Port>(
             log(event);
         }
         if !busy && turns.arm() {
-            board.sleep_until(turns.deadline(node));
+            return board.wake_at(turns.deadline(node));
+        }
+        let now = board.now();
+        if now.since(begun) >= STRETCH && waiting() {
+            turns.disarm();
+            return board.wake_at(now + REST);
         }
     }
 }
@@ -92,6 +105,11 @@ impl<'a, P: Port> Superloop<'a, P> {
     /// Arms every port's wake-up; `false` if a frame waits, so that there is no time to sleep.
     pub fn arm(&mut self) -> bool {
         self.ports.0.iter_mut().all(Port::arm)
+    }
+
+    /// Takes every port's wake-up back.
+    pub fn disarm(&mut self) {
+        self.ports.0.iter_mut().for_each(P::disarm);
     }
 
     /// When `turn` has work next if no frame comes in.
