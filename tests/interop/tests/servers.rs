@@ -9,7 +9,7 @@ use std::time::Duration;
 use interop::servers::{HOST, HOST6, host};
 use interop::{Lab, Router, Side, WAN_VIRTUAL, config, wait_until};
 use nix::sys::signal::Signal;
-use policy::{Check, CheckKind, Config, Interface6, Server, Service, Text};
+use policy::{Anchor, Check, CheckKind, Config, Interface6, Server, Service, Text, Trust};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_appliance");
 
@@ -185,25 +185,32 @@ fn name_servers_are_judged_by_their_answer() {
     ));
 }
 
-/// TLS 1.3 of OpenSSL, as Nginx and HAProxy use it, with certificates of both usual kinds.
+/// TLS 1.3 of OpenSSL, as Nginx and HAProxy use it, with certificates of both usual kinds; and certificates that are not good.
 #[test]
-fn web_servers_are_judged_by_their_status_over_tls() {
+fn web_servers_are_judged_by_their_certificate_and_status_over_tls() {
     let lab = Lab::new();
     lab.give_host_ipv6();
-    let pem = |algorithm| {
-        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
-        let names = vec!["www.example.org".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names)
-            .and_then(|params| params.self_signed(&key))
-            .expect("a certificate");
-        certificate.pem() + &key.serialize_pem()
-    };
-    let p256 = lab.file("p256.pem", &pem(&rcgen::PKCS_ECDSA_P256_SHA256));
-    let p384 = lab.file("p384.pem", &pem(&rcgen::PKCS_ECDSA_P384_SHA384));
+    let (ours, other) = (Authority::new(), Authority::new());
+    let (p256, p384) = (
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        &rcgen::PKCS_ECDSA_P384_SHA384,
+    );
+    let pem = |name: &str, text: String| lab.file(&format!("{name}.pem"), &text);
+    let good256 = pem("good256", ours.pem(NAME, p256, |_| {}));
+    let good384 = pem("good384", ours.pem(NAME, p384, |_| {}));
+    let misnamed = pem("misnamed", ours.pem("www.example.com", p256, |_| {}));
+    let foreign = pem("foreign", other.pem(NAME, p256, |_| {}));
+    let expired = pem(
+        "expired",
+        ours.pem(NAME, p256, |params| {
+            params.not_before = rcgen::date_time_ymd(2024, 1, 1);
+            params.not_after = rcgen::date_time_ymd(2025, 1, 1);
+        }),
+    );
     let running = lab.nginx(&format!(
         "listen 8443 ssl; listen [::]:8443 ssl; listen 8080; ssl_protocols TLSv1.2 TLSv1.3;
-         ssl_certificate {p384}; ssl_certificate_key {p384};
-         location = /health {{ if ($ssl_server_name != www.example.org) {{ return 421; }} return 204; }}
+         ssl_certificate {good384}; ssl_certificate_key {good384};
+         location = /health {{ if ($ssl_server_name != {NAME}) {{ return 421; }} return 204; }}
          location = /busy {{ return 503; }}"
     ));
     let _haproxy = lab.haproxy(&format!(
@@ -213,56 +220,113 @@ fn web_servers_are_judged_by_their_status_over_tls() {
     timeout client 5s
     timeout server 5s
 frontend f
-    bind :9443 ssl crt {p256} strict-sni
-    monitor-uri /health
-frontend old
-    bind :9444 ssl crt {p256} ssl-max-ver TLSv1.2
+    bind :9443 ssl crt {good256} strict-sni
+    bind :9444 ssl crt {good256} ssl-max-ver TLSv1.2
+    bind :9445 ssl crt {misnamed}
+    bind :9446 ssl crt {foreign}
+    bind :9447 ssl crt {expired}
+    bind :9448 ssl crt {expired}
     monitor-uri /health
 "
     ));
-    lab.listening(&[8443, 8080, 9443, 9444]);
-    let https = |path| match http(path) {
-        CheckKind::Http {
-            host,
-            path,
-            lowest,
-            highest,
-        } => CheckKind::Https {
-            host,
-            path,
-            lowest,
-            highest,
-        },
-        other => other,
+    lab.listening(&[8443, 8080, 9443, 9444, 9445, 9446, 9447, 9448]);
+    let https = |path: &str, trust| CheckKind::Https {
+        host: Text::try_from(NAME).expect("short"),
+        path: Text::try_from(path).expect("short"),
+        lowest: 200,
+        highest: 399,
+        trust,
     };
+    let verified = |path| https(path, Trust::Anchor(0));
     let mut services = services(&[
-        (https("/health"), 8443, false),
-        (https("/health"), 8443, true),
-        (https("/health"), 9443, false),
-        (https("/busy"), 8443, false),
-        (https("/health"), 9444, false),
-        (https("/health"), 8080, false),
+        (verified("/health"), 8443, false),
+        (verified("/health"), 8443, true),
+        (verified("/busy"), 8443, false),
+        (verified("/health"), 9443, false),
+        (verified("/health"), 9444, false),
+        (verified("/health"), 9445, false),
+        (verified("/health"), 9446, false),
+        (verified("/health"), 9447, false),
+        (https("/health", Trust::Anybody), 9448, false),
+        (verified("/health"), 8080, false),
     ]);
     for service in &mut services {
-        service.check.timeout_ms = 2000; // key exchanges take their time in a test's build
+        service.check.timeout_ms = 4000; // key exchanges take their time in a test's build
     }
-    let ours = lab.appliance_with(PROGRAM, Side::Left, &with(services));
+    let mut config = with(services);
+    config.anchors = [ours.anchor()].into_iter().collect();
+    config.made = NOVEMBER_2026;
+    let ours = lab.appliance_with(PROGRAM, Side::Left, &config);
     let log = Log::new(&ours);
     log.wait(&format!("server {HOST}:8443 is healthy"));
     log.wait(&format!("server [{HOST6}]:8443 is healthy"));
     log.wait(&format!("server {HOST}:9443 is healthy"));
-    log.wait(&format!("server {HOST}:8443 is unhealthy: http status 503"));
-    log.wait(&format!(
-        "server {HOST}:9444 is unhealthy: the tls handshake failed"
-    ));
-    log.wait(&format!(
-        "server {HOST}:8080 is unhealthy: the tls handshake failed"
-    ));
+    log.wait(&format!("server {HOST}:9448 is healthy"));
+    let unhealthy = [
+        (8443, "http status 503"),
+        (9444, "the server does not speak our tls 1.3"),
+        (9445, "the certificate is for another name"),
+        (9446, "the certificate is of an unknown authority"),
+        (9447, "the certificate has expired"),
+        (8080, "the tls handshake failed"),
+    ];
+    for (port, reason) in unhealthy {
+        log.wait(&format!("server {HOST}:{port} is unhealthy: {reason}"));
+    }
+    for port in [9444, 9445, 9446, 9447, 8080] {
+        let healthy = format!("server {HOST}:{port} is healthy");
+        assert!(!ours.log().contains(&healthy), "{healthy}");
+    }
     let log = Log::new(&ours);
     running.crash();
     log.wait(&format!(
         "server {HOST}:8443 is unhealthy: connection refused"
     ));
+}
+
+const NAME: &str = "www.example.org";
+const NOVEMBER_2026: u64 = 1_795_000_000;
+
+/// Somebody who signs certificates.
+struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self {
+            certificate,
+            issuer: rcgen::Issuer::new(params, key),
+        }
+    }
+
+    fn anchor(&self) -> Anchor {
+        let anchor = webpki::anchor_from_trusted_cert(self.certificate.der()).expect("an anchor");
+        Anchor {
+            subject: anchor.subject.iter().copied().collect(),
+            key: anchor.subject_public_key_info.iter().copied().collect(),
+            ..Anchor::default()
+        }
+    }
+
+    /// A certificate and its key.
+    fn pem(
+        &self,
+        name: &str,
+        algorithm: &'static rcgen::SignatureAlgorithm,
+        change: impl FnOnce(&mut rcgen::CertificateParams),
+    ) -> String {
+        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
+        let mut params = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        certificate.pem() + &key.serialize_pem()
+    }
 }
 
 /// The agent here is a fake: a line of text on a port. What the line means is HAProxy's to say, so a real HAProxy asks the

@@ -6,6 +6,7 @@
 mod emulated;
 pub mod frames;
 mod site;
+pub mod web;
 
 pub use emulated::{Emulated, firmware};
-pub use site::{Neighbours, SITE, blob, config, mac_of, plan};
+pub use site::{Neighbours, SITE, blob, config, mac_of, plan, policy_of};

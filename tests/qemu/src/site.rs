@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use policy::rule::Rule;
 use policy::{Config, Interface};
 use site::{Boards, Plan};
 use smoltcp::wire::{ArpOperation, ArpRepr, TcpControl};
@@ -31,12 +32,20 @@ pub fn config(board: &str) -> Config {
     render::appliance::config(&plan(board), "gw1").expect("a configuration")
 }
 
-/// The same with its rules, as the board reads it.
+/// The same with its rules.
+///
+/// # Panics
+/// If the site cannot be compiled.
+pub fn policy_of(board: &str) -> (Config, Vec<Rule>) {
+    render::appliance::policy(&plan(board), "gw1").expect("a policy")
+}
+
+/// The same as the board reads it.
 ///
 /// # Panics
 /// If the site cannot be compiled.
 pub fn blob(board: &str) -> Vec<u8> {
-    let (config, rules) = render::appliance::policy(&plan(board), "gw1").expect("a policy");
+    let (config, rules) = policy_of(board);
     classifier::blob(&config, &rules, policy::MAX_BLOB).expect("a good configuration")
 }
 
@@ -44,12 +53,23 @@ pub fn blob(board: &str) -> Vec<u8> {
 pub struct Neighbours<'a> {
     board: &'a Emulated,
     config: &'a Config,
+    absent: Option<Ipv4Addr>,
 }
 
 impl<'a> Neighbours<'a> {
     /// The neighbours of `board`, which runs `config`.
     pub fn new(board: &'a Emulated, config: &'a Config) -> Self {
-        Self { board, config }
+        Self {
+            board,
+            config,
+            absent: None,
+        }
+    }
+
+    /// The same, but for this one: it answers for itself.
+    pub fn without(mut self, station: Ipv4Addr) -> Self {
+        self.absent = Some(station);
+        self
     }
 
     /// The leg in this network.
@@ -123,6 +143,7 @@ impl<'a> Neighbours<'a> {
             ..
         }) = frame.arp()
             && wanted != address
+            && self.absent != Some(wanted)
         {
             let from = (mac_of(wanted), wanted);
             let reply = frames::arp(leg.vlan, ArpOperation::Reply, from, (asker.0, address));
@@ -130,6 +151,7 @@ impl<'a> Neighbours<'a> {
         }
         if let Some((from, to, segment)) = frame.tcp()
             && from == leg.address
+            && self.absent != Some(to)
             && segment.control == TcpControl::Syn
         {
             let station = (mac_of(to), to, segment.dst_port);
