@@ -155,9 +155,14 @@ pub fn interrupt_every(ticks: u32) {
 
 /// Ends such an interrupt; the ticks that it waited.
 pub fn interrupted_since(ticks: u32) -> u32 {
-    let waited = ticks.saturating_sub(registers::read(TIMER1 + timer::VALUE));
+    let left = registers::read(TIMER1 + timer::VALUE);
     registers::write(TIMER1 + timer::CLEAR, 1);
-    waited
+    // At its end the timer stands at zero for a tick before it begins anew.
+    if left == 0 {
+        0
+    } else {
+        ticks.saturating_sub(left)
+    }
 }
 
 /// Whether this number of an exception is that of an interrupt that wakes the loop.

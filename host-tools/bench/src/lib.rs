@@ -6,6 +6,7 @@ pub mod classify;
 mod error;
 pub mod failover;
 pub mod goals;
+pub mod handshake;
 pub mod images;
 pub mod packet;
 pub mod peers;

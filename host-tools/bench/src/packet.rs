@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::BenchError;
 use crate::classify;
 use crate::goals::{self, Goal, PathCost};
+use crate::handshake::{self, Handshake};
 use crate::peers::{self, Peers};
 use crate::subject::{RULES, subject};
 
@@ -33,6 +34,8 @@ pub struct Report {
     pub rules: Vec<classify::Cost>,
     /// Bytes of a flow, both directions and its share of the index: IPv4, IPv6.
     pub flow_bytes: Option<[u32; 2]>,
+    /// A check over HTTPS.
+    pub handshake: Handshake,
     /// Every board's appliance.
     pub images: Vec<Image>,
     /// This machine's processor: ours and others'.
@@ -87,6 +90,7 @@ pub fn measure(source: &Path, program_of_ours: &Path) -> Result<Report, BenchErr
         paths: goals::paths(&runs),
         flow_bytes: goals::flow_bytes(&runs),
         rules,
+        handshake: handshake::measure(source)?,
         images,
         peers,
     })

@@ -107,6 +107,15 @@ fn packet(json: bool) -> Result<ExitCode, Failure> {
         ],
         &rules.collect::<Vec<_>>(),
     );
+    let tls = report.handshake;
+    let numbers = [tls.instructions, tls.longest_step, tls.longest_wait];
+    let mut row = numbers.map(|number| number.to_string()).to_vec();
+    row.push(tls.heap.to_string());
+    table::print(
+        "A check's TLS handshake, instructions",
+        &["all", "longest step", "packets wait at most", "heap, bytes"],
+        &[row],
+    );
     let images = report.images.iter().map(|image| {
         vec![
             image.board.clone(),
