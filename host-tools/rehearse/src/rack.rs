@@ -97,10 +97,8 @@ impl Rack {
         let wan = wan(plan)?;
         let vlan = vlans.of_network(&wan.name);
         let interval = Duration::from_millis(10 * u64::from(plan.vrrp.advertisement_interval));
-        let sockets = tempfile::Builder::new()
-            .prefix("ravelin-")
-            .tempdir()
-            .map_err(RehearseError::system("cannot make a directory for sockets"))?;
+        let sockets =
+            Scratch::new().map_err(RehearseError::system("cannot make a directory for sockets"))?;
         let fabric = Fabric::start(SEED, Observer::new(vlan, wan.vrid, interval))
             .map_err(RehearseError::system("cannot start the switch"))?;
         let mut uplinks = Vec::new();
