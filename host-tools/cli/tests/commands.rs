@@ -79,7 +79,7 @@ fn a_packet_is_followed_to_its_end() {
 #[test]
 fn a_trace_names_the_line_that_its_rule_comes_from() {
     let site = "../../examples/dualstack/site.toml";
-    let packet = "tcp 198.51.100.7:40000 -> lb1:22";
+    let packet = "tcp 198.51.100.7:40000 -> lb1:8405";
     let output = ravelin(&["trace", "--json", "--site", site, packet]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
     let rule = &json(&output)["traces"][0]["decision"]["rule"];
@@ -89,7 +89,8 @@ fn a_trace_names_the_line_that_its_rule_comes_from() {
         .and_then(|line| line.parse().ok())
         .expect("a line");
     let text = include_str!("../../../examples/dualstack/site.toml");
-    assert_eq!(text.lines().nth(line - 1), Some("name = \"office-ssh\""));
+    let named = text.lines().nth(line - 1).expect("such a line");
+    assert!(named.starts_with("name = \"office-metrics\""), "{named}");
 }
 
 #[test]

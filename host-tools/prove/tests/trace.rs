@@ -26,7 +26,7 @@ fn traced(rack: &Rack<'_>, from: Option<Component>, packet: &str, moment: Moment
     let question = Question {
         from,
         moment,
-        places: BTreeMap::from([("office-ssh".to_owned(), "site.toml:7".to_owned())]),
+        places: BTreeMap::from([("office-metrics".to_owned(), "site.toml:7".to_owned())]),
         ..Question::new(
             parse_packet(packet, |_| Vec::new())
                 .unwrap_or_else(|error| panic!("{packet}: {error}")),
@@ -100,7 +100,7 @@ fn both_versions_and_translations() {
             ),
             (None, "tcp 10.20.2.11:40000 -> 10.20.4.1:3306"),
             // A limit, a log, a place in the file.
-            (None, "tcp 198.51.100.7:40000 -> 10.20.1.11:22"),
+            (None, "tcp 198.51.100.7:40000 -> 10.20.1.11:8405"),
             // Refused, and told so.
             (None, "tcp 198.51.100.77:40000 -> 10.20.1.11:23"),
             (
@@ -110,8 +110,8 @@ fn both_versions_and_translations() {
             // Dropped by a rule.
             (None, "ping 192.0.2.1 -> 10.20.1.11"),
             // A forwarded port, for the office only.
-            (None, "tcp 198.51.100.7:40000 -> 203.0.113.10:9091"),
-            (None, "tcp 198.51.100.77:40000 -> 203.0.113.10:9091"),
+            (None, "tcp 198.51.100.7:40000 -> 203.0.113.10:9090"),
+            (None, "tcp 198.51.100.77:40000 -> 203.0.113.10:9090"),
             (None, "tcp [2001:db8:7::7]:40000 -> [2001:db8:0:1::10]:9090"),
             // The servers' way out: behind the virtual address, or in another prefix.
             (None, "udp 10.20.3.11:40000 -> 198.51.100.123:123"),
@@ -202,7 +202,7 @@ fn other_moments() {
         ),
         (
             &dualstack,
-            "tcp 10.20.5.11:9091 -> 198.51.100.7:40000",
+            "tcp 10.20.5.11:9090 -> 198.51.100.7:40000",
             established(),
         ),
         (
