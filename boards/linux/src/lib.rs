@@ -20,7 +20,7 @@ use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use node::superloop::Superloop;
-use node::{Event, Node};
+use node::{Event, Node, Tables};
 use time::Instant;
 
 use port::AnyPort;
@@ -172,7 +172,8 @@ fn turn_until_stopped(
 ) -> Result<(), RunError> {
     let clock = Clock::start();
     let name = policy.config.name.to_string();
-    let mut node = Node::<FLOWS, FLOWS6>::new(Some(policy), seed, clock.now());
+    let mut tables = Box::new(Tables::<FLOWS, FLOWS6>::new());
+    let mut node = Node::new(Some(policy), &mut tables, seed, clock.now());
     node.check_over_tls(&MAILBOX);
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();
     log(
@@ -268,13 +269,7 @@ impl Display for Named<'_> {
 }
 
 /// All counters that are not zero.
-fn report(
-    now: Instant,
-    name: &str,
-    rules: &[String],
-    node: &Node<'_, FLOWS, FLOWS6>,
-    ports: &[AnyPort],
-) {
+fn report(now: Instant, name: &str, rules: &[String], node: &Node<'_>, ports: &[AnyPort]) {
     let counters = node.counters();
     let text = format!(
         "received {}, forwarded {}, flows {}",

@@ -9,8 +9,8 @@ use defmt::{Display2Format, error, info};
 use drivers::lan9118::Lan9118;
 use hal::Board as _;
 use mps2_an500::{CONFIG_ADDRESS, MAILBOX, Mps2};
-use node::Node;
 use node::superloop::{self, Superloop};
+use node::{Node, Tables};
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 8192;
@@ -21,10 +21,10 @@ const FLOWS6: usize = 2048;
 struct Loop {
     board: Mps2,
     turns: Superloop<'static, Lan9118>,
-    node: &'static mut Node<'static, FLOWS, FLOWS6>,
+    node: Node<'static>,
 }
 
-static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
+static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
 static mut PORTS: MaybeUninit<[Lan9118; 1]> = MaybeUninit::uninit();
 static mut LOOP: MaybeUninit<Loop> = MaybeUninit::uninit();
 
@@ -51,9 +51,10 @@ fn main() -> ! {
     };
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
-    let node = &raw mut NODE;
-    // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
-    let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
+    let tables = &raw mut TABLES;
+    // SAFETY: `main` runs once, and TABLES is mentioned nowhere else.
+    let tables = unsafe { &mut *tables };
+    let mut node = Node::new(policy, tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
     let port = board.port().unwrap_or_else(|reason| {
         error!("LAN9118: {}", reason);
@@ -73,7 +74,7 @@ impl Loop {
         superloop::visit(
             &mut self.board,
             &mut self.turns,
-            self.node,
+            &mut self.node,
             |event| info!("{}", event),
             || MAILBOX.has_work(),
         );

@@ -8,8 +8,8 @@ use core::mem::MaybeUninit;
 use defmt::{Display2Format, error, info};
 use drivers::gem::Gem;
 use hal::Board as _;
-use node::Node;
 use node::superloop::{self, Superloop};
+use node::{Node, Tables};
 use zynq7000_board::{CONFIG_ADDRESS, MAILBOX, Zynq};
 
 /// Flows of IPv4, the same as in board.toml.
@@ -21,10 +21,10 @@ const FLOWS6: usize = 8192;
 struct Loop {
     board: Zynq,
     turns: Superloop<'static, Gem>,
-    node: &'static mut Node<'static, FLOWS, FLOWS6>,
+    node: Node<'static>,
 }
 
-static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
+static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
 static mut PORTS: MaybeUninit<[Gem; 2]> = MaybeUninit::uninit();
 static mut LOOP: MaybeUninit<Loop> = MaybeUninit::uninit();
 
@@ -52,9 +52,10 @@ fn main() -> ! {
     };
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
-    let node = &raw mut NODE;
-    // SAFETY: `main` runs once, and NODE is mentioned nowhere else.
-    let node = unsafe { &mut *node }.write(Node::new(policy, seed, board.now()));
+    let tables = &raw mut TABLES;
+    // SAFETY: `main` runs once, and TABLES is mentioned nowhere else.
+    let tables = unsafe { &mut *tables };
+    let mut node = Node::new(policy, tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
     let two = board.ports().unwrap_or_else(|reason| {
         error!("GEM: {}", reason);
@@ -74,7 +75,7 @@ impl Loop {
         superloop::visit(
             &mut self.board,
             &mut self.turns,
-            self.node,
+            &mut self.node,
             |event| info!("{}", event),
             || MAILBOX.has_work(),
         );

@@ -12,6 +12,8 @@ use crate::route::{Family, Routes};
 
 /// An address of one IP version.
 pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
+    /// The unspecified address: all zeros.
+    const ZERO: Self;
     /// Protocol number of this version's ICMP.
     const ICMP: u8;
 
@@ -154,6 +156,7 @@ impl V6 {
 }
 
 impl Address for V4 {
+    const ZERO: Self = Self(0);
     const ICMP: u8 = wire::ipv4::ICMP;
     const HEADER_LEN: usize = wire::ipv4::HEADER_LEN;
     const ECHO_REQUEST: u8 = packet::ECHO_REQUEST;
@@ -249,6 +252,7 @@ impl Address for V4 {
 }
 
 impl Address for V6 {
+    const ZERO: Self = Self([0; 4]);
     const ICMP: u8 = wire::ipv6::ICMP;
     const HEADER_LEN: usize = wire::ipv6::HEADER_LEN;
     const ECHO_REQUEST: u8 = packet::ECHO_REQUEST_V6;

@@ -86,8 +86,8 @@ impl Way<'_, '_> {
 /// # Errors
 /// If it is none, or belongs to no flow.
 #[inline(always)]
-pub fn segment<A: Address, S: Stations, const N: usize>(
-    flows: &mut Flows<A, N>,
+pub fn segment<A: Address, S: Stations>(
+    flows: &mut Flows<'_, A>,
     way: &Way<'_, '_>,
     buffer: &mut [u8],
     stations: S,
@@ -176,8 +176,8 @@ impl<A: Address> Tcp<'_, A> {
 
 /// The same for a UDP datagram.
 #[inline(always)]
-pub fn datagram<A: Address, S: Stations, const N: usize>(
-    flows: &mut Flows<A, N>,
+pub fn datagram<A: Address, S: Stations>(
+    flows: &mut Flows<'_, A>,
     way: &Way<'_, '_>,
     buffer: &mut [u8],
     stations: S,

@@ -39,9 +39,9 @@ enum Way {
 
 impl Shared<'_> {
     /// The first packet of a flow, or one that belongs to none.
-    pub(crate) fn first<A: Address, const N: usize>(
+    pub(crate) fn first<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         leg: u8,
         packet: &Packet<A>,
@@ -89,9 +89,9 @@ impl Shared<'_> {
     }
 
     /// A TCP segment that is no SYN, and of no flow.
-    fn stray<A: Address, const N: usize>(
+    fn stray<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         leg: u8,
         packet: &Packet<A>,
@@ -249,9 +249,9 @@ impl Shared<'_> {
     }
 
     /// Asks the rules and their limits about the flow that a packet from the client's side would open.
-    pub(crate) fn accept<A: Address, const N: usize>(
+    pub(crate) fn accept<A: Address>(
         &mut self,
-        flows: &Flows<A, N>,
+        flows: &Flows<'_, A>,
         leg: u8,
         packet: &Packet<A>,
         target: Target<A>,
@@ -296,9 +296,9 @@ impl Shared<'_> {
     }
 
     /// What the packets of a new flow carry when they leave by `leg`: with another source, if it has to be.
-    fn source<A: Address, const N: usize>(
+    fn source<A: Address>(
         &mut self,
-        flows: &Flows<A, N>,
+        flows: &Flows<'_, A>,
         decision: &Tuple<A>,
         class: Class,
         leg: u8,
@@ -346,9 +346,9 @@ impl Shared<'_> {
     }
 
     /// Enters a flow and lets the packet that opened it go on.
-    pub(crate) fn open<A: Address, const N: usize>(
+    pub(crate) fn open<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         mut flow: Flow<A>,
         direction: Direction,
@@ -371,9 +371,9 @@ impl Shared<'_> {
     }
 
     /// Enters a flow; its id.
-    pub(crate) fn enter<A: Address, const N: usize>(
+    pub(crate) fn enter<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         flow: &mut Flow<A>,
     ) -> Result<u32, Drop> {
@@ -386,9 +386,9 @@ impl Shared<'_> {
 
     /// Takes up a connection in the middle. Its ports were kept if they were free, and where the choice of a server
     /// follows from health and the client alone, a packet of either side tells all that the former Active knew.
-    fn pick_up<A: Address, const N: usize>(
+    fn pick_up<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         leg: u8,
         packet: &Packet<A>,

@@ -94,6 +94,18 @@ impl Path {
 }
 
 impl<A: Address> Flow<A> {
+    /// All zeros: no flow, and not even the place of one.
+    pub const ZERO: Self = Self {
+        tuples: [Tuple::ZERO; 2],
+        windows: Windows::NONE,
+        expiry: Ticks::ZERO,
+        change: Change::NONE,
+        state: State::SynSent,
+        paths: [0],
+        owner: Owner(0),
+        extra: Extra(0),
+    };
+
     /// A flow whose first side sends `original` from `from`, and whose second side answers with `reply` from `to`.
     #[must_use]
     pub fn new(original: Tuple<A>, reply: Tuple<A>, state: State, from: Path, to: Path) -> Self {

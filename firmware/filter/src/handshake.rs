@@ -36,9 +36,9 @@ impl Shared<'_> {
     /// The answer with a cookie to a SYN that could be accepted, while too many connections are half-open; `None` if a
     /// flow is opened as usual. SYNs to services are answered before the rules are asked, so that a flood costs little: the
     /// rules judge who comes back.
-    pub(crate) fn cookie<A: Address, const N: usize>(
+    pub(crate) fn cookie<A: Address>(
         &mut self,
-        flows: &Flows<A, N>,
+        flows: &Flows<'_, A>,
         leg: u8,
         packet: &Packet<A>,
         bytes: &mut [u8],
@@ -83,9 +83,9 @@ impl Shared<'_> {
     }
 
     /// Opens the flow of a client that has brought its cookie back: the ACK becomes the SYN for the server.
-    pub(crate) fn begin<A: Address, const N: usize>(
+    pub(crate) fn begin<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         leg: u8,
         packet: &Packet<A>,
@@ -109,9 +109,9 @@ impl Shared<'_> {
     }
 
     /// A packet of a flow that is special. `None`: it is judged like any other, and [`Self::splice`]d.
-    pub(crate) fn special<A: Address, const N: usize>(
+    pub(crate) fn special<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         packet: &Packet<A>,
         bytes: &mut [u8],
@@ -177,9 +177,9 @@ impl Shared<'_> {
     }
 
     /// A packet of a connection whose server has not answered yet.
-    fn opening<A: Address, const N: usize>(
+    fn opening<A: Address>(
         &mut self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         now: Ticks,
         packet: &Packet<A>,
         bytes: &mut [u8],

@@ -15,8 +15,8 @@ use crate::{Drop, Shared, Unknown, Verdict, mss, part};
 
 /// Judges a packet of one IP version.
 #[inline(never)]
-pub fn judge<A: Address, const N: usize>(
-    flows: &mut Flows<A, N>,
+pub fn judge<A: Address>(
+    flows: &mut Flows<'_, A>,
     shared: &mut Shared<'_>,
     now: Ticks,
     leg: u8,
@@ -63,8 +63,8 @@ pub fn judge<A: Address, const N: usize>(
     clippy::too_many_arguments,
     reason = "the packet path hands everything down"
 )]
-fn known<A: Address, const N: usize>(
-    flows: &mut Flows<A, N>,
+fn known<A: Address>(
+    flows: &mut Flows<'_, A>,
     shared: &mut Shared<'_>,
     now: Ticks,
     leg: u8,
@@ -153,7 +153,7 @@ fn known<A: Address, const N: usize>(
 }
 
 /// Whether a packet that was let through belongs to a flow that is translated, or to none.
-pub fn is_translated<A: Address, const N: usize>(flows: &mut Flows<A, N>, packet: &[u8]) -> bool {
+pub fn is_translated<A: Address>(flows: &mut Flows<'_, A>, packet: &[u8]) -> bool {
     let Ok(packet) = A::parse(packet) else {
         return true;
     };
@@ -226,9 +226,9 @@ impl Shared<'_> {
     }
 
     /// An ICMP error about a packet of a known flow travels as that flow's packets in its direction do.
-    pub(crate) fn related<A: Address, const N: usize>(
+    pub(crate) fn related<A: Address>(
         &self,
-        flows: &mut Flows<A, N>,
+        flows: &mut Flows<'_, A>,
         leg: u8,
         packet: &Packet<A>,
         bytes: &mut [u8],

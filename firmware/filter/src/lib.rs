@@ -67,7 +67,7 @@ use refuse::Doors;
 use rule::Rules;
 use services::Services;
 use synproxy::Splices;
-use table::{Flows, Ledger};
+use table::{Flows, Ledger, Room};
 use track::Direction;
 
 /// What becomes of a packet.
@@ -111,14 +111,39 @@ pub enum Unknown {
     PickUp,
 }
 
-/// Rules, services and flows of one appliance, with room for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four).
+/// Memory for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four below 2^23). The board decides how many, and
+/// where they lie: all zeros, they cost a program nothing but room.
+#[derive(Debug)]
+pub struct Tables<const FLOWS: usize, const FLOWS6: usize> {
+    v4: Room<V4, FLOWS>,
+    v6: Room<V6, FLOWS6>,
+}
+
+impl<const FLOWS: usize, const FLOWS6: usize> Tables<FLOWS, FLOWS6> {
+    /// Room without a flow.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            v4: Room::new(),
+            v6: Room::new(),
+        }
+    }
+}
+
+impl<const FLOWS: usize, const FLOWS6: usize> Default for Tables<FLOWS, FLOWS6> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Rules, services and flows of one appliance.
 /// What every packet needs stands first, where it is reached by short instructions.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Filter<'t, const FLOWS: usize, const FLOWS6: usize = 512> {
+pub struct Filter<'t> {
     shared: Shared<'t>,
-    v4: Flows<V4, FLOWS>,
-    v6: Flows<V6, FLOWS6>,
+    v4: Flows<'t, V4>,
+    v6: Flows<'t, V6>,
 }
 
 /// All but the flows: what flows of both versions are judged by.
@@ -182,17 +207,22 @@ struct Random {
     count: u32,
 }
 
-impl<'t, const FLOWS: usize, const FLOWS6: usize> Filter<'t, FLOWS, FLOWS6> {
-    /// The filter of a policy. No server is healthy yet. `seed` is secret and keys all hashes.
+impl<'t> Filter<'t> {
+    /// The filter of a policy, with room for flows in `tables`. No server is healthy yet. `seed` is secret and keys all
+    /// hashes.
     #[must_use]
-    pub fn new(policy: &Policy<'t>, seed: u64) -> Self {
+    pub fn new<const FLOWS: usize, const FLOWS6: usize>(
+        policy: &Policy<'t>,
+        tables: &'t mut Tables<FLOWS, FLOWS6>,
+        seed: u64,
+    ) -> Self {
         let config = &policy.config;
         let protection = &config.protection;
         let services = Services::new(config, Key::secret(seed, 1));
         let translations = Translations::new(config);
         Self {
-            v4: Flows::new(seed),
-            v6: Flows::new(!seed),
+            v4: Flows::new(&mut tables.v4, seed),
+            v6: Flows::new(&mut tables.v6, !seed),
             shared: Shared {
                 routes: Routes::new(config),
                 rules: Rules::new(policy.tables),
@@ -433,8 +463,8 @@ impl Stations for Anybody {
 }
 
 /// Judges an IPv6 packet where prefixes are translated: inside, only inside addresses are known.
-fn prefixed<const N: usize>(
-    flows: &mut Flows<V6, N>,
+fn prefixed(
+    flows: &mut Flows<'_, V6>,
     shared: &mut Shared<'_>,
     now: Ticks,
     leg: u8,

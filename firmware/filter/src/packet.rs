@@ -58,6 +58,13 @@ pub struct Tuple<A> {
 }
 
 impl<A: Address> Tuple<A> {
+    /// All zeros.
+    pub const ZERO: Self = Self {
+        source: A::ZERO,
+        destination: A::ZERO,
+        ports: Ports(0),
+    };
+
     /// The tuple of an answer.
     #[must_use]
     pub const fn reversed(self) -> Self {

@@ -70,13 +70,42 @@ pub enum InsertError {
     Full,
 }
 
-/// Room for `N` flows, less than 2^23.
+/// Memory for `N` flows (a multiple of four below 2^23). All zeros, so that it costs a program nothing but room.
 #[derive(Debug)]
-pub struct Flows<A, const N: usize> {
-    keys: Keys,
-    /// Three for each flow; to be looked at in buckets of four.
+pub struct Room<A, const N: usize> {
+    /// Three for each flow.
     index: [[Entry; 3]; N],
     flows: [Flow<A>; N],
+}
+
+impl<A: Address, const N: usize> Room<A, N> {
+    /// Room without a flow.
+    #[must_use]
+    pub const fn new() -> Self {
+        assert!(
+            N.is_multiple_of(4) && N >= 4 && N < 1 << (32 - ID_SHIFT),
+            "room for flows: a multiple of four below 2^23"
+        );
+        Self {
+            index: [[Entry(0); 3]; N],
+            flows: [Flow::ZERO; N],
+        }
+    }
+}
+
+impl<A: Address, const N: usize> Default for Room<A, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All flows of one IP version. What every packet needs stands first.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Flows<'t, A> {
+    flows: &'t mut [Flow<A>],
+    index: &'t mut [[Entry; WAYS]],
+    keys: Keys,
     /// Ids from here on were never used.
     fresh: u32,
     /// Head of the list of freed ids, plus one; linked through `Flow::windows`.
@@ -128,27 +157,21 @@ impl Entry {
     }
 }
 
-impl<A: Address, const N: usize> Flows<A, N> {
-    const BUCKETS: u32 = {
-        assert!(
-            N.is_multiple_of(4) && N >= 4 && N < 1 << (32 - ID_SHIFT),
-            "room for flows: a multiple of four below 2^23"
-        );
-        (N as u32 / 4) * 3
-    };
-
-    /// An empty table; `seed` keys the hash.
+impl<'t, A: Address> Flows<'t, A> {
+    /// An empty table in this room; `seed` keys the hash.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
-        let mut random = SplitMix64::new(seed);
+    pub fn new<const N: usize>(room: &'t mut Room<A, N>, seed: u64) -> Self {
+        let mut numbers = SplitMix64::new(seed);
+        let (index, _) = room.index.as_flattened_mut().as_chunks_mut();
+        index.fill([Entry(0); WAYS]);
         Self {
+            flows: &mut room.flows,
+            index,
             keys: Keys {
-                class: core::array::from_fn(|_| random.draw()),
-                ports: random.draw(),
-                words: core::array::from_fn(|_| random.draw()),
+                class: core::array::from_fn(|_| numbers.draw()),
+                ports: numbers.draw(),
+                words: core::array::from_fn(|_| numbers.draw()),
             },
-            index: [[Entry(0); 3]; N],
-            flows: [Flow::default(); N],
             fresh: 0,
             freed: 0,
             hand: 0,
@@ -174,7 +197,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
     pub fn find(&self, tuple: &Tuple<A>, class: Class) -> Option<(u32, Direction)> {
         let hash = self.hash(tuple, class);
         let any = |_| true;
-        Self::buckets(hash)
+        self.buckets(hash)
             .into_iter()
             .find_map(|bucket| self.find_in(bucket, hash, tuple, class, any).ok())
     }
@@ -217,10 +240,10 @@ impl<A: Address, const N: usize> Flows<A, N> {
     ) -> Found {
         let tuple = A::tuple(front);
         let hash = self.hash(&tuple, class);
-        let first = Self::first(hash);
+        let first = self.first(hash);
         let found = match self.find_in(first, hash, &tuple, class, &is_usual) {
             Err(Miss::Nobody) => {
-                let other = Self::other(first, hash);
+                let other = self.other(first, hash);
                 self.find_in(other, hash, &tuple, class, is_usual)
             }
             found => found,
@@ -321,7 +344,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
         for direction in [Direction::Original, Direction::Reply] {
             let hash = self.hash(flow.tuple(direction), flow.state.class());
             let gone = Entry::new(hash, direction, id);
-            for bucket in Self::buckets(hash) {
+            for bucket in self.buckets(hash) {
                 for entry in self.bucket_mut(bucket).into_iter().flatten() {
                     if *entry == gone {
                         *entry = Entry(0);
@@ -341,7 +364,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
 
     /// Removes expired flows among the next `budget`.
     pub fn sweep(&mut self, now: Ticks, budget: u32, ledger: &mut impl Ledger<A>) {
-        for _ in 0..budget {
+        for _ in 0..budget.min(self.fresh) {
             let id = self.hand;
             self.hand = if id + 1 < self.fresh { id + 1 } else { 0 };
             let Some(flow) = self.flows.get(id as usize) else {
@@ -364,7 +387,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
     }
 
     fn allocate(&mut self, now: Ticks, ledger: &mut impl Ledger<A>) -> Option<u32> {
-        if self.freed == 0 && self.fresh as usize == N {
+        if self.freed == 0 && self.fresh as usize == self.flows.len() {
             let victim = self.victim(now)?;
             self.remove(victim, ledger);
         }
@@ -379,7 +402,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
     /// An expired flow, or the oldest expendable one, among the next few.
     fn victim(&mut self, now: Ticks) -> Option<u32> {
         let mut oldest: Option<(i16, u32)> = None;
-        for _ in 0..SEARCH.min(N as u32) {
+        for _ in 0..SEARCH.min(self.flows.len() as u32) {
             let id = self.hand;
             self.hand = if id + 1 < self.fresh { id + 1 } else { 0 };
             let flow = self.flows.get(id as usize)?;
@@ -397,19 +420,19 @@ impl<A: Address, const N: usize> Flows<A, N> {
     /// Puts an entry into one of its buckets: where there is room, where another entry can move away, or over
     /// an expendable flow.
     fn place(&mut self, now: Ticks, entry: Entry, hash: u32, ledger: &mut impl Ledger<A>) -> bool {
-        for bucket in Self::buckets(hash) {
+        for bucket in self.buckets(hash) {
             if self.put(bucket, entry) {
                 return true;
             }
         }
         for depth in [1, 2] {
-            for bucket in Self::buckets(hash) {
+            for bucket in self.buckets(hash) {
                 if let Some(way) = self.make_room(bucket, depth) {
                     return self.put_over(bucket, way, entry);
                 }
             }
         }
-        for bucket in Self::buckets(hash) {
+        for bucket in self.buckets(hash) {
             for way in 0..WAYS {
                 let Some(other) = self.bucket(bucket).and_then(|entries| entries[way].id()) else {
                     continue;
@@ -433,7 +456,7 @@ impl<A: Address, const N: usize> Flows<A, N> {
         for way in 0..WAYS {
             let moved = *self.bucket(bucket)?.get(way)?;
             // Its tag is all that its other bucket depends on.
-            let elsewhere = Self::other(bucket, moved.0);
+            let elsewhere = self.other(bucket, moved.0);
             if elsewhere == bucket {
                 continue;
             }
@@ -473,35 +496,36 @@ impl<A: Address, const N: usize> Flows<A, N> {
 
     #[inline(always)]
     fn bucket(&self, bucket: usize) -> Option<&[Entry; WAYS]> {
-        self.index.as_flattened().as_chunks().0.get(bucket)
+        self.index.get(bucket)
     }
 
     fn bucket_mut(&mut self, bucket: usize) -> Option<&mut [Entry; WAYS]> {
-        self.index
-            .as_flattened_mut()
-            .as_chunks_mut()
-            .0
-            .get_mut(bucket)
-    }
-
-    /// The two buckets of a hash; they may be the same.
-    fn buckets(hash: u32) -> [usize; 2] {
-        let first = Self::first(hash);
-        [first, Self::other(first, hash)]
+        self.index.get_mut(bucket)
     }
 
     #[inline(always)]
-    fn first(hash: u32) -> usize {
-        ((u64::from(hash) * u64::from(Self::BUCKETS)) >> 32) as usize
+    fn buckets_len(&self) -> u32 {
+        self.index.len() as u32
+    }
+
+    /// The two buckets of a hash; they may be the same.
+    fn buckets(&self, hash: u32) -> [usize; 2] {
+        let first = self.first(hash);
+        [first, self.other(first, hash)]
+    }
+
+    #[inline(always)]
+    fn first(&self, hash: u32) -> usize {
+        ((u64::from(hash) * u64::from(self.buckets_len())) >> 32) as usize
     }
 
     /// The other bucket of an entry: each is the other's other. Depends on the tag, the low bits of the hash.
-    fn other(bucket: usize, hash: u32) -> usize {
+    fn other(&self, bucket: usize, hash: u32) -> usize {
         let spread = (hash & 0xff).wrapping_mul(0x9e37_79b1);
-        let sum = (u64::from(spread) * u64::from(Self::BUCKETS)) >> 32;
+        let sum = (u64::from(spread) * u64::from(self.buckets_len())) >> 32;
         match (sum as usize).checked_sub(bucket) {
             Some(other) => other,
-            None => sum as usize + Self::BUCKETS as usize - bucket,
+            None => sum as usize + self.buckets_len() as usize - bucket,
         }
     }
 

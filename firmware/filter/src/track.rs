@@ -247,6 +247,9 @@ impl State {
 pub struct Ticks(u16);
 
 impl Ticks {
+    /// The first tick.
+    pub const ZERO: Self = Self(0);
+
     /// The tick of a moment.
     #[must_use]
     #[inline]

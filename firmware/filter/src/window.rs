@@ -113,6 +113,12 @@ fn scale(mut options: &[u8]) -> Option<u8> {
 }
 
 impl Windows {
+    /// Nobody was heard yet.
+    pub const NONE: Self = Self {
+        sides: [Side { end: 0, limit: 0 }; 2],
+        announced: [Window(0); 2],
+    };
+
     /// The windows after the first segment of a flow; `from` sent it.
     #[must_use]
     pub fn first(from: Direction, segment: &Segment) -> Self {

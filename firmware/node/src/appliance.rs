@@ -3,7 +3,7 @@
 use core::net::Ipv4Addr;
 
 use classifier::Policy;
-use filter::{Drop, Filter, Left};
+use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
@@ -24,7 +24,7 @@ use crate::{Event, Log, Transmit, decided, emit, nd};
 /// is large stands last.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Appliance<'t, const FLOWS: usize, const FLOWS6: usize> {
+pub struct Appliance<'t> {
     /// Whether virtual addresses are answered for.
     pub(crate) active: bool,
     started: bool,
@@ -42,7 +42,7 @@ pub struct Appliance<'t, const FLOWS: usize, const FLOWS6: usize> {
     pub(crate) rule_events: Bucket,
     group: Group,
     pub(crate) checker: Checker<Tunnel>,
-    pub(crate) filter: Filter<'t, FLOWS, FLOWS6>,
+    pub(crate) filter: Filter<'t>,
 }
 
 /// How long connections are taken up in the middle after a take-over.
@@ -52,12 +52,17 @@ const SWEEP: Duration = Duration::from_millis(100);
 /// Shortest time between two events about address conflicts.
 pub(crate) const CONFLICT: Duration = Duration::from_secs(1);
 
-impl<'t, const FLOWS: usize, const FLOWS6: usize> Appliance<'t, FLOWS, FLOWS6> {
-    pub fn new(policy: &Policy<'t>, seed: u64, now: Instant) -> Self {
+impl<'t> Appliance<'t> {
+    pub fn new<const FLOWS: usize, const FLOWS6: usize>(
+        policy: &Policy<'t>,
+        tables: &'t mut Tables<FLOWS, FLOWS6>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let config = &policy.config;
         let legs = Legs::new(config);
         Self {
-            filter: Filter::new(policy, seed),
+            filter: Filter::new(policy, tables, seed),
             group: Group::new(config),
             checker: checks::checker(config, seed.rotate_left(32), now),
             neighbours: Neighbours::new(now, seed.rotate_left(16)),

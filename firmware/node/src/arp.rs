@@ -13,7 +13,7 @@ use crate::leg::Station;
 use crate::neighbour::Said;
 use crate::{Event, Log, Transmit, emit};
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     pub(crate) fn arp(
         &mut self,
         now: Instant,

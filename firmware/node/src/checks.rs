@@ -15,7 +15,7 @@ use crate::appliance::Appliance;
 use crate::held::Owner;
 use crate::{Event, Log, Transmit, emit};
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     /// A packet to the appliance's own address that may answer a check: its transport header and data.
     #[expect(
         clippy::too_many_arguments,

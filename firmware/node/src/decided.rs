@@ -38,7 +38,7 @@ pub fn bucket(now: Instant) -> Bucket {
     Bucket::new(now, PER_SECOND, BURST)
 }
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     /// Tells of the last packet, if a rule wants that.
     #[inline]
     pub fn note_rule(&mut self, now: Instant, log: &mut Log) {

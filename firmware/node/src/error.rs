@@ -78,7 +78,7 @@ impl Errors {
     }
 }
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     /// Answers a packet that goes no further with an error. `from` is the leg that it came in by, and the station.
     pub(crate) fn error(
         &mut self,

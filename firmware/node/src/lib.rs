@@ -30,7 +30,7 @@ mod transit;
 pub use counters::Counters;
 pub use decided::Decided;
 pub use event::Event;
-pub use filter::Drop;
+pub use filter::{Drop, Tables};
 pub use vrrp::State;
 
 use appliance::Appliance;
@@ -44,10 +44,10 @@ pub trait Transmit {
     fn transmit(&mut self, port: u8, frame: &[u8]);
 }
 
-/// One appliance with room for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four, chosen by the board).
+/// One appliance.
 #[derive(Debug)]
-pub struct Node<'t, const FLOWS: usize, const FLOWS6: usize = 512> {
-    appliance: Option<Appliance<'t, FLOWS, FLOWS6>>,
+pub struct Node<'t> {
+    appliance: Option<Appliance<'t>>,
     log: Log,
     reports: Reports,
     next_report: Instant,
@@ -63,17 +63,23 @@ struct Log {
 /// How often drop counters that changed become events.
 const REPORT: Duration = Duration::from_secs(10);
 
-impl<'t, const FLOWS: usize, const FLOWS6: usize> Node<'t, FLOWS, FLOWS6> {
-    /// A node that runs `policy`; without one it is closed: it forwards nothing and answers nothing.
+impl<'t> Node<'t> {
+    /// A node that runs `policy` with room for flows in `tables`; without a policy it is closed: it forwards nothing and
+    /// answers nothing.
     /// `seed` keys the flow hash and picks initial sequence numbers and identifiers.
     #[must_use]
-    pub fn new(policy: Option<Policy<'t>>, seed: u64, now: Instant) -> Self {
+    pub fn new<const FLOWS: usize, const FLOWS6: usize>(
+        policy: Option<Policy<'t>>,
+        tables: &'t mut Tables<FLOWS, FLOWS6>,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
         let mut events = Events::default();
         if policy.is_none() {
             events.push(Event::Closed);
         }
         Self {
-            appliance: policy.map(|policy| Appliance::new(&policy, seed, now)),
+            appliance: policy.map(|policy| Appliance::new(&policy, tables, seed, now)),
             log: Log {
                 counters: Counters::new(),
                 events,

@@ -64,7 +64,7 @@ impl Local {
     }
 }
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     /// A packet to one of the appliance's addresses, from a source that belongs on the leg.
     pub(crate) fn local(
         &mut self,

@@ -26,7 +26,7 @@ pub fn is_discovery(packet: &[u8]) -> bool {
 
 const NEXT_HEADER: usize = 6;
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     pub(crate) fn discovery(
         &mut self,
         now: Instant,

@@ -28,10 +28,10 @@ const LINK_INTERVAL: Duration = Duration::from_millis(10);
 /// Lets `node` do all that is due on a board without an operating system, from its interrupts: they come when a port that was
 /// armed receives and when the time has come that this tells the board. `log` gets every event. While packets come without end,
 /// work below the loop that is `waiting` has a fifth of the time.
-pub fn visit<const FLOWS: usize, const FLOWS6: usize, B: Board, P: Port>(
+pub fn visit<B: Board, P: Port>(
     board: &mut B,
     turns: &mut Superloop<'_, P>,
-    node: &mut Node<'_, FLOWS, FLOWS6>,
+    node: &mut Node<'_>,
     mut log: impl FnMut(Event),
     waiting: impl Fn() -> bool,
 ) {
@@ -75,11 +75,7 @@ impl<'a, P: Port> Superloop<'a, P> {
 
     /// Does what is due at `now`: a batch of frames from each port, carrier changes, timers. `true` if
     /// frames came in, so that there may be more.
-    pub fn turn<const FLOWS: usize, const FLOWS6: usize>(
-        &mut self,
-        node: &mut Node<'_, FLOWS, FLOWS6>,
-        now: Instant,
-    ) -> bool {
+    pub fn turn(&mut self, node: &mut Node<'_>, now: Instant) -> bool {
         let mut busy = false;
         for index in 0..self.len() {
             for _ in 0..BATCH {
@@ -114,19 +110,12 @@ impl<'a, P: Port> Superloop<'a, P> {
 
     /// When `turn` has work next if no frame comes in.
     #[must_use]
-    pub fn deadline<const FLOWS: usize, const FLOWS6: usize>(
-        &self,
-        node: &Node<'_, FLOWS, FLOWS6>,
-    ) -> Instant {
+    pub fn deadline(&self, node: &Node<'_>) -> Instant {
         node.deadline().min(self.next_link_check)
     }
 
     /// Stops the node in good order.
-    pub fn stop<const FLOWS: usize, const FLOWS6: usize>(
-        &mut self,
-        node: &mut Node<'_, FLOWS, FLOWS6>,
-        now: Instant,
-    ) {
+    pub fn stop(&mut self, node: &mut Node<'_>, now: Instant) {
         node.stop(now, &mut self.ports);
     }
 
@@ -136,11 +125,7 @@ impl<'a, P: Port> Superloop<'a, P> {
         self.ports.0
     }
 
-    fn check_links<const FLOWS: usize, const FLOWS6: usize>(
-        &mut self,
-        node: &mut Node<'_, FLOWS, FLOWS6>,
-        now: Instant,
-    ) {
+    fn check_links(&mut self, node: &mut Node<'_>, now: Instant) {
         for index in 0..self.len() {
             let up = self.ports.0[index].link_up();
             if up != self.up[index] {

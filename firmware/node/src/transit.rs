@@ -16,7 +16,7 @@ use crate::leg::Station;
 use crate::neighbour::Macs;
 use crate::{Log, Transmit, emit};
 
-impl<const FLOWS: usize, const FLOWS6: usize> Appliance<'_, FLOWS, FLOWS6> {
+impl Appliance<'_> {
     /// The way of nearly every frame: a usual packet of a known flow to a known neighbour, or one that nobody wants.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use classifier::Tables;
-use node::{Drop, Node};
+use node::{Drop, Node, Tables as Room};
 use policy::{Config, Transport};
 use wire::tcp::Flags;
 
@@ -29,10 +29,10 @@ pub const COOKIES_ABOVE: u16 = PACKETS as u16;
 /// Bytes of a node for each flow, both directions and index included: IPv4, IPv6.
 pub const BYTES_PER_FLOW: [usize; 2] = {
     const STEP: usize = 1024;
-    let least = size_of::<Node<'_, STEP, STEP>>();
+    let least = size_of::<Room<STEP, STEP>>();
     [
-        (size_of::<Node<'_, { 2 * STEP }, STEP>>() - least) / STEP,
-        (size_of::<Node<'_, STEP, { 2 * STEP }>>() - least) / STEP,
+        (size_of::<Room<{ 2 * STEP }, STEP>>() - least) / STEP,
+        (size_of::<Room<STEP, { 2 * STEP }>>() - least) / STEP,
     ]
 };
 
@@ -63,8 +63,8 @@ impl Cost {
 ///
 /// # Errors
 /// If a path was not the one that it is called, or the policy has no TCP service on IPv4.
-pub fn run<const FLOWS: usize, const FLOWS6: usize>(
-    node: &mut Node<'_, FLOWS, FLOWS6>,
+pub fn run(
+    node: &mut Node<'_>,
     (config, tables): (&Config, &Tables<'_>),
     meter: &mut impl Meter,
     report: &mut impl FnMut(&'static str, Cost),

@@ -63,7 +63,7 @@ impl Outcome {
     }
 
     /// The counters now.
-    pub fn counts<const F: usize, const F6: usize>(self, node: &Node<'_, F, F6>) -> Counts {
+    pub fn counts(self, node: &Node<'_>) -> Counts {
         let counters = node.counters();
         let sum = |sum: u32, count: u32| sum.wrapping_add(count);
         Counts {

@@ -12,21 +12,21 @@ use crate::station::Mailbox;
 use crate::world::{SYN_ACK, World};
 use crate::{Cost, Meter, PACKETS, PORT};
 
-pub struct Run<'r, 't, M, R, const F: usize, const F6: usize> {
-    node: &'r mut Node<'t, F, F6>,
+pub struct Run<'r, 't, M, R> {
+    node: &'r mut Node<'t>,
     meter: &'r mut M,
     report: &'r mut R,
     now: Instant,
 }
 
-impl<'r, 't, M, R, const F: usize, const F6: usize> Run<'r, 't, M, R, F, F6>
+impl<'r, 't, M, R> Run<'r, 't, M, R>
 where
     M: Meter,
     R: FnMut(&'static str, Cost),
 {
     /// Turns the node until it is Active, its services have healthy servers, and it takes up no more connections that it
     /// has not seen begin.
-    pub fn settle(node: &'r mut Node<'t, F, F6>, meter: &'r mut M, report: &'r mut R) -> Self {
+    pub fn settle(node: &'r mut Node<'t>, meter: &'r mut M, report: &'r mut R) -> Self {
         let mut now = Instant::ZERO;
         let mut active = Duration::ZERO;
         while active < SETTLED {

@@ -28,11 +28,7 @@ impl Transmit for Mailbox {
 
 impl Mailbox {
     /// Answers all frames, and those that come of the answers.
-    pub fn answer<const F: usize, const F6: usize>(
-        &mut self,
-        node: &mut Node<'_, F, F6>,
-        now: Instant,
-    ) {
+    pub fn answer(&mut self, node: &mut Node<'_>, now: Instant) {
         while let Some(frame) = self.0.pop_front() {
             if let Some(mut answer) = answer(&frame)
                 && let Some(frame) = answer.frame()

@@ -267,7 +267,8 @@ mod tests {
     ) -> Result<(), Fault> {
         let policy = classifier::policy(config.clone(), rules).unwrap();
         let tables = policy.tables;
-        let mut node = Box::new(Node::<2048, 64>::new(Some(policy), 1, Instant::ZERO));
+        let mut room = Box::new(node::Tables::<2048, 64>::new());
+        let mut node = Box::new(Node::new(Some(policy), &mut room, 1, Instant::ZERO));
         treadmill::run(&mut node, (&config, &tables), &mut Nothing, report)
     }
 }

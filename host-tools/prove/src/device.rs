@@ -2,7 +2,7 @@
 
 use classifier::{Aligned, BlobError, LoadError};
 use filter::{Drop, Filter, Hop, Unknown, Verdict};
-use node::{Node, State, Transmit};
+use node::{Node, State, Tables, Transmit};
 use time::{Duration, Instant};
 use wire::Frame;
 use wire::ethernet::{self, Mac};
@@ -60,7 +60,7 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Running<'d> {
     device: &'d Device,
-    filter: Box<Filter<'d, FLOWS, FLOWS6>>,
+    filter: Box<Filter<'d>>,
     now: Instant,
     unknown: Unknown,
 }
@@ -101,8 +101,7 @@ impl Fate {
 }
 
 /// Room for flows, whatever the board has: more than a trace opens.
-const FLOWS: usize = 2048;
-const FLOWS6: usize = 1024;
+pub type Room = Tables<2048, 1024>;
 /// Most flows that a trace opens before its packet.
 pub const MOST_BEFORE: u16 = 1000;
 
@@ -131,9 +130,13 @@ impl Device {
     }
 
     /// Turns it on: it is Active, all servers but those given as down are healthy, and no flow is known.
-    pub fn start(&self, moment: &Moment) -> Result<Running<'_>, DeviceError> {
+    pub fn start<'d>(
+        &'d self,
+        room: &'d mut Room,
+        moment: &Moment,
+    ) -> Result<Running<'d>, DeviceError> {
         let policy = self.policy()?;
-        let mut filter = Box::new(Filter::new(&policy, SEED));
+        let mut filter = Box::new(Filter::new(&policy, room, SEED));
         for (service, of) in policy.config.services.iter().enumerate() {
             for (server, one) in of.servers.iter().enumerate() {
                 let among = |list: &[String]| list.iter().any(|name| *name == one.name.as_str());
@@ -226,7 +229,8 @@ impl Running<'_> {
             (Some(router), Version::V6) if !own => router.mac6(),
             _ => interface.mac,
         };
-        let mut node: Box<Node<'_, 4, 4>> = Box::new(Node::new(Some(policy), SEED, Instant::ZERO));
+        let mut room = Tables::<4, 4>::new();
+        let mut node = Box::new(Node::new(Some(policy), &mut room, SEED, Instant::ZERO));
         let mut sent = Sent::default();
         let mut now = Instant::ZERO;
         while node.state() != Some(State::Active) && now < BOOT + UPTIME {

@@ -186,7 +186,8 @@ impl View<'_> {
         door: Option<usize>,
     ) -> Result<Trace, DeviceError> {
         let question = Question::new(packet, gate);
-        let mut walk = Walk::new(self, &question)?;
+        let mut room = Box::default();
+        let mut walk = Walk::new(self, &question, &mut room)?;
         if let Some(door) = door {
             walk.choose(&self.gates[gate].doors[door].by);
         }
@@ -201,7 +202,7 @@ impl View<'_> {
         packet: Packet,
     ) -> Result<Trace, DeviceError> {
         let question = Question::new(packet, gate);
-        Walk::new(self, &question)?.arrival(leg, Segment::first(packet))
+        Walk::new(self, &question, &mut Box::default())?.arrival(leg, Segment::first(packet))
     }
 
     /// The same as [`Rack::trace`], for many questions; all with the room of the largest board.
@@ -212,11 +213,13 @@ impl View<'_> {
         if question.moment.established {
             return Ok(vec![self.established(question, from)?]);
         }
-        let mut walk = Walk::new(self, question)?;
+        let mut room = Box::default();
+        let mut walk = Walk::new(self, question, &mut room)?;
         walk.before(from, question.moment.after.min(MOST_BEFORE))?;
         let mut traces = vec![walk.round_trip(from, Segment::first(question.packet))?];
         for other in self.others(question, &traces[0]) {
-            let mut walk = Walk::new(self, question)?;
+            let mut room = Box::default();
+            let mut walk = Walk::new(self, question, &mut room)?;
             walk.choose(&other);
             traces.push(walk.round_trip(from, Segment::first(question.packet))?);
         }
@@ -259,7 +262,8 @@ impl View<'_> {
         }
         let mut refused = None;
         if packet.may_ask() {
-            let mut walk = Walk::new(self, question)?;
+            let mut room = Box::default();
+            let mut walk = Walk::new(self, question, &mut room)?;
             let opened = walk.open(from, opening(&packet))?;
             if matches!(opened.end, End::Delivered { .. }) {
                 return walk.round_trip(from, Segment::within(packet, Side::Client));
@@ -267,7 +271,8 @@ impl View<'_> {
             refused = Some(opened);
         }
         for opening in self.openings(question.gate, &packet) {
-            let mut walk = Walk::new(self, question)?;
+            let mut room = Box::default();
+            let mut walk = Walk::new(self, question, &mut room)?;
             let client = self.sender(&opening);
             let opened = walk.open(client, opening)?;
             // What its receiver answers is this very packet's way.
@@ -284,7 +289,8 @@ impl View<'_> {
         }
         let mut refused = match refused {
             Some(refused) => refused,
-            None => Walk::new(self, question)?.journey(from, Segment::first(packet))?,
+            None => Walk::new(self, question, &mut Box::default())?
+                .journey(from, Segment::first(packet))?,
         };
         refused.steps.push(Step {
             place: self.rack.name(from).to_owned(),

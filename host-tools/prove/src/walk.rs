@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use filter::{Drop, Hop};
 use policy::rule::{Action, Rule, State as RuleState};
 
-use crate::device::{DeviceError, Fate, Judged, Running};
+use crate::device::{DeviceError, Fate, Judged, Room, Running};
 use crate::frame::Numbers;
 use crate::gate::{Gate, Translation};
 use crate::nft::{State, Way};
@@ -89,11 +89,16 @@ pub struct Walk<'v, 'a> {
 }
 
 impl<'v, 'a> Walk<'v, 'a> {
-    pub fn new(view: &'v View<'a>, question: &'v Question) -> Result<Self, DeviceError> {
+    /// The appliance keeps its flows in `room`.
+    pub fn new(
+        view: &'v View<'a>,
+        question: &'v Question,
+        room: &'v mut Room,
+    ) -> Result<Self, DeviceError> {
         Ok(Self {
             view,
             question,
-            appliance: view.device(question.gate)?.start(&question.moment)?,
+            appliance: view.device(question.gate)?.start(room, &question.moment)?,
         })
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use common::{DUALSTACK, FOOBAR, plan};
-use node::{Node, State, Transmit};
+use node::{Node, State, Tables, Transmit};
 use policy::rule::{Ports, Protocol};
 use policy::{Check, CheckKind, Config};
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ struct Sent {
 /// A node that is Active, knows its neighbours when it asks, and has healthy servers.
 struct Appliance {
     config: Config,
-    node: Box<Node<'static, 64, 64>>,
+    node: Box<Node<'static>>,
     now: Instant,
 }
 
@@ -68,9 +68,11 @@ impl Appliance {
             };
         }
         let policy = classifier::policy(config.clone(), &appliance.rules).expect("a policy");
+        // Not given back, but the test is short.
+        let tables = Box::leak(Box::new(Tables::<64, 64>::new()));
         let mut this = Self {
             config,
-            node: Box::new(Node::new(Some(policy), 1, Instant::ZERO)),
+            node: Box::new(Node::new(Some(policy), tables, 1, Instant::ZERO)),
             now: Instant::ZERO,
         };
         // Checks pass within seconds, a take-over's minute takes a minute.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use node::{Drop, Node, State, Transmit};
+use node::{Drop, Node, State, Tables, Transmit};
 use time::{Duration, Instant};
 use wire::{Frame, frame::HEADROOM};
 
@@ -12,7 +12,7 @@ use crate::{Emission, destination, source};
 /// A node and its surroundings.
 #[derive(Debug)]
 pub struct Ours {
-    node: Box<Node<'static, FLOWS, FLOWS6>>,
+    node: Box<Node<'static>>,
     now: Instant,
 }
 
@@ -41,7 +41,9 @@ impl Ours {
     #[must_use]
     pub fn new(site: &Site) -> Self {
         let policy = classifier::policy(site.config.clone(), &site.rules).expect("a good policy");
-        let node = Box::new(Node::new(Some(policy), 1, Instant::ZERO));
+        // Not given back, but a test is short.
+        let tables = Box::leak(Box::new(Tables::<FLOWS, FLOWS6>::new()));
+        let node = Box::new(Node::new(Some(policy), tables, 1, Instant::ZERO));
         let mut ours = Self {
             node,
             now: Instant::ZERO,

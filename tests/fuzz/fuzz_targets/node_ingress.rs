@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use node::{Node, Transmit};
+use node::{Node, Tables, Transmit};
 use classifier::Policy;
 use site::Boards;
 use time::{Duration, Instant};
@@ -31,7 +31,8 @@ impl Transmit for Sink {
 
 fuzz_target!(|bytes: &[u8]| {
     let mut now = Instant::ZERO;
-    let mut node = Node::<64>::new(Some(POLICY.clone()), 1, now);
+    let mut tables = Box::new(Tables::<64, 512>::new());
+    let mut node = Node::new(Some(POLICY.clone()), &mut tables, 1, now);
     // Half of the inputs meet an Active node.
     if bytes.first().is_some_and(|byte| byte & 1 == 0) {
         for _ in 0..100 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
-use node::{Event, Node, State, Transmit};
+use node::{Event, Node, State, Tables, Transmit};
 use policy::Config;
 use random::SplitMix64;
 use time::{Duration, Instant};
@@ -31,11 +31,13 @@ pub struct TapId(usize);
 pub const STRAY: u16 = 99;
 
 const FLOWS: usize = 256;
+/// The same of IPv6.
+const FLOWS6: usize = 128;
 
 struct Appliance {
     policy: Policy<'static>,
     /// `None` without power.
-    node: Option<Box<Node<'static, FLOWS>>>,
+    node: Option<Box<Node<'static>>>,
     ports: Vec<PortId>,
     boots: u64,
 }
@@ -161,7 +163,7 @@ impl World {
             let seed = self.random.draw();
             let appliance = &mut self.appliances[id.0];
             appliance.boots += 1;
-            let node = Node::new(Some(appliance.policy.clone()), seed, self.now);
+            let node = Node::new(Some(appliance.policy.clone()), tables(), seed, self.now);
             appliance.node = Some(Box::new(node));
         }
         for port in ports {
@@ -281,7 +283,7 @@ impl World {
 
     /// The node of an appliance, if it has power.
     #[must_use]
-    pub fn node(&self, id: NodeId) -> Option<&Node<'static, FLOWS>> {
+    pub fn node(&self, id: NodeId) -> Option<&Node<'static>> {
         self.appliances[id.0].node.as_deref()
     }
 
@@ -394,11 +396,7 @@ impl World {
     }
 
     /// Calls into a node, checks what it sends, and sends it.
-    fn with_node(
-        &mut self,
-        id: NodeId,
-        f: impl FnOnce(&mut Node<'static, FLOWS>, Instant, &mut Sent),
-    ) {
+    fn with_node(&mut self, id: NodeId, f: impl FnOnce(&mut Node<'static>, Instant, &mut Sent)) {
         let appliance = &mut self.appliances[id.0];
         let Some(node) = &mut appliance.node else {
             return;
@@ -490,4 +488,9 @@ impl Transmit for Sent {
         );
         self.0.push((port, frame.to_vec()));
     }
+}
+
+/// Memory for a node: it is not given back, but a test is short.
+fn tables() -> &'static mut Tables<FLOWS, FLOWS6> {
+    Box::leak(Box::default())
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use classifier::Policy;
-use node::{Event, Node, State, Transmit};
+use node::{Event, Node, State, Tables, Transmit};
 use policy::Config;
 use proptest::prelude::*;
 use sim::{Boards, config, policy};
@@ -139,7 +139,7 @@ fn plausible() -> Vec<(u8, Vec<u8>)> {
 }
 
 /// Hands a frame to the node and checks what comes of it. No time passes.
-fn take(node: &mut Node<'_, 64>, port: u8, bytes: Vec<u8>) {
+fn take(node: &mut Node<'_>, port: u8, bytes: Vec<u8>) {
     let quiet = node.state() != Some(State::Active);
     let length = bytes.len();
     let mut buffer = vec![0; HEADROOM];
@@ -173,8 +173,13 @@ const NOW: Instant = Instant::from_micros(5_000_000);
 
 /// A node of the example site that has run for five seconds: Active, or Backup of a stronger peer. Its
 /// neighbours answer ARP and its servers their checks, so that packets get as far as they can.
-fn node(active: bool) -> Node<'static, 64> {
-    let mut node = Node::new(Some(GW1.clone()), 1, Instant::ZERO);
+fn node(active: bool) -> Node<'static> {
+    let mut node = Node::new(
+        Some(GW1.clone()),
+        Box::leak(Box::new(Tables::<64, 512>::new())),
+        1,
+        Instant::ZERO,
+    );
     let mut now = Instant::ZERO;
     let mut next_advert = now;
     while now < NOW {
@@ -200,7 +205,7 @@ fn node(active: bool) -> Node<'static, 64> {
     node
 }
 
-fn hand(node: &mut Node<'_, 64>, now: Instant, port: u8, frame: &[u8], sent: &mut Sent) {
+fn hand(node: &mut Node<'_>, now: Instant, port: u8, frame: &[u8], sent: &mut Sent) {
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(frame);
     let frame = Frame::new(&mut buffer, HEADROOM, frame.len()).expect("it fits");

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use classifier::Policy;
-use node::{Node, State, Transmit};
+use node::{Node, State, Tables, Transmit};
 use policy::Interface6;
 use proptest::prelude::*;
 use sim::{Boards, policy};
@@ -53,7 +53,7 @@ proptest! {
 }
 
 /// Hands a frame to the node and checks what comes of it. No time passes.
-fn take(node: &mut Node<'_, 64>, now: Instant, port: u8, bytes: &[u8]) {
+fn take(node: &mut Node<'_>, now: Instant, port: u8, bytes: &[u8]) {
     let quiet = node.state() != Some(State::Active);
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(bytes);
@@ -103,8 +103,13 @@ fn address(leg: u8, host: u8) -> [u8; 16] {
 }
 
 /// A Backup that just started, or a node that heard nobody for a second.
-fn node(active: bool) -> (Node<'static, 64>, Instant) {
-    let mut node = Node::new(Some(GW1.clone()), 1, Instant::ZERO);
+fn node(active: bool) -> (Node<'static>, Instant) {
+    let mut node = Node::new(
+        Some(GW1.clone()),
+        Box::leak(Box::new(Tables::<64, 512>::new())),
+        1,
+        Instant::ZERO,
+    );
     let end = Instant::ZERO + Duration::from_secs(u64::from(active));
     let mut now = Instant::ZERO;
     node.poll(now, &mut Sent::default());

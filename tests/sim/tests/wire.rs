@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use node::{Drop, Event, Node, Transmit};
+use node::{Drop, Event, Node, Tables, Transmit};
 use sim::{Boards, Rack, STRAY, TapId};
 use time::{Duration, Instant};
 use wire::ethernet::{self, BROADCAST, Mac};
@@ -150,7 +150,8 @@ fn without_a_configuration_a_node_is_closed_and_says_so() {
             panic!("a closed node sent {frame:02x?}");
         }
     }
-    let mut node = Node::<64>::new(None, 1, Instant::ZERO);
+    let mut tables = Tables::<64, 64>::new();
+    let mut node = Node::new(None, &mut tables, 1, Instant::ZERO);
     assert_eq!(node.next_event(), Some(Event::Closed));
     let mut frame = arp_request(PROBE, EDGE_VIRTUAL);
     let len = frame.len();

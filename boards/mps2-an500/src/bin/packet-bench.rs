@@ -7,14 +7,12 @@
 #![no_std]
 #![no_main]
 
-use core::mem::MaybeUninit;
-
 use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 use defmt::{Display2Format, error, info, unwrap};
 use hal::Board as _;
 use mps2_an500::Mps2;
-use node::Node;
+use node::{Node, Tables};
 use time::Instant;
 use treadmill::{BYTES_PER_FLOW, Cost, Meter, PACKETS};
 
@@ -24,7 +22,7 @@ const FLOWS6: usize = 2048;
 /// SysTick counts at 25 MHz, so one tick is 40 ns and 40 instructions.
 const INSTRUCTIONS_PER_TICK: u64 = 40;
 
-static mut NODE: MaybeUninit<Node<'static, FLOWS, FLOWS6>> = MaybeUninit::uninit();
+static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -39,9 +37,10 @@ fn main() -> ! {
         classifier::load(board.config()).ok(),
         "no configuration was placed"
     );
-    let (config, tables) = (policy.config.clone(), policy.tables);
-    // SAFETY: `main` runs once, and this is the only mention of NODE.
-    let node = unsafe { (*&raw mut NODE).write(Node::new(Some(policy), 1, Instant::ZERO)) };
+    let (config, rules) = (policy.config.clone(), policy.tables);
+    // SAFETY: `main` runs once, and this is the only mention of TABLES.
+    let tables = unsafe { &mut *&raw mut TABLES };
+    let node = &mut Node::new(Some(policy), tables, 1, Instant::ZERO);
     let mut meter = SysTick { board, systick };
     for (version, bytes) in ["bytes-per-flow", "bytes-per-flow-ipv6"]
         .iter()
@@ -53,7 +52,7 @@ fn main() -> ! {
         let mean = (cost.node() / u64::from(PACKETS)) as u32;
         info!("packet {=str} {=u32}", path, mean);
     };
-    match treadmill::run(node, (&config, &tables), &mut meter, &mut report) {
+    match treadmill::run(node, (&config, &rules), &mut meter, &mut report) {
         Ok(()) => info!("packet done"),
         Err(fault) => error!("{}", Display2Format(&fault)),
     }

@@ -10,7 +10,8 @@ const NOW: Ticks = Ticks::from_secs(100);
 #[test]
 fn a_flow_is_found_from_both_sides_and_only_so() {
     let mut count = Count::default();
-    let mut flows = Flows::<V4, 64>::new(1);
+    let mut room = Room::<V4, 64>::new();
+    let mut flows = Flows::new(&mut room, 1);
     let flow = flow(1, State::Established);
     let id = flows.insert(NOW, flow, &mut count).unwrap();
     assert_eq!(
@@ -40,7 +41,8 @@ fn a_flow_is_found_from_both_sides_and_only_so() {
 fn full_means_full() {
     for seed in 0..20 {
         let mut count = Count::default();
-        let mut flows = Flows::<V4, 256>::new(seed);
+        let mut room = Room::<V4, 256>::new();
+        let mut flows = Flows::new(&mut room, seed);
         for n in 0..256 {
             flows
                 .insert(NOW, flow(n, State::Established), &mut count)
@@ -63,7 +65,8 @@ fn full_means_full() {
 #[test]
 fn under_pressure_the_unanswered_go_and_the_established_stay() {
     let mut count = Count::default();
-    let mut flows = Flows::<V4, 64>::new(7);
+    let mut room = Room::<V4, 64>::new();
+    let mut flows = Flows::new(&mut room, 7);
     for n in 0..8 {
         flows
             .insert(NOW, flow(n, State::Established), &mut count)
@@ -86,7 +89,8 @@ fn under_pressure_the_unanswered_go_and_the_established_stay() {
 #[test]
 fn sweeping_removes_the_expired_only() {
     let mut count = Count::default();
-    let mut flows = Flows::<V4, 64>::new(7);
+    let mut room = Room::<V4, 64>::new();
+    let mut flows = Flows::new(&mut room, 7);
     for n in 0..32 {
         let mut flow = flow(n, State::Established);
         flow.expiry = NOW.after(Ticks::from_secs(if n % 2 == 0 { 10 } else { 1000 }));
@@ -107,7 +111,8 @@ fn sweeping_removes_the_expired_only() {
 #[test]
 fn same_answers_as_a_list() {
     let mut count = Count::default();
-    let mut flows = Flows::<V4, 128>::new(3);
+    let mut room = Room::<V4, 128>::new();
+    let mut flows = Flows::new(&mut room, 3);
     let mut list: [Option<Flow<V4>>; 200] = [None; 200];
     let mut random = SplitMix64::new(99);
     for _ in 0..20_000 {

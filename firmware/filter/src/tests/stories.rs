@@ -620,7 +620,7 @@ fn lab(change: impl FnOnce(&mut Config, &mut Vec<Rule>)) -> Lab {
     change(&mut config, &mut rules);
     let policy = classifier::policy(config, &rules).expect("good rules");
     let mut lab = Lab {
-        filter: Filter::new(&policy, 1),
+        filter: Filter::new(&policy, tables(), 1),
         now: NOW,
         unknown: Unknown::Refuse,
     };

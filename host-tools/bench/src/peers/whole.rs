@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use classifier::Aligned;
-use node::Node;
+use node::{Node, Tables};
 use treadmill::{Meter, PACKETS};
 
 use super::callgrind;
@@ -109,7 +109,8 @@ fn run(
     let (config, tables) = (policy.config.clone(), policy.tables);
     let tread = || {
         let start = time::Instant::ZERO;
-        let mut node = Box::new(Node::<FLOWS, FLOWS6>::new(Some(policy), 1, start));
+        let mut room = Box::new(Tables::<FLOWS, FLOWS6>::new());
+        let mut node = Box::new(Node::new(Some(policy), &mut room, 1, start));
         treadmill::run(&mut node, (&config, &tables), meter, report)
     };
     std::thread::scope(|scope| {
