@@ -43,7 +43,7 @@ impl Shared<'_> {
         packet: &Packet<A>,
         bytes: &mut [u8],
     ) -> Option<Result<Verdict, Drop>> {
-        if flows.half_open() <= self.cookies_above || !self.splices.has_room() {
+        if flows.half_open() < self.cookies_above || !self.splices.has_room() {
             return None;
         }
         match self.service(packet) {

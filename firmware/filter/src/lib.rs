@@ -171,7 +171,7 @@ struct Shared<'t> {
     /// When the packet came in that is judged.
     now: Instant,
     random: Random,
-    /// Half-open connections above which SYNs are answered with cookies.
+    /// Half-open connections from which on SYNs are answered with cookies.
     cookies_above: usize,
     /// Whether segments outside their connection's windows are dropped.
     strict: bool,

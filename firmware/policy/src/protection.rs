@@ -67,8 +67,8 @@ impl fmt::Display for Limit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Protection {
-    /// While more TCP connections than this (of one IP version) are half-open, services' SYNs are answered with cookies
-    /// (RFC 4987 §3.6) and only completed handshakes reach a server.
+    /// Most half-open TCP connections: services' SYNs that would make more are answered with cookies (RFC 4987 §3.6),
+    /// and only completed handshakes reach a server.
     pub syn_cookies_above: u16,
     /// Whether segments outside a connection's windows are dropped. If not they are counted and pass
     /// (netfilter's `nf_conntrack_tcp_be_liberal`).

@@ -23,9 +23,9 @@ use world::World;
 
 /// Packets of one measurement.
 pub const PACKETS: u32 = 1000;
-/// What a policy's `syn_cookies_above` must be: the last new flow of one measurement and the one before finds just so many
-/// half-open, all later ones find more.
-pub const COOKIES_ABOVE: u16 = PACKETS as u16;
+/// What a policy's `syn_cookies_above` must be: the new flows of one measurement and the one before stay below it, all
+/// later ones do not.
+pub const COOKIES_ABOVE: u16 = PACKETS as u16 + 1;
 /// Bytes of a node for each flow, both directions and index included: IPv4, IPv6.
 pub const BYTES_PER_FLOW: [usize; 2] = {
     const STEP: usize = 1024;

@@ -232,7 +232,7 @@ fn other_moments() {
             "udp 10.20.3.11:40000 -> 198.51.100.123:123",
             after(64),
         ),
-        (&foobar, https, after(513)),
+        (&foobar, https, after(512)),
         (
             &dualstack,
             "tcp 198.51.100.7:40000 -> 203.0.113.10:9100",
