@@ -141,9 +141,9 @@ impl<const FLOWS: usize, const FLOWS6: usize> Default for Tables<FLOWS, FLOWS6> 
 #[derive(Debug)]
 #[repr(C)]
 pub struct Filter<'t> {
-    shared: Shared<'t>,
     v4: Flows<'t, V4>,
     v6: Flows<'t, V6>,
+    shared: Shared<'t>,
 }
 
 /// All but the flows: what flows of both versions are judged by.
@@ -151,6 +151,7 @@ pub struct Filter<'t> {
 #[repr(C)]
 struct Shared<'t> {
     routes: Routes,
+    doors: Doors,
     rules: Rules<'t>,
     services: Services,
     limits: Limits<LIMIT_SETS>,
@@ -162,7 +163,6 @@ struct Shared<'t> {
     cookies_until: Instant,
     /// Whether some may; looked at when the table is swept.
     cookies_are_out: bool,
-    doors: Doors,
     splices: Splices<SPLICES>,
     /// A window update to send after [`Verdict::Splice`].
     update: Option<Update>,

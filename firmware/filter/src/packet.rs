@@ -229,13 +229,21 @@ pub type FrontV6 = [u8; ipv6::HEADER_LEN + 4];
 /// of the packet; `None` for all others, good or not.
 #[inline(always)]
 pub fn plain_v4(ip: &FrontV4, room: usize) -> Option<usize> {
-    let words = [word(ip, 4), word(ip, 8), word(ip, 12), word(ip, 16)];
+    let words = [
+        word(ip, 0),
+        word(ip, 4),
+        word(ip, 8),
+        word(ip, 12),
+        word(ip, 16),
+    ];
     let sum = words
         .iter()
-        .fold(u64::from(word(ip, 0)), |sum, word| sum + u64::from(*word));
+        .fold(0, |sum, word| sum + (word & 0xffff) + (word >> 16));
+    // Ten halves: a multiple of 0xffff becomes 0xffff in one step.
+    let is_right = sum + (sum >> 16) & 0xffff == 0xffff;
     let len = usize::from(u16::from_be(half(ip, 2)));
     let fragment = half(ip, 6) & u16::from_ne_bytes([0x3f, 0xff]);
-    let usual = ip[0] == 0x45 && fragment == 0 && len <= room && ip[8] > 1 && fold(sum) == 0xffff;
+    let usual = ip[0] == 0x45 && fragment == 0 && len <= room && ip[8] > 1 && is_right;
     usual.then_some(len)
 }
 

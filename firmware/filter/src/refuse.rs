@@ -14,8 +14,8 @@ use crate::{Drop, Shared};
 /// Ports that somebody behind the appliance may serve, on any of its addresses: one bit for each, of a hash.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Doors {
-    tcp: u64,
-    udp: u64,
+    tcp: [u32; 8],
+    udp: [u32; 8],
 }
 
 impl Doors {
@@ -27,26 +27,31 @@ impl Doors {
                 Transport::Tcp => &mut doors.tcp,
                 Transport::Udp => &mut doors.udp,
             };
-            *set |= ports.fold(0, |set, port| set | bit(port));
+            for port in ports {
+                let (word, bit) = place(port);
+                set[word] |= 1 << bit;
+            }
         }
         doors
     }
 
     /// Whether somebody may serve this port; `false` is certain.
     #[inline(always)]
-    pub const fn may_be(self, class: Class, port: u16) -> bool {
-        let set = match class {
-            Class::Tcp => self.tcp,
-            Class::Udp => self.udp,
-            Class::Echo | Class::Other => u64::MAX,
-        };
-        set & bit(port) != 0
+    pub const fn may_be(&self, class: Class, port: u16) -> bool {
+        let (word, bit) = place(port);
+        match class {
+            Class::Tcp => self.tcp[word] >> bit & 1 != 0,
+            Class::Udp => self.udp[word] >> bit & 1 != 0,
+            Class::Echo | Class::Other => true,
+        }
     }
 }
 
+/// The word and bit of a port.
 #[inline(always)]
-const fn bit(port: u16) -> u64 {
-    1 << ((port ^ port >> 6 ^ port >> 12) & 63)
+const fn place(port: u16) -> (usize, u32) {
+    let hash = (port ^ port >> 8) as u32;
+    ((hash >> 5 & 7) as usize, hash & 31)
 }
 
 impl Shared<'_> {

@@ -20,8 +20,7 @@ use crate::neighbour::Neighbours;
 use crate::tracker::Tracker;
 use crate::{Event, Log, Transmit, decided, emit, nd};
 
-/// All parts of a running appliance. What every packet needs stands first, where it is reached by short instructions; what
-/// is large stands last.
+/// All parts of a running appliance. What every packet needs stands first, where it is reached by short instructions.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Appliance<'t> {
@@ -31,6 +30,7 @@ pub struct Appliance<'t> {
     /// The earliest of all timers, so that polling early costs one comparison.
     wake: Instant,
     pub(crate) legs: Legs,
+    pub(crate) filter: Filter<'t>,
     pub(crate) neighbours: Neighbours,
     /// Until when connections are taken up in the middle. A moment, not a span: dividing microseconds
     /// to seconds would cost each packet more than its checksum does.
@@ -42,7 +42,6 @@ pub struct Appliance<'t> {
     pub(crate) rule_events: Bucket,
     group: Group,
     pub(crate) checker: Checker<Tunnel>,
-    pub(crate) filter: Filter<'t>,
 }
 
 /// How long connections are taken up in the middle after a take-over.

@@ -331,7 +331,7 @@ fn ports_are_forwarded_and_neighbours_come_back() {
         assert_eq!(answer.ends(), (PUBLIC, port, LB1, own));
     }
     let outside = lab.judge(WAN, tcp(USER, 1000, PUBLIC, 2300, SYN)).0;
-    assert_eq!(outside, Verdict::Local);
+    assert_eq!(outside, Verdict::Drop(Drop::NotForUs));
 }
 
 #[test]
