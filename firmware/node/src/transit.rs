@@ -260,7 +260,7 @@ fn pad(buffer: &mut [u8], from: usize, to: usize) -> usize {
     match buffer.get_mut(from..).and_then(<[u8]>::first_chunk_mut) {
         // Usually it is a few bytes, and a call takes longer. What lies behind the frame is nothing.
         Some(few) if to <= from + few.len() => {
-            *few = [0; 8];
+            *few = [0; 16];
             to
         }
         _ => pad_more(buffer, from, to),
