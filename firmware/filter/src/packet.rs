@@ -478,11 +478,12 @@ pub struct Quoted<A> {
     pub transport: usize,
 }
 
-/// The IPv4 packet that an ICMP error quotes: its header and 8 bytes (RFC 792).
+/// The IPv4 packet that an ICMP error quotes: its header and 8 bytes (RFC 792). May be the first fragment of one: errors about
+/// pieces that did not arrive in time quote that.
 #[must_use]
 pub fn quoted_v4(quote: &[u8]) -> Option<Quoted<V4>> {
     let (header, rest) = ipv4::Header::ref_from_prefix(quote).ok()?;
-    if header.header_len() != ipv4::HEADER_LEN || header.is_fragment() {
+    if header.header_len() != ipv4::HEADER_LEN || header.fragment_offset() != 0 {
         return None;
     }
     let (class, ports) = quoted_transport::<V4>(header.protocol, rest, ECHO_REQUEST, ECHO_REPLY)?;
@@ -502,7 +503,7 @@ pub fn quoted_v4(quote: &[u8]) -> Option<Quoted<V4>> {
 pub fn quoted_v6(quote: &[u8]) -> Option<Quoted<V6>> {
     let (header, _) = ipv6::Header::ref_from_prefix(quote).ok()?;
     let chain = ipv6::walk(header, quote).ok()?;
-    if chain.fragment.is_some_and(|part| !part.is_atomic()) {
+    if chain.fragment.is_some_and(|part| part.offset != 0) {
         return None;
     }
     let rest = quote.get(chain.offset..)?;

@@ -12,7 +12,7 @@ use wire::ipv6;
 
 use super::*;
 use crate::cookie::{self, Options};
-use crate::{Address, V6};
+use crate::{Address, V6, packet};
 
 const OTHER: &str = "198.51.100.8";
 
@@ -511,6 +511,41 @@ fn fragments_follow_the_first() {
     // The datagram is complete: nothing follows it any more.
     let (again, _) = lab.judge(WAN, pieces[1].clone());
     assert_eq!(again, Verdict::Drop(Drop::FragmentOrder));
+}
+
+/// Who could not put a packet together in time quotes its first piece (RFC 792), nobody another one (RFC 1122 §3.2.2).
+#[test]
+fn icmp_errors_about_first_pieces_follow_their_flow() {
+    let piece = |from: &str, to: (&str, u16), place: u16| {
+        let mut about = tcp(from, 40_000, to.0, to.1, ACK);
+        about[6..8].copy_from_slice(&place.to_be_bytes());
+        ttl(about, 64)
+    };
+    let mut lab = Lab::new();
+    lab.connect(40_000);
+    let late = |place| icmp(LB1, USER, [11, 1, 0, 0], &piece(USER, (LB1, 8443), place));
+    let error = lab.pass(EDGE, late(0x2000)).unwrap();
+    assert_eq!(
+        (error.leg, &error.packet[28 + 6..][..2]),
+        (WAN, &[0x20, 0][..])
+    );
+    error.quotes(USER, 40_000, PUBLIC, 443);
+    let refused = lab.pass(EDGE, late(0x2001)).map(|_| ());
+    assert_eq!(refused, Err(Drop::IcmpUnrelated));
+
+    let mut quote = ip6(
+        "2001:db8::1",
+        "2001:db8::2",
+        44,
+        &[6, 0, 0, 1, 0, 0, 0, 7, 0, 80, 1, 187, 0, 0, 0, 0],
+    );
+    let quoted = packet::quoted_v6(&quote).unwrap();
+    assert_eq!(
+        (quoted.tuple.ports, quoted.transport),
+        (packet::Ports::new(80, 443), 48)
+    );
+    quote[43] = 9;
+    assert_eq!(packet::quoted_v6(&quote), None);
 }
 
 #[test]
