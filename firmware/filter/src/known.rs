@@ -115,7 +115,7 @@ fn known<A: Address>(
             let segment = bytes.get(packet.transport.into()..packet.len.into());
             let segment = segment.and_then(Segment::parse);
             // A reset in the window that is not the next segment may be a guess. Its receiver asks back (RFC 5961 §3.2), so
-            // that it passes and changes nothing here.
+            // that it passes and ends nothing here.
             doubtful = !before.is_half_open()
                 && segment.is_some_and(|s| flow.windows.is_doubtful(direction, &s));
             let mut windows = flow.windows;
@@ -146,7 +146,13 @@ fn known<A: Address>(
     };
     // A connection that is over is not kept by what still trickles in.
     if !(before.is_over() && after.is_over()) {
-        flow.expiry = now.after(after.timeout());
+        let timeout = match after {
+            // To its receiver it may come next, for nobody knows here what arrived there. If it does not, the receiver asks
+            // back, which shows that the connection lives.
+            State::Established if doubtful && inside => State::DOUBTED,
+            _ => after.timeout(),
+        };
+        flow.expiry = now.after(timeout);
     }
     flows.set_state(id, after);
     Some(verdict)

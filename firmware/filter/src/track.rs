@@ -82,6 +82,10 @@ pub enum Step {
 }
 
 impl State {
+    /// How long an established connection lives behind a reset that may have ended it, if nobody of it goes on: as one that is
+    /// partially closed (RFC 5382 REQ-5).
+    pub const DOUBTED: Ticks = Ticks::from_secs(240);
+
     /// The state that the first packet of a flow begins with.
     #[must_use]
     pub const fn first(kind: Kind) -> Self {

@@ -286,7 +286,7 @@ pub const ALL: &[Difference] = &[
     },
     Difference {
         name: "resets of long ago",
-        reason: "a reset inside the window passes and changes nothing unless it comes next, for its receiver asks back (RFC 5961 \
+        reason: "a reset inside the window passes and ends nothing at once unless it comes next, for its receiver asks back (RFC 5961 \
                  §3.2); netfilter drops one that is below what was acknowledged",
         applies: |case| {
             let answered = history(case)

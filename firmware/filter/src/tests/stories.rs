@@ -240,6 +240,35 @@ fn only_a_reset_that_comes_next_ends_a_connection() {
     }
 }
 
+/// The answer of a server that has forgotten its connection: its sequence number is what the client acknowledges, which is below
+/// what the client has lost.
+#[test]
+fn a_reset_that_may_have_ended_a_connection_lets_it_be_forgotten_in_minutes() {
+    let none = Options::default();
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    for (asks_back, ends) in [(false, true), (true, false)] {
+        let mut lab = lab(|_, _| {});
+        lab.connect(40_000);
+        let mut lost = [&server(1001, 1001, ACK, &none)[20..], &[0; 100]].concat();
+        lost[16..18].fill(0);
+        let pseudo = checksum::pseudo_header(octets(LB1), octets(USER), ipv4::TCP, 120);
+        let sum = pseudo.bytes(&lost).finish();
+        lost[16..18].copy_from_slice(&sum.to_be_bytes());
+        lab.pass(EDGE, ip(LB1, USER, ipv4::TCP, &lost)).unwrap();
+        lab.pass(EDGE, server(1001, 1001, RST, &none)).unwrap();
+        lab.now = lab.now + minutes(3);
+        if asks_back {
+            lab.pass(WAN, tcp(USER, 40_000, PUBLIC, 443, ACK)).unwrap();
+        }
+        lab.now = lab.now + minutes(3);
+        let after = lab.pass(WAN, tcp(USER, 40_000, PUBLIC, 443, ACK));
+        match ends {
+            true => assert_eq!(after.unwrap_err(), Drop::NoFlow),
+            false => assert_eq!(after.unwrap().leg, EDGE),
+        }
+    }
+}
+
 fn masquerade(config: &mut Config) {
     let nat = Nat::Source {
         source: Prefix::of("10.20.0.0".parse().unwrap(), 16),
