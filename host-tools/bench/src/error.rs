@@ -23,6 +23,10 @@ pub enum BenchError {
     /// A log of the firmware cannot be read.
     #[error(transparent)]
     Log(#[from] build::defmt_log::LogError),
+    /// A namespace was not made, or something in it did not run.
+    #[error(transparent)]
+    #[diagnostic(help("`./ravelin doctor` lists what is missing"))]
+    Namespace(#[from] netns::Error),
     /// The site's keys cannot be made.
     #[error("{0}")]
     Keys(String),

@@ -1,4 +1,4 @@
-//! Network namespaces that last as long as a test: made, entered and removed in one place. Needs root and
+//! Network namespaces that last as long as a test or a bench: made, entered and removed in one place. Needs root and
 //! iproute2.
 
 #![forbid(unsafe_code)]

@@ -3,23 +3,21 @@
 //! Datagrams go source → router → sink on veth pairs. Linux carries a packet through veth and forwarding within the
 //! system call that sends it, so the time of `send` is the time of the whole path, the sender's socket included.
 
-use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sched::{CloneFlags, setns};
+use netns::Namespace;
 
 use crate::BenchError;
 
 /// A source, a router and a sink; they go when this is dropped.
 pub struct Lab {
-    id: u32,
+    source: Namespace,
+    router: Namespace,
+    sink: Namespace,
 }
 
-const SPACES: [&str; 3] = ["source", "router", "sink"];
 const SOURCE: Ipv4Addr = Ipv4Addr::new(10, 91, 0, 2);
 const SINK: Ipv4Addr = Ipv4Addr::new(10, 92, 0, 2);
 /// What the router's DNAT turns into [`SINK`].
@@ -32,32 +30,32 @@ impl Lab {
         if !nix::unistd::geteuid().is_root() {
             return Err(BenchError::NeedsRoot);
         }
+        let prefix = netns::prefix("rb");
+        let space = |name| Namespace::new(format!("{prefix}-{name}"));
         let lab = Self {
-            id: std::process::id(),
+            source: space("source")?,
+            router: space("router")?,
+            sink: space("sink")?,
         };
-        for name in SPACES {
-            run("ip", &["netns", "add", &lab.space(name)])?;
-        }
-        lab.cable("source", "router", "10.91.0")?;
-        lab.cable("sink", "router", "10.92.0")?;
+        lab.cable(&lab.source, "to-source", "10.91.0")?;
+        lab.cable(&lab.sink, "to-sink", "10.92.0")?;
         let counts = format!(
             "table ip bench {{ chain in {{ type filter hook prerouting priority -300; ip daddr {SINK} counter drop; }}; }}"
         );
-        lab.nft("sink", &counts)?;
-        lab.inside("router", || {
-            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")
-        })?
-        .map_err(|cause| BenchError::Start {
-            program: "forwarding in a namespace".into(),
-            cause,
-        })?;
+        load(&lab.sink, &counts)?;
+        lab.router
+            .enter(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
+            .map_err(|cause| BenchError::Start {
+                program: "forwarding in a namespace".into(),
+                cause,
+            })?;
         Ok(lab)
     }
 
     /// Nanoseconds for each datagram of one established flow through DNAT.
     pub fn established(&self) -> Result<f64, BenchError> {
-        self.nft(
-            "router",
+        load(
+            &self.router,
             &format!(
                 "flush ruleset
                 table ip bench {{
@@ -77,7 +75,7 @@ impl Lab {
             table ip bench {{ chain forward {{ type filter hook forward priority 0; policy drop;
               {list} ip saddr {SOURCE} ip daddr {SINK} udp dport {PORT} accept; }}; }}"
         );
-        self.nft("router", &text)?;
+        load(&self.router, &text)?;
         self.send(SINK)
     }
 
@@ -85,8 +83,8 @@ impl Lab {
     /// tracked and translated.
     pub fn first(&self, rules: usize) -> Result<f64, BenchError> {
         let list = rules_before(rules);
-        self.nft(
-            "router",
+        load(
+            &self.router,
             &format!(
                 "flush ruleset
                 table ip bench {{
@@ -125,7 +123,7 @@ impl Lab {
         mut send: impl FnMut(&UdpSocket) -> io::Result<u32> + Send,
     ) -> Result<f64, BenchError> {
         let before = self.arrived()?;
-        let measured = self.inside("source", || {
+        let measured = self.source.enter(|| {
             let socket = UdpSocket::bind((SOURCE, 0))?;
             let (mut best, mut all) = (f64::MAX, 0);
             for _ in 0..RUNS {
@@ -152,78 +150,43 @@ impl Lab {
 
     /// Datagrams that reached the sink.
     fn arrived(&self) -> Result<u64, BenchError> {
-        let space = self.space("sink");
-        let said = run("ip", &["netns", "exec", &space, "nft", "list", "ruleset"])?;
-        counted(&said).ok_or_else(|| BenchError::NoResult {
+        let failed = |said| BenchError::NoResult {
             what: "the sink's counter".into(),
             said,
-        })
-    }
-
-    fn cable(&self, end: &str, router: &str, net: &str) -> Result<(), BenchError> {
-        let (end, far, near) = (self.space(end), self.space(router), format!("to-{end}"));
-        let ip = |space: &str, line: String| {
-            let arguments = ["-n", space].into_iter().chain(line.split(' '));
-            run("ip", &arguments.collect::<Vec<_>>()).map(drop)
         };
-        ip(
-            &far,
-            format!("link add {near} type veth peer name eth0 netns {end}"),
-        )?;
-        ip(&far, format!("address add {net}.1/24 dev {near}"))?;
-        ip(&far, format!("link set {near} up"))?;
-        ip(&end, format!("address add {net}.2/24 dev eth0"))?;
-        ip(&end, "link set eth0 up".into())?;
-        ip(&end, format!("route add default via {net}.1"))
+        let output = (self.sink.command("nft"))
+            .args(["list", "ruleset"])
+            .output()
+            .map_err(|cause| BenchError::Start {
+                program: "nft".into(),
+                cause,
+            })?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        counted(&said).ok_or_else(|| failed(said))
     }
 
-    fn nft(&self, space: &str, rules: &str) -> Result<(), BenchError> {
-        let file = tempfile::NamedTempFile::new().map_err(|cause| BenchError::File {
-            path: "a temporary file".into(),
-            cause,
-        })?;
-        std::fs::write(file.path(), rules).map_err(|cause| BenchError::File {
-            path: file.path().into(),
-            cause,
-        })?;
-        let (space, path) = (self.space(space), file.path().display().to_string());
-        run("ip", &["netns", "exec", &space, "nft", "-f", &path]).map(drop)
-    }
-
-    /// Runs `work` in a thread of the namespace.
-    fn inside<T: Send>(
-        &self,
-        space: &str,
-        work: impl FnOnce() -> T + Send,
-    ) -> Result<T, BenchError> {
-        let path = Path::new("/run/netns").join(self.space(space));
-        let entered = |cause| BenchError::File {
-            path: path.clone(),
-            cause,
-        };
-        let file = File::open(&path).map_err(entered)?;
-        let thread = move || {
-            setns(file, CloneFlags::CLONE_NEWNET)?;
-            Ok::<_, nix::Error>(work())
-        };
-        std::thread::scope(|scope| match scope.spawn(thread).join() {
-            Ok(result) => result.map_err(|error| entered(error.into())),
-            Err(panic) => std::panic::resume_unwind(panic),
-        })
-    }
-
-    /// Two benches on one machine may not meet; an interface's name has room for few characters.
-    fn space(&self, name: &str) -> String {
-        format!("rb{}{}", self.id, &name[..2])
+    /// Between a namespace and the router.
+    fn cable(&self, end: &Namespace, near: &str, net: &str) -> Result<(), netns::Error> {
+        self.router.ip_all(&format!(
+            "link add {near} type veth peer name eth0 netns {}
+            address add {net}.1/24 dev {near}
+            link set {near} up",
+            end.name()
+        ))?;
+        end.ip_all(&format!(
+            "address add {net}.2/24 dev eth0
+            link set eth0 up
+            route add default via {net}.1"
+        ))
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for name in SPACES {
-            let _ = run("ip", &["netns", "del", &self.space(name)]); // best effort
-        }
-    }
+/// Gives a namespace these rules of nftables.
+fn load(space: &Namespace, rules: &str) -> Result<(), netns::Error> {
+    space.run("nft", &["-f", "-"], rules)
 }
 
 /// All rules but one, none of which matches what is sent.
@@ -239,24 +202,6 @@ fn rules_before(rules: usize) -> String {
 fn counted(listing: &str) -> Option<u64> {
     let (_, counter) = listing.split_once("counter packets ")?;
     counter.split(' ').next()?.parse().ok()
-}
-
-/// What a program printed.
-fn run(program: &str, arguments: &[&str]) -> Result<String, BenchError> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|cause| BenchError::Start {
-            program: program.into(),
-            cause,
-        })?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(BenchError::NoResult {
-        what: format!("{program} {}", arguments.join(" ")),
-        said: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
 }
 
 const RUNS: u32 = 5;
