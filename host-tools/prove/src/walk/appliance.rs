@@ -1,6 +1,6 @@
 //! Through the appliance: what it does with the packet, which translation and which rule did that, and why.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use filter::{Drop, Hop};
 use policy::rule::{Action, Rule, State as RuleState};
@@ -132,7 +132,7 @@ impl Leg<'_, '_, '_> {
                 let how = why::choice(service, chosen, &self.walk.question.moment);
                 let what = match direct {
                     true => ", which answers directly: the destination stays".to_owned(),
-                    false => format!(": destination becomes {}", end(new.0, new.1)),
+                    false => format!(": destination becomes {}", written(packet, new)),
                 };
                 self.note_destination(old, new);
                 return self.step(name, format!("{how}{what}"));
@@ -148,20 +148,14 @@ impl Leg<'_, '_, '_> {
             true => "",
             false => why::forwarding(config, &self.packet),
         };
-        let to = match has_ports(packet) {
-            true => end(new.0, new.1),
-            false => new.0.to_string(),
-        };
+        let to = written(packet, new);
         self.note_destination(old, new);
         self.step(name, format!("{by}destination becomes {to}"));
     }
 
     fn note_destination(&mut self, old: (IpAddr, u16), new: (IpAddr, u16)) {
         if let Some(decision) = self.trace.decision.as_mut().filter(|_| old != new) {
-            decision.destination = Some(match has_ports(&self.packet) {
-                true => end(new.0, new.1),
-                false => new.0.to_string(),
-            });
+            decision.destination = Some(written(&self.packet, new));
         }
     }
 
@@ -172,10 +166,7 @@ impl Leg<'_, '_, '_> {
         if old == new {
             return;
         }
-        let to = match has_ports(packet) {
-            true => end(new.0, new.1),
-            false => new.0.to_string(),
-        };
+        let to = written(packet, new);
         let cause = match (known, packet.source) {
             (true, _) => "",
             (false, IpAddr::V6(_)) if hop.leg != leg => " (prefix translation)",
@@ -224,10 +215,7 @@ impl Leg<'_, '_, '_> {
             return;
         };
         let new = (between.packet.destination, between.packet.destination_port);
-        let to = match has_ports(&between.packet) {
-            true => end(new.0, new.1),
-            false => new.0.to_string(),
-        };
+        let to = written(&between.packet, new);
         match &door.by {
             Translation::None => {}
             Translation::Service { service, .. } => {
@@ -396,7 +384,10 @@ const fn has_ports(packet: &Packet) -> bool {
     matches!(packet.protocol, protocol::TCP | protocol::UDP)
 }
 
-/// Address and port as they are written.
-fn end(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+/// An address as it is written, with the port where the packet has ports.
+fn written(packet: &Packet, (address, port): (IpAddr, u16)) -> String {
+    match has_ports(packet) {
+        true => SocketAddr::new(address, port).to_string(),
+        false => address.to_string(),
+    }
 }
