@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cable;
+pub mod card;
 mod cgroup;
 pub mod client;
 mod error;
@@ -20,7 +21,7 @@ pub mod qmp;
 pub mod rack;
 pub mod scenario;
 mod scratch;
-pub mod segment;
+mod segment;
 pub mod switch;
 pub mod uplink;
 mod version;

@@ -30,8 +30,7 @@ pub(crate) fn tcp(frame: &[u8]) -> Option<(IpAddr, IpAddr, TcpPacket<&[u8]>)> {
 ///
 /// A SYN that comes once more belongs to the connection that it has begun. smoltcp gives it to any socket that listens,
 /// and the connection is reset: where several listen, such SYNs must be kept away. The answer to the first is sent again anyway.
-#[must_use]
-pub fn opener(frame: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn opener(frame: &[u8]) -> Option<SocketAddr> {
     let (from, _, segment) = tcp(frame)?;
     let first = segment.syn() && !segment.ack();
     first.then(|| SocketAddr::new(from, segment.src_port()))

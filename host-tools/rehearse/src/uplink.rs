@@ -8,7 +8,6 @@
 mod end;
 mod internet;
 
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -33,6 +32,7 @@ use smoltcp::wire::{
 use end::End;
 use internet::Internet;
 
+use crate::card::Card;
 use crate::knock::Door;
 use crate::probe::{Probe, Probing};
 use crate::switch::Mac;
@@ -180,7 +180,7 @@ struct Host {
     settings: Settings,
     shared: Arc<Shared>,
     ways: Vec<Way>,
-    end: End,
+    card: Card<End>,
     interface: Interface,
     sockets: SocketSet<'static>,
     pinger: SocketHandle,
@@ -205,18 +205,17 @@ impl Host {
             port: settings.port,
         };
         let own = own_addresses(&settings);
-        let mut end = End {
-            socket: cable,
+        let end = End {
             own: own.iter().map(|own| own.address().into()).collect(),
             subnet: settings.subnet,
             door,
             answered: Vec::new(),
-            open: BTreeSet::new(),
         };
+        let mut card = Card::new(cable, end);
         let started = Instant::now();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(settings.mac)));
         config.random_seed = u64::from(std::process::id());
-        let mut interface = Interface::new(config, &mut end, smoltcp::time::Instant::ZERO);
+        let mut interface = Interface::new(config, &mut card, smoltcp::time::Instant::ZERO);
         // An interface that has no addresses yet has room for two, and for a route.
         interface.update_ip_addrs(|addresses| addresses.extend(own));
         // What the provider routes to the site: over IPv6 every server has an address of its own.
@@ -242,7 +241,7 @@ impl Host {
             settings,
             shared,
             ways,
-            end,
+            card,
             interface,
             sockets,
             pinger,
@@ -259,7 +258,7 @@ impl Host {
             self.poll();
             self.receive_probes();
             self.internet.turn(&mut self.sockets);
-            self.end.open = self.internet.open(&self.sockets);
+            self.card.open = self.internet.open(&self.sockets);
             self.accept();
             let moved = self.pump();
             self.poll();
@@ -270,7 +269,7 @@ impl Host {
 
     fn poll(&mut self) {
         let now = self.timestamp();
-        self.interface.poll(now, &mut self.end, &mut self.sockets);
+        self.interface.poll(now, &mut self.card, &mut self.sockets);
     }
 
     fn timestamp(&self) -> smoltcp::time::Instant {
@@ -286,7 +285,7 @@ impl Host {
             let _ = ping(socket, self.settings.virtual_address, (n & 0xffff) as u16);
         }
         if let Some(n) = self.shared.knocks().send(now) {
-            self.end.send(&self.end.door.knock(n));
+            self.card.send(&self.card.filter.door.knock(n));
         }
     }
 
@@ -298,9 +297,9 @@ impl Host {
                 self.shared.pings().answer_short(n, now);
             }
         }
-        for n in std::mem::take(&mut self.end.answered) {
+        for n in std::mem::take(&mut self.card.filter.answered) {
             self.shared.knocks().answer(n, now);
-            self.end.send(&self.end.door.take_back(n));
+            self.card.send(&self.card.filter.door.take_back(n));
         }
     }
 
@@ -391,7 +390,7 @@ impl Host {
                 .flatten()
                 .fold(MAX_SLEEP, Duration::min)
         };
-        let mut polled = vec![PollFd::new(self.end.socket.as_fd(), PollFlags::POLLIN)];
+        let mut polled = vec![PollFd::new(self.card.as_fd(), PollFlags::POLLIN)];
         if self.connections.len() < MAX_CONNECTIONS {
             let listeners = self.ways.iter().map(|way| way.listener.as_fd());
             polled.extend(listeners.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));

@@ -3,7 +3,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
@@ -14,15 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use build::{Places, Progress};
+use rehearse::card::{Card, Everything};
 use rehearse::client::Client;
 use rehearse::rack::Rack;
-use rehearse::segment::opener;
 use rehearse::{Appliance, Bodies, ServerBody};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
 use site::{Boards, Plan};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
@@ -182,7 +180,7 @@ impl FakeSite {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
-            move || serve(place, Cable::new(cable), &Arc::new(tls), &stop)
+            move || serve(place, Card::new(cable, Everything), &Arc::new(tls), &stop)
         });
         Ok(Self {
             stop,
@@ -200,13 +198,13 @@ impl Drop for FakeSite {
     }
 }
 
-fn serve(place: Place, mut cable: Cable, tls: &Arc<ServerConfig>, stop: &AtomicBool) {
+fn serve(place: Place, mut card: Card<Everything>, tls: &Arc<ServerConfig>, stop: &AtomicBool) {
     let begun = Instant::now();
     let now = || {
         smoltcp::time::Instant::from_micros(i64::try_from(begun.elapsed().as_micros()).unwrap_or(0))
     };
     let config = Config::new(HardwareAddress::Ethernet(EthernetAddress(place.mac)));
-    let mut interface = Interface::new(config, &mut cable, now());
+    let mut interface = Interface::new(config, &mut card, now());
     interface
         .update_ip_addrs(|list| list.extend([IpCidr::new(place.address.into(), place.prefix)]));
     // A fresh interface has room for a route.
@@ -215,16 +213,16 @@ fn serve(place: Place, mut cable: Cable, tls: &Arc<ServerConfig>, stop: &AtomicB
     let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::new(&mut sockets)).collect();
     let mut answered = 0;
     while !stop.load(Ordering::Relaxed) {
-        interface.poll(now(), &mut cable, &mut sockets);
+        interface.poll(now(), &mut card, &mut sockets);
         for session in &mut sessions {
             session.turn(sockets.get_mut(session.socket), tls, &mut answered);
         }
         let open = (sessions.iter()).map(|session| sockets.get::<tcp::Socket<'_>>(session.socket));
         let peers = open.filter_map(tcp::Socket::remote_endpoint);
-        cable.open = peers
+        card.open = peers
             .map(|peer| SocketAddr::new(peer.addr.into(), peer.port))
             .collect();
-        interface.poll(now(), &mut cable, &mut sockets);
+        interface.poll(now(), &mut card, &mut sockets);
         std::thread::sleep(Duration::from_micros(200));
     }
 }
@@ -303,66 +301,6 @@ impl Session {
                 return socket.abort();
             }
         }
-    }
-}
-
-struct Cable {
-    socket: UnixDatagram,
-    /// Users that are connected.
-    open: BTreeSet<SocketAddr>,
-}
-
-impl Cable {
-    fn new(socket: UnixDatagram) -> Self {
-        let open = BTreeSet::new();
-        Self { socket, open }
-    }
-}
-
-impl Device for Cable {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Transmitter<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Transmitter<'_>)> {
-        loop {
-            let mut frame = vec![0; 2048];
-            let length = self.socket.recv(&mut frame).ok()?;
-            frame.truncate(length);
-            if !opener(&frame).is_some_and(|opener| self.open.contains(&opener)) {
-                return Some((Received(frame), Transmitter(&self.socket)));
-            }
-        }
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmitter<'_>> {
-        Some(Transmitter(&self.socket))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-struct Received(Vec<u8>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Transmitter<'a>(&'a UnixDatagram);
-
-impl TxToken for Transmitter<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut frame = vec![0; length];
-        let result = f(&mut frame);
-        // Lost, as on a full cable.
-        let _ = self.0.send(&frame);
-        result
     }
 }
 

@@ -1,26 +1,18 @@
-//! The uplink's end of its cable. Lets in what is meant for the uplink or for the Internet behind it.
+//! What the uplink lets in at its end of the cable: what is meant for the uplink or for the Internet behind it.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, EthernetFrame, EthernetProtocol, Icmpv6Message, Icmpv6Packet,
     IpProtocol, Ipv4Packet, Ipv6Packet,
 };
 
+use crate::card::Filter;
 use crate::knock::Door;
-use crate::segment::opener;
 
-/// The end of a cable as smoltcp's device.
+/// What comes in at the uplink's end.
 pub(super) struct End {
-    pub(super) socket: UnixDatagram,
     /// The uplink's addresses.
     pub(super) own: Vec<IpAddr>,
     /// The wan network; who is not in it is in the Internet.
@@ -28,32 +20,25 @@ pub(super) struct End {
     pub(super) door: Door,
     /// Knocks whose answers came in.
     pub(super) answered: Vec<u32>,
-    /// Servers' connections into the Internet.
-    pub(super) open: BTreeSet<SocketAddr>,
+}
+
+impl Filter for End {
+    fn takes(&mut self, frame: &mut [u8]) -> bool {
+        if let Some(n) = self.door.answered(frame) {
+            self.answered.push(n);
+            return false;
+        }
+        let is_ours = self.is_ours(frame);
+        if is_ours {
+            hear_announcement(frame);
+        }
+        is_ours
+    }
 }
 
 impl End {
-    /// A full cable loses the frame, as cables do.
-    pub(super) fn send(&self, frame: &[u8]) {
-        let _ = self.socket.send(frame);
-    }
-
-    /// Whether the switch takes another frame now. The kernel queues few; without room smoltcp waits.
-    fn has_room(&self) -> bool {
-        let mut polled = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-        ppoll(
-            &mut polled,
-            Some(TimeSpec::from_duration(Duration::ZERO)),
-            None,
-        )
-        .is_ok_and(|ready| ready > 0)
-    }
-
     /// smoltcp stands in for the whole Internet and takes any address for its own, so this decides.
     fn is_ours(&self, frame: &[u8]) -> bool {
-        if opener(frame).is_some_and(|opener| self.open.contains(&opener)) {
-            return false;
-        }
         let Ok(ethernet) = EthernetFrame::new_checked(frame) else {
             return false;
         };
@@ -90,36 +75,6 @@ impl End {
     }
 }
 
-impl Device for End {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Transmitter<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received, Transmitter<'_>)> {
-        let mut frame = vec![0; MAX_FRAME];
-        loop {
-            let length = self.socket.recv(&mut frame).ok()?;
-            if let Some(n) = self.door.answered(&frame[..length]) {
-                self.answered.push(n);
-            } else if self.is_ours(&frame[..length]) {
-                frame.truncate(length);
-                hear_announcement(&mut frame);
-                return Some((Received(frame), Transmitter(&self.socket)));
-            }
-        }
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmitter<'_>> {
-        self.has_room().then_some(Transmitter(&self.socket))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
 /// The address that a neighbour solicitation asks for (RFC 4861 §4.3).
 fn solicited<T: AsRef<[u8]> + ?Sized>(packet: &Ipv6Packet<&T>) -> Option<Ipv6Addr> {
     if packet.next_header() != IpProtocol::Icmpv6 {
@@ -149,29 +104,8 @@ fn hear_announcement(frame: &mut [u8]) {
     }
 }
 
-pub(super) struct Received(Vec<u8>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-pub(super) struct Transmitter<'a>(&'a UnixDatagram);
-
-impl TxToken for Transmitter<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut frame = vec![0; length];
-        let result = f(&mut frame);
-        // A full cable loses the frame, as cables do.
-        let _ = self.0.send(&frame);
-        result
-    }
-}
-
 /// Where a router announces its addresses (RFC 4861 §7.2.6).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const MAX_FRAME: usize = 2048;
 
 #[cfg(test)]
 mod tests {
@@ -217,27 +151,9 @@ mod tests {
         assert!(!six.is_ours(&solicitation("2001:db8:c:100::1")));
     }
 
-    #[test]
-    fn a_syn_that_comes_once_more_goes_to_no_other_socket() {
-        let mut six = end(&["fe80::1"], "2001:db8:0:1::/64");
-        // As a server would send it.
-        let syn = Door {
-            from_mac: [2, 0, 0, 0, 0, 2],
-            from: vec![address("2001:db8:0:22::11")],
-            to_mac: [2, 0, 0, 0, 0, 1],
-            to: address("2001:db8:9::80"),
-            port: 80,
-        }
-        .knock(7);
-        assert!(six.is_ours(&syn));
-        six.open.extend(opener(&syn));
-        assert!(!six.is_ours(&syn));
-    }
-
     fn end(own: &[&str], subnet: &str) -> End {
         let own: Vec<IpAddr> = own.iter().map(|own| address(own)).collect();
         End {
-            socket: UnixDatagram::unbound().expect("a socket"),
             subnet: subnet.parse().expect("a network"),
             door: Door {
                 from_mac: [2, 0, 0, 0, 0, 1],
@@ -248,7 +164,6 @@ mod tests {
             },
             own,
             answered: Vec::new(),
-            open: BTreeSet::new(),
         }
     }
 
