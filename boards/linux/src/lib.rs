@@ -34,9 +34,6 @@ pub const FLOWS6: usize = 4096;
 /// Between the checks and their TLS.
 static MAILBOX: tls::Mailbox = tls::Mailbox::new();
 
-/// The node lives on the stack of its own thread; pages that are never touched cost nothing.
-const STACK: usize = 256 << 20;
-
 /// What `run` needs.
 #[derive(Debug)]
 pub struct Options {
@@ -121,26 +118,13 @@ pub fn run(options: Options) -> Result<(), RunError> {
     if options.realtime {
         sys::realtime().map_err(RunError::Realtime)?;
     }
-    std::thread::scope(|scope| {
-        let Options {
-            policy,
-            rules,
-            stop,
-            ..
-        } = options;
-        std::thread::Builder::new()
-            .name("node".into())
-            .stack_size(STACK)
-            .spawn_scoped(scope, move || {
-                turn_until_stopped(policy, &rules, ports, stop, signals, seed, &worker)
-            })
-            .map_err(|error| RunError::System {
-                what: "starting the node's thread",
-                error,
-            })?
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    let Options {
+        policy,
+        rules,
+        stop,
+        ..
+    } = options;
+    turn_until_stopped(policy, &rules, ports, stop, signals, seed, &worker)
 }
 
 /// Starts the thread that does TLS for the checks whenever it is woken; it ends with the process.
@@ -172,7 +156,7 @@ fn turn_until_stopped(
 ) -> Result<(), RunError> {
     let clock = Clock::start();
     let name = policy.config.name.to_string();
-    let mut tables = Box::new(Tables::<FLOWS, FLOWS6>::new());
+    let mut tables = Tables::<FLOWS, FLOWS6>::boxed();
     let mut node = Node::new(Some(policy), &mut tables, seed, clock.now());
     node.check_over_tls(&MAILBOX);
     let names: Vec<String> = ports.iter().map(|port| port.name().to_owned()).collect();

@@ -231,7 +231,7 @@ pub fn first_address_among(addresses: &[Ipv4Addr]) -> Option<(String, Ipv4Addr)>
 /// Locks all memory, now and later, and puts this thread and those it starts under SCHED_FIFO.
 pub fn realtime() -> io::Result<()> {
     use nix::sys::mman::{MlockAllFlags, mlockall};
-    // On fault: the node's stack is far larger than what of it is used.
+    // On fault: most of the memory for flows is never touched.
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)?;
     let parameter = libc::sched_param { sched_priority: 50 };

@@ -4,6 +4,7 @@ use core::fmt::Debug;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wire::tcp::Flags;
+use zerocopy::FromZeros;
 
 use crate::Drop;
 use crate::packet::{self, Packet, Quoted, Tuple};
@@ -90,11 +91,11 @@ pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
 }
 
 /// An IPv4 address, as four bytes in wire order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct V4(pub u32);
 
 /// An IPv6 address, as sixteen bytes in wire order.
-#[derive(Clone, Copy, Debug, Default, Eq)]
+#[derive(Clone, Copy, Debug, Default, Eq, FromZeros)]
 pub struct V6(pub [u32; 4]);
 
 /// Word by word: a comparison of arrays is a call.

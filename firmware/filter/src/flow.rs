@@ -1,5 +1,7 @@
 //! One flow: what it takes to know its packets again, to judge them and to translate them.
 
+use zerocopy::FromZeros;
+
 use crate::address::Address;
 use crate::packet::Tuple;
 use crate::rewrite::Change;
@@ -8,7 +10,7 @@ use crate::track::{Direction, State, Ticks};
 use crate::window::Windows;
 
 /// One flow: 52 bytes for IPv4, 100 for IPv6.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]
 pub struct Flow<A> {
     /// What packets of either side carry when they arrive. They leave with the other one, reversed.
@@ -28,7 +30,7 @@ pub struct Flow<A> {
 }
 
 /// The real server that a flow counts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 pub struct Owner(u8);
 
 impl Owner {
@@ -58,7 +60,7 @@ impl Default for Owner {
 }
 
 /// The limit that a flow counts for, and whether its packets need more than the usual.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromZeros)]
 struct Extra(u8);
 
 const SPECIAL: u8 = 0x80;

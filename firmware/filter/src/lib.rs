@@ -4,6 +4,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -13,6 +15,7 @@ use classifier::Policy;
 use time::Instant;
 use wire::icmp::Problem;
 use wire::ipv4;
+use zerocopy::FromZeros;
 
 pub mod address;
 mod balance;
@@ -113,7 +116,7 @@ pub enum Unknown {
 
 /// Memory for `FLOWS` flows of IPv4 and `FLOWS6` of IPv6 (multiples of four below 2^23). The board decides how many, and
 /// where they lie: all zeros, they cost a program nothing but room.
-#[derive(Debug)]
+#[derive(Debug, FromZeros)]
 pub struct Tables<const FLOWS: usize, const FLOWS6: usize> {
     v4: Room<V4, FLOWS>,
     v6: Room<V6, FLOWS6>,
@@ -127,6 +130,14 @@ impl<const FLOWS: usize, const FLOWS6: usize> Tables<FLOWS, FLOWS6> {
             v4: Room::new(),
             v6: Room::new(),
         }
+    }
+
+    /// The same on the heap. It is made there: in a program that is not optimised, what is boxed later fills the stack first.
+    #[cfg(feature = "alloc")]
+    #[must_use]
+    pub fn boxed() -> alloc::boxed::Box<Self> {
+        let layout = core::alloc::Layout::new::<Self>();
+        Self::new_box_zeroed().unwrap_or_else(|_| alloc::alloc::handle_alloc_error(layout))
     }
 }
 

@@ -6,14 +6,14 @@ use wire::checksum;
 use wire::ipv4::{self, ParseError};
 use wire::ipv6::{self, WalkError};
 use wire::tcp::{self, Flags, UdpHeader};
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, FromZeros};
 
 use crate::Drop;
 use crate::address::{Address, V4, V6};
 
 /// Both ports as they lie in memory, source first. Echo messages have their identifier in both, other
 /// protocols than TCP, UDP and ICMP their protocol number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Ports(pub u32);
 
 impl Ports {
@@ -46,7 +46,7 @@ impl Ports {
 }
 
 /// Addresses and ports as they stand in a packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]
 pub struct Tuple<A> {
     /// Source address.

@@ -6,13 +6,14 @@ use wire::checksum;
 use wire::ipv4;
 use wire::ipv6;
 use wire::tcp;
+use zerocopy::FromZeros;
 
 use crate::address::{Address, V4, V6};
 use crate::packet::{Class, FrontV4, FrontV6, Kind, Packet, Ports, Tuple, fold, half, word};
 
 /// How a checksum changes when words that it covers change: `~m + m'` of RFC 1624 equation 3, folded. Its bytes are in
 /// the order in which they lie in memory, like the words: sums do not mind (RFC 1071 §2 B).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Change(u16);
 
 impl Change {

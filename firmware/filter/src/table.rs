@@ -5,6 +5,7 @@
 //! to its other bucket. Nothing here depends on how many flows there are.
 
 use random::SplitMix64;
+use zerocopy::FromZeros;
 
 use crate::address::Address;
 use crate::flow::Flow;
@@ -71,7 +72,7 @@ pub enum InsertError {
 }
 
 /// Memory for `N` flows (a multiple of four below 2^23). All zeros, so that it costs a program nothing but room.
-#[derive(Debug)]
+#[derive(Debug, FromZeros)]
 pub struct Room<A, const N: usize> {
     /// Three for each flow.
     index: [[Entry; 3]; N],
@@ -125,7 +126,7 @@ struct Keys {
 }
 
 /// Index entry: 8 bits of the hash lowest, to be compared as one byte; the direction; the flow's id plus one. Zero is empty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 struct Entry(u32);
 
 const WAYS: usize = 4;

@@ -2,6 +2,7 @@
 
 use time::Instant;
 use wire::tcp::Flags;
+use zerocopy::FromZeros;
 
 use crate::packet::{Class, Kind};
 
@@ -28,7 +29,7 @@ impl Direction {
 
 /// State of a flow. TCP's are those of netfilter: they follow the states of RFC 9293 §3.3.2 as far as one can tell from
 /// the middle, without asking which side closed first. The upper half of the number is the [`Class`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(u8)]
 pub enum State {
     /// No flow.
@@ -247,7 +248,7 @@ impl State {
 /// Time in units of 262.144 ms; getting there from microseconds is a shift. 16 bits wrap after 4.8 hours, so that spans of
 /// up to 2.4 hours can be told from moments that have passed: longer than any timeout, and the table is swept far
 /// more often.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Ticks(u16);
 
 impl Ticks {

@@ -2,11 +2,12 @@
 //! sequence and acknowledgment numbers either side can send.
 
 use wire::tcp::{self, Flags};
+use zerocopy::FromZeros;
 
 use crate::track::Direction;
 
 /// The sequence numbers of one side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]
 pub struct Side {
     /// Behind the last byte that it sent.
@@ -17,7 +18,7 @@ pub struct Side {
 
 /// The largest window that a side has announced, and its scale: twelve bits that count in units of 16, four bits of
 /// scale. Always a little more than what was announced, never less. Zero before the side's first segment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Window(u16);
 
 impl Window {
@@ -50,7 +51,7 @@ impl Window {
 }
 
 /// What both sides of a connection have sent and announced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 #[repr(C)]
 pub struct Windows {
     /// Sequence numbers of the side that opened, and of the other.

@@ -267,7 +267,7 @@ mod tests {
     ) -> Result<(), Fault> {
         let policy = classifier::policy(config.clone(), rules).unwrap();
         let tables = policy.tables;
-        let mut room = Box::new(node::Tables::<2048, 64>::new());
+        let mut room = node::Tables::<2048, 64>::boxed();
         let mut node = Box::new(Node::new(Some(policy), &mut room, 1, Instant::ZERO));
         treadmill::run(&mut node, (&config, &tables), &mut Nothing, report)
     }

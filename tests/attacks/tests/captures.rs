@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use attacks::{Attack, Connection, End, USER_PORT, capture, index};
 use differential::model::Model;
@@ -34,19 +33,17 @@ fn the_files_are_what_the_generator_makes() {
 
 #[test]
 fn each_ends_at_its_counter_and_harms_nobody() {
-    on_a_large_stack(|| {
-        let mut replayed = 0;
-        for entry in fs::read_dir(folder()).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.extension().is_some_and(|it| it == "pcapng") {
-                let name = path.file_stem().expect("a name").to_string_lossy();
-                let file = fs::read(&path).expect("it can be read");
-                replay(&capture::read(&name, &file).expect("a capture"));
-                replayed += 1;
-            }
+    let mut replayed = 0;
+    for entry in fs::read_dir(folder()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|it| it == "pcapng") {
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            let file = fs::read(&path).expect("it can be read");
+            replay(&capture::read(&name, &file).expect("a capture"));
+            replayed += 1;
         }
-        assert_eq!(replayed, attacks::all().len());
-    });
+    }
+    assert_eq!(replayed, attacks::all().len());
 }
 
 fn replay(attack: &Attack) {
@@ -99,12 +96,4 @@ fn counters(world: &Ours) -> Vec<u32> {
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("captures")
-}
-
-/// Nodes are built on the stack before they move to the heap.
-fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test);
-    if let Err(panic) = thread.expect("a thread").join() {
-        std::panic::resume_unwind(panic);
-    }
 }

@@ -42,7 +42,7 @@ impl Ours {
     pub fn new(site: &Site) -> Self {
         let policy = classifier::policy(site.config.clone(), &site.rules).expect("a good policy");
         // Not given back, but a test is short.
-        let tables = Box::leak(Box::new(Tables::<FLOWS, FLOWS6>::new()));
+        let tables = Box::leak(Tables::<FLOWS, FLOWS6>::boxed());
         let node = Box::new(Node::new(Some(policy), tables, 1, Instant::ZERO));
         let mut ours = Self {
             node,

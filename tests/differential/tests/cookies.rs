@@ -2,7 +2,6 @@
 //! that both ends speak to each in its numbers, and what comes of it is compared with those taken out.
 
 use std::net::IpAddr;
-use std::thread;
 use std::time::Duration;
 
 use differential::kernel::Kernel;
@@ -16,51 +15,47 @@ use forge::{Ip, Tcp};
 
 #[test]
 fn connections_come_about_the_same_way() {
-    on_a_large_stack(|| {
-        let site = site();
-        let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
-        // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
-        kernel.card = true;
-        let mut rng = Rng::with_seed(4);
-        for number in 0..300 {
-            let ends = Ends::any(&mut rng, number);
-            let mut packets = |leg, packet: &[u8]| kernel.exchange(leg, &[packet]);
-            let theirs = talk(&mut packets, &ends);
-            let mut packets = |leg, packet: &[u8]| ours.exchange(leg, &[packet]).0;
-            let mine = talk(&mut packets, &ends);
-            compare(&ends, &theirs, &mine);
-            // Room for another: what is over is forgotten after a while.
-            ours.pass(Duration::from_secs(1));
-        }
-    });
+    let site = site();
+    let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
+    // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
+    kernel.card = true;
+    let mut rng = Rng::with_seed(4);
+    for number in 0..300 {
+        let ends = Ends::any(&mut rng, number);
+        let mut packets = |leg, packet: &[u8]| kernel.exchange(leg, &[packet]);
+        let theirs = talk(&mut packets, &ends);
+        let mut packets = |leg, packet: &[u8]| ours.exchange(leg, &[packet]).0;
+        let mine = talk(&mut packets, &ends);
+        compare(&ends, &theirs, &mine);
+        // Room for another: what is over is forgotten after a while.
+        ours.pass(Duration::from_secs(1));
+    }
 }
 
 /// Nothing that is no cookie opens a connection, in neither world.
 #[test]
 fn guesses_open_nothing() {
-    on_a_large_stack(|| {
-        let site = site();
-        let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
-        // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
-        kernel.card = true;
-        let mut rng = Rng::with_seed(5);
-        for number in 0..200 {
-            let ends = Ends::any(&mut rng, number);
-            let cookie = number_of_synack(&kernel.exchange(WAN, &[&ends.syn()]));
-            let own = number_of_synack(&ours.exchange(WAN, &[&ends.syn()]).0);
-            // To the kernel a cookie with another of its four segment sizes is a good one, too; ours has them in its hash.
-            // The next number is a good one of a client that probes the window.
-            let (far, near) = (rng.u32(..), 1 << rng.u32(1..32));
-            let ack = |cookie: u32| ends.client(ACK, 0, cookie.wrapping_add(1), &[], b"");
-            assert_eq!(kernel.exchange(WAN, &[&ack(cookie ^ far)]), [], "{number}");
-            for guess in [far, near] {
-                // A segment of no connection to a service is told so.
-                let (sent, _) = ours.exchange(WAN, &[&ack(own ^ guess)]);
-                assert!(sent.iter().all(|one| one.leg == WAN), "{number}");
-                assert_eq!(ours.flows(), 0, "{number}");
-            }
+    let site = site();
+    let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
+    // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
+    kernel.card = true;
+    let mut rng = Rng::with_seed(5);
+    for number in 0..200 {
+        let ends = Ends::any(&mut rng, number);
+        let cookie = number_of_synack(&kernel.exchange(WAN, &[&ends.syn()]));
+        let own = number_of_synack(&ours.exchange(WAN, &[&ends.syn()]).0);
+        // To the kernel a cookie with another of its four segment sizes is a good one, too; ours has them in its hash.
+        // The next number is a good one of a client that probes the window.
+        let (far, near) = (rng.u32(..), 1 << rng.u32(1..32));
+        let ack = |cookie: u32| ends.client(ACK, 0, cookie.wrapping_add(1), &[], b"");
+        assert_eq!(kernel.exchange(WAN, &[&ack(cookie ^ far)]), [], "{number}");
+        for guess in [far, near] {
+            // A segment of no connection to a service is told so.
+            let (sent, _) = ours.exchange(WAN, &[&ack(own ^ guess)]);
+            assert!(sent.iter().all(|one| one.leg == WAN), "{number}");
+            assert_eq!(ours.flows(), 0, "{number}");
         }
-    });
+    }
 }
 
 /// A client and a server, and what they offer.
@@ -472,13 +467,4 @@ fn site() -> Site {
     let mut site = stories::site();
     site.config.protection.syn_cookies_above = 0;
     site
-}
-
-/// Nodes are built on the stack before they move to the heap.
-fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test);
-    let ended = thread.expect("a thread").join();
-    if let Err(panic) = ended {
-        std::panic::resume_unwind(panic);
-    }
 }

@@ -23,120 +23,112 @@ use policy::{Limit, LimitKind, Scope};
 
 #[test]
 fn bursts() {
-    on_a_large_stack(|| {
-        let mut rng = Rng::with_seed(1);
-        let mut both = Both::new(&site(&[], None, None));
-        for number in 0..30 {
-            let rate = Limit {
-                kind: LimitKind::Rate {
-                    per_second: 1,
-                    burst: rng.u16(1..8),
-                },
-                scope: scope(&mut rng),
-            };
-            let flows = Limit {
-                kind: LimitKind::Flows { max: rng.u16(1..8) },
-                scope: scope(&mut rng),
-            };
-            let too = rng.bool();
-            let clients: Vec<Client> = (0..40).map(|_| Client::any(&mut rng)).collect();
-            let passed = both.in_time(Duration::ZERO, |both| {
-                both.begin(&site(&[rate, flows], Some(0), too.then_some(1)));
-                clients
-                    .iter()
-                    .map(|client| both.open(*client))
-                    .collect::<Vec<_>>()
-            });
-            same(&passed, &format!("{number}: {rate:?} {flows:?} {too}"));
-            assert!(passed.iter().any(|(passed, _)| *passed));
-            assert!(passed.iter().any(|(passed, _)| !*passed));
-        }
-    });
+    let mut rng = Rng::with_seed(1);
+    let mut both = Both::new(&site(&[], None, None));
+    for number in 0..30 {
+        let rate = Limit {
+            kind: LimitKind::Rate {
+                per_second: 1,
+                burst: rng.u16(1..8),
+            },
+            scope: scope(&mut rng),
+        };
+        let flows = Limit {
+            kind: LimitKind::Flows { max: rng.u16(1..8) },
+            scope: scope(&mut rng),
+        };
+        let too = rng.bool();
+        let clients: Vec<Client> = (0..40).map(|_| Client::any(&mut rng)).collect();
+        let passed = both.in_time(Duration::ZERO, |both| {
+            both.begin(&site(&[rate, flows], Some(0), too.then_some(1)));
+            clients
+                .iter()
+                .map(|client| both.open(*client))
+                .collect::<Vec<_>>()
+        });
+        same(&passed, &format!("{number}: {rate:?} {flows:?} {too}"));
+        assert!(passed.iter().any(|(passed, _)| *passed));
+        assert!(passed.iter().any(|(passed, _)| !*passed));
+    }
 }
 
 #[test]
 fn tokens_come_back() {
-    on_a_large_stack(|| {
-        let mut rng = Rng::with_seed(2);
-        let mut both = Both::new(&site(&[], None, None));
-        for per_second in [1, 2] {
-            let limit = Limit {
-                kind: LimitKind::Rate {
-                    per_second,
-                    burst: 3,
-                },
-                scope: scope(&mut rng),
-            };
-            let client = Client::any(&mut rng);
-            let wait = Duration::from_millis(2500 / u64::from(per_second));
-            let passed = both.in_time(wait, |both| {
-                both.begin(&site(&[limit], Some(0), None));
-                let mut passed: Vec<_> = (0..5).map(|_| both.open(client)).collect();
-                both.wait(wait);
-                passed.extend((0..4).map(|_| both.open(client)));
-                passed
-            });
-            same(&passed, &format!("{limit:?}"));
-            let passed: Vec<bool> = passed.iter().map(|(passed, _)| *passed).collect();
-            assert_eq!(passed[..5], [true, true, true, false, false]);
-            assert_eq!(passed[5..], [true, true, false, false], "two and a half");
-        }
-    });
+    let mut rng = Rng::with_seed(2);
+    let mut both = Both::new(&site(&[], None, None));
+    for per_second in [1, 2] {
+        let limit = Limit {
+            kind: LimitKind::Rate {
+                per_second,
+                burst: 3,
+            },
+            scope: scope(&mut rng),
+        };
+        let client = Client::any(&mut rng);
+        let wait = Duration::from_millis(2500 / u64::from(per_second));
+        let passed = both.in_time(wait, |both| {
+            both.begin(&site(&[limit], Some(0), None));
+            let mut passed: Vec<_> = (0..5).map(|_| both.open(client)).collect();
+            both.wait(wait);
+            passed.extend((0..4).map(|_| both.open(client)));
+            passed
+        });
+        same(&passed, &format!("{limit:?}"));
+        let passed: Vec<bool> = passed.iter().map(|(passed, _)| *passed).collect();
+        assert_eq!(passed[..5], [true, true, true, false, false]);
+        assert_eq!(passed[5..], [true, true, false, false], "two and a half");
+    }
 }
 
 /// Connections that open and end at random.
 #[test]
 fn flows_at_a_time() {
-    on_a_large_stack(|| {
-        let mut rng = Rng::with_seed(3);
-        let mut both = Both::new(&site(&[], None, None));
-        for number in 0..20 {
-            let limit = Limit {
-                kind: LimitKind::Flows { max: rng.u16(1..6) },
-                scope: scope(&mut rng),
-            };
-            let acts: Vec<Act> = (0..40).map(|_| Act::any(&mut rng)).collect();
-            both.begin(&site(&[limit], None, Some(0)));
-            let passed = both.act(&acts);
-            same(&passed, &format!("{number}: {limit:?}"));
-            assert!(passed.iter().any(|(passed, _)| *passed));
-        }
-    });
+    let mut rng = Rng::with_seed(3);
+    let mut both = Both::new(&site(&[], None, None));
+    for number in 0..20 {
+        let limit = Limit {
+            kind: LimitKind::Flows { max: rng.u16(1..6) },
+            scope: scope(&mut rng),
+        };
+        let acts: Vec<Act> = (0..40).map(|_| Act::any(&mut rng)).collect();
+        both.begin(&site(&[limit], None, Some(0)));
+        let passed = both.act(&acts);
+        same(&passed, &format!("{number}: {limit:?}"));
+        assert!(passed.iter().any(|(passed, _)| *passed));
+    }
 }
 
 /// A connection that is over counts until it is forgotten; to netfilter it is over at once.
 #[test]
 fn flows_that_are_over() {
-    on_a_large_stack(|| {
-        let one = Limit {
-            kind: LimitKind::Flows { max: 1 },
-            scope: Scope::Rule,
-        };
-        let mut both = Both::new(&site(&[one], None, Some(0)));
-        let client = Client {
-            address: "198.51.100.1".parse().expect("an address"),
-            tcp: true,
-        };
-        let first = both.connect(client).expect("there is room for one");
-        let reset = first.reset();
-        assert_eq!(both.exchange(WAN, &reset), (true, true));
-        thread::sleep(TICK);
-        let next = client.first(2);
-        let kernel = both.kernel.exchange(WAN, &[&next]);
-        let (ours, drops) = both.ours.exchange(WAN, &[&next]);
-        assert_eq!(drops, [Drop::FlowLimit]);
-        let case = Case {
-            before: &[Step::one(WAN, "a reset", reset)],
-            step: &Step::one(WAN, "another connection", next),
-            kernel: &kernel,
-            ours: &ours,
-            drops: &drops,
-        };
-        let known = known::of(&case).expect("it is listed");
-        assert_eq!(known.name, "flows that are over");
-        both.ours.pass(FORGOTTEN);
-        assert!(both.ours.exchange(WAN, &[&client.first(3)]).1.is_empty());
-    });
+    let one = Limit {
+        kind: LimitKind::Flows { max: 1 },
+        scope: Scope::Rule,
+    };
+    let mut both = Both::new(&site(&[one], None, Some(0)));
+    let client = Client {
+        address: "198.51.100.1".parse().expect("an address"),
+        tcp: true,
+    };
+    let first = both.connect(client).expect("there is room for one");
+    let reset = first.reset();
+    assert_eq!(both.exchange(WAN, &reset), (true, true));
+    thread::sleep(TICK);
+    let next = client.first(2);
+    let kernel = both.kernel.exchange(WAN, &[&next]);
+    let (ours, drops) = both.ours.exchange(WAN, &[&next]);
+    assert_eq!(drops, [Drop::FlowLimit]);
+    let case = Case {
+        before: &[Step::one(WAN, "a reset", reset)],
+        step: &Step::one(WAN, "another connection", next),
+        kernel: &kernel,
+        ours: &ours,
+        drops: &drops,
+    };
+    let known = known::of(&case).expect("it is listed");
+    assert_eq!(known.name, "flows that are over");
+    both.ours.pass(FORGOTTEN);
+    assert!(both.ours.exchange(WAN, &[&client.first(3)]).1.is_empty());
 }
 
 /// Both worlds.
@@ -391,12 +383,3 @@ const LATE: Duration = Duration::from_millis(240);
 const FORGOTTEN: Duration = Duration::from_secs(12);
 /// Longer than a tick of the kernel's clock.
 const TICK: Duration = Duration::from_millis(11);
-
-/// Nodes are built on the stack before they move to the heap.
-fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test);
-    let ended = thread.expect("a thread").join();
-    if let Err(panic) = ended {
-        std::panic::resume_unwind(panic);
-    }
-}

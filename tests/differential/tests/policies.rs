@@ -1,7 +1,6 @@
 //! Random policies in both worlds.
 
 use std::env;
-use std::thread;
 
 use differential::compare::{Comparison, Tally};
 use differential::{nft, policies};
@@ -10,27 +9,25 @@ use fastrand::Rng;
 /// `RAVELIN_SEED=N` repeats one policy.
 #[test]
 fn random_policies() {
-    on_a_large_stack(|| {
-        let mut tally = Tally::default();
-        let seeds = match env::var("RAVELIN_SEED") {
-            Ok(seed) => {
-                let seed = seed.parse().expect("RAVELIN_SEED is a number");
-                seed..seed + 1
-            }
-            Err(_) => 0..many(),
-        };
-        let (first, last) = (seeds.start, seeds.end - 1);
-        for seed in seeds {
-            match compare(seed) {
-                Ok(seen) => tally.add(&seen),
-                Err(differences) => panic!(
-                    "{}\n{differences}\nRAVELIN_SEED={seed} repeats it",
-                    nft::render(&policies::site(seed))
-                ),
-            }
+    let mut tally = Tally::default();
+    let seeds = match env::var("RAVELIN_SEED") {
+        Ok(seed) => {
+            let seed = seed.parse().expect("RAVELIN_SEED is a number");
+            seed..seed + 1
         }
-        println!("policies with the seeds {first} to {last}\n{tally}");
-    });
+        Err(_) => 0..many(),
+    };
+    let (first, last) = (seeds.start, seeds.end - 1);
+    for seed in seeds {
+        match compare(seed) {
+            Ok(seen) => tally.add(&seen),
+            Err(differences) => panic!(
+                "{}\n{differences}\nRAVELIN_SEED={seed} repeats it",
+                nft::render(&policies::site(seed))
+            ),
+        }
+    }
+    println!("policies with the seeds {first} to {last}\n{tally}");
 }
 
 fn compare(seed: u64) -> Result<Tally, String> {
@@ -50,14 +47,5 @@ fn many() -> u64 {
     match env::var_os("RAVELIN_SOAK") {
         Some(_) => 2_000,
         None => 60,
-    }
-}
-
-/// Nodes are built on the stack before they move to the heap.
-fn on_a_large_stack(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(64 << 20).spawn(test);
-    let ended = thread.expect("a thread").join();
-    if let Err(panic) = ended {
-        std::panic::resume_unwind(panic);
     }
 }

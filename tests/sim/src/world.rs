@@ -492,5 +492,5 @@ impl Transmit for Sent {
 
 /// Memory for a node: it is not given back, but a test is short.
 fn tables() -> &'static mut Tables<FLOWS, FLOWS6> {
-    Box::leak(Box::default())
+    Box::leak(Tables::boxed())
 }

@@ -176,7 +176,7 @@ const NOW: Instant = Instant::from_micros(5_000_000);
 fn node(active: bool) -> Node<'static> {
     let mut node = Node::new(
         Some(GW1.clone()),
-        Box::leak(Box::new(Tables::<64, 512>::new())),
+        Box::leak(Tables::<64, 512>::boxed()),
         1,
         Instant::ZERO,
     );

@@ -106,7 +106,7 @@ fn address(leg: u8, host: u8) -> [u8; 16] {
 fn node(active: bool) -> (Node<'static>, Instant) {
     let mut node = Node::new(
         Some(GW1.clone()),
-        Box::leak(Box::new(Tables::<64, 512>::new())),
+        Box::leak(Tables::<64, 512>::boxed()),
         1,
         Instant::ZERO,
     );

@@ -101,31 +101,17 @@ fn pair(paths: &str, calls: &[u64]) -> Vec<(String, u32)> {
 
 fn run(
     blob: &[u8],
-    meter: &mut (impl Meter + Send),
-    report: &mut (impl FnMut(&'static str, treadmill::Cost) + Send),
+    meter: &mut impl Meter,
+    report: &mut impl FnMut(&'static str, treadmill::Cost),
 ) -> Result<(), BenchError> {
     let bytes = Aligned::copy(blob);
     let policy = classifier::load(&bytes).map_err(|error| BenchError::Site(error.to_string()))?;
     let (config, tables) = (policy.config.clone(), policy.tables);
-    let tread = || {
-        let start = time::Instant::ZERO;
-        let mut room = Box::new(Tables::<FLOWS, FLOWS6>::new());
-        let mut node = Box::new(Node::new(Some(policy), &mut room, 1, start));
-        treadmill::run(&mut node, (&config, &tables), meter, report)
-    };
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(STACK);
-        let thread = thread
-            .spawn_scoped(scope, tread)
-            .map_err(|cause| BenchError::Start {
-                program: "a thread".into(),
-                cause,
-            })?;
-        match thread.join() {
-            Ok(result) => result.map_err(|fault| BenchError::Site(fault.to_string())),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    let start = time::Instant::ZERO;
+    let mut room = Tables::<FLOWS, FLOWS6>::boxed();
+    let mut node = Node::new(Some(policy), &mut room, 1, start);
+    treadmill::run(&mut node, (&config, &tables), meter, report)
+        .map_err(|fault| BenchError::Site(fault.to_string()))
 }
 
 /// Tells nanoseconds.
@@ -160,8 +146,6 @@ const WATCHED: &str = "bench::peers::whole::watched_by_valgrind";
 /// As many as the Linux board has.
 const FLOWS: usize = 16_384;
 const FLOWS6: usize = 4096;
-/// A node is made on the stack, without optimisation several times over.
-const STACK: usize = 64 << 20;
 const RUNS: u32 = 20;
 
 #[cfg(test)]
