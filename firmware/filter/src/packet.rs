@@ -240,7 +240,7 @@ pub fn plain_v4(ip: &FrontV4, room: usize) -> Option<usize> {
         .iter()
         .fold(0, |sum, word| sum + (word & 0xffff) + (word >> 16));
     // Ten halves: a multiple of 0xffff becomes 0xffff in one step.
-    let is_right = sum + (sum >> 16) & 0xffff == 0xffff;
+    let is_right = (sum + (sum >> 16)) & 0xffff == 0xffff;
     let len = usize::from(u16::from_be(half(ip, 2)));
     let fragment = half(ip, 6) & u16::from_ne_bytes([0x3f, 0xff]);
     let usual = ip[0] == 0x45 && fragment == 0 && len <= room && ip[8] > 1 && is_right;
