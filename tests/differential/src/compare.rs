@@ -17,6 +17,8 @@ use crate::story::{Step, Story};
 pub struct Case<'a> {
     /// What both got before in this story.
     pub before: &'a [Step],
+    /// Which of those the kernel took.
+    pub taken: &'a [bool],
     /// What both got.
     pub step: &'a Step,
     /// What the kernel sent.
@@ -34,6 +36,8 @@ pub struct Comparison {
     kernel: Kernel,
     ours: Ours,
     tally: Tally,
+    /// Which steps of the story the kernel took.
+    taken: Vec<bool>,
     /// The first of each sort, and how many there were.
     failures: BTreeMap<String, (u32, String)>,
 }
@@ -67,6 +71,7 @@ impl Comparison {
             ours: Ours::new(site),
             site: site.clone(),
             tally: Tally::default(),
+            taken: Vec::new(),
             failures: BTreeMap::new(),
         }
     }
@@ -114,6 +119,7 @@ impl Comparison {
     /// One step of a story in both worlds: what the kernel sent, if both go on from the same state.
     fn step(&mut self, story: &Story, index: usize) -> Option<Vec<Emission>> {
         let step = story.steps.get(index)?;
+        self.taken.truncate(index);
         let packets: Vec<&[u8]> = step.packets.iter().map(Vec::as_slice).collect();
         let kernel = self.kernel.exchange(step.leg, &packets);
         let (ours, drops) = self.ours.exchange(step.leg, &packets);
@@ -123,6 +129,7 @@ impl Comparison {
         }
         let case = Case {
             before: &story.steps[..index],
+            taken: &self.taken,
             step,
             kernel: &kernel,
             ours: &ours,
@@ -144,6 +151,8 @@ impl Comparison {
                 return None;
             }
         }
+        let taken = known::is_taken(&case);
+        self.taken.push(taken);
         Some(kernel)
     }
 

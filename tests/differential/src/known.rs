@@ -227,7 +227,7 @@ pub const ALL: &[Difference] = &[
             case.ours.iter().all(is_time_exceeded)
                 && !case.drops.is_empty()
                 && !case.drops.contains(&Drop::NoFlow)
-                && matches!(case.kernel, [one] if is_ours(one) && is_reset(&one.packet))
+                && matches!(case.kernel, [one] if is_refusal(case, one))
         },
         parts: false,
     },
@@ -467,26 +467,23 @@ fn first<'a>(case: &Case<'a>) -> Option<&'a [u8]> {
     }
 }
 
-/// What was sent in the story so far, without what is shorter than it says, and cut segments: nobody takes them.
+/// What was sent in the story so far, and taken: what is damaged on its way to the flow changes nothing.
 fn history<'a>(case: &Case<'a>) -> impl Iterator<Item = &'a [u8]> {
-    let packets = case.before.iter().flat_map(|step| step.packets.iter());
-    packets.map(Vec::as_slice).filter(|packet| {
-        let word = |at: usize| {
-            let pair = packet.get(at..at + 2)?;
-            Some(usize::from(u16::from_be_bytes([pair[0], pair[1]])))
-        };
-        let says = match packet.first().map(|byte| byte >> 4) {
-            Some(4) => word(2),
-            Some(6) => word(4).map(|len| len + 40),
-            _ => None,
-        };
-        let least = match tcp(packet).map(|(_, start)| (start, packet[start + 12] >> 4)) {
-            Some((_, 0..5)) => return false,
-            Some((start, words)) => start + usize::from(words) * 4,
-            None => 0,
-        };
-        says.is_some_and(|len| (least..=packet.len()).contains(&len))
-    })
+    let steps = case.before.iter().zip(case.taken);
+    let taken = steps.filter(|(_, taken)| **taken).map(|(step, _)| step);
+    taken.flat_map(|step| step.packets.iter().map(Vec::as_slice))
+}
+
+/// Whether the kernel let anything of the step through, or looked at it at least.
+#[must_use]
+pub fn is_taken(case: &Case<'_>) -> bool {
+    case.kernel.iter().any(|one| !is_refusal(case, one))
+}
+
+/// Whether this is the reset that answers a segment which belongs nowhere: no reset is answered so, but servers' are passed on
+/// with an address of the appliance, too.
+fn is_refusal(case: &Case<'_>, emission: &Emission) -> bool {
+    is_ours(emission) && is_reset(&emission.packet) && !first(case).is_some_and(is_reset)
 }
 
 /// Whether the worlds differ only about a TCP segment that one of them did not like.
@@ -498,7 +495,7 @@ fn in_tcp(case: &Case<'_>) -> bool {
 
 /// Whether the kernel let the packet through.
 fn passed(case: &Case<'_>) -> bool {
-    matches!(case.kernel, [one] if !is_ours(one) || !is_reset(&one.packet))
+    matches!(case.kernel, [one] if !is_refusal(case, one))
 }
 
 /// Flags of a TCP segment without options in front, and where it begins.

@@ -120,6 +120,7 @@ fn flows_that_are_over() {
     assert_eq!(drops, [Drop::FlowLimit]);
     let case = Case {
         before: &[Step::one(WAN, "a reset", reset)],
+        taken: &[true],
         step: &Step::one(WAN, "another connection", next),
         kernel: &kernel,
         ours: &ours,

@@ -149,22 +149,17 @@ pub fn mutated(rng: &mut Rng, number: u32, setting: Setting) -> Story {
     let step = &mut steps[chosen];
     step.what = "mutated";
     let packet = &mut step.packets[0];
+    // Addresses, ports and identifiers of pings stay, so that nobody else's flows are hit.
+    let places: &[usize] = match (packet[0] >> 4, packet[6], packet[9]) {
+        (6, 58, _) => &[0, 1, 2, 3, 4, 5, 6, 7, 40, 41, 42, 43, 46, 47, 48, 52, 53],
+        (6, ..) => &[0, 1, 2, 3, 4, 5, 6, 7, 44, 45, 46, 47, 48, 52, 53],
+        (_, _, 1) => &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 26, 27, 28, 32, 33, 34, 35],
+        _ => &[
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 24, 25, 26, 27, 28, 32, 33, 34, 35,
+        ],
+    };
     for _ in 0..rng.u8(1..4) {
-        // Addresses stay, so that nobody else's flows are hit.
-        let place = match packet[0] >> 4 {
-            6 => pick(
-                rng,
-                [
-                    0, 1, 2, 3, 4, 5, 6, 7, 40, 41, 42, 43, 44, 45, 46, 47, 48, 52, 53,
-                ],
-            ),
-            _ => pick(
-                rng,
-                [
-                    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 24, 25, 26, 27, 28, 32, 33, 34, 35,
-                ],
-            ),
-        };
+        let place = places[rng.usize(..places.len())];
         if let Some(byte) = packet.get_mut(place) {
             *byte ^= 1 << rng.u8(0..8);
         }
