@@ -77,8 +77,11 @@ pub const ALL: &[Difference] = &[
                  off where it goes wrong; netfilter waits for all pieces",
         applies: |case| {
             case.kernel.is_empty()
-                && case.step.what.starts_with("pieces ")
-                && case.ours.iter().all(|one| is_piece(&one.packet))
+                && (case.step.what.starts_with("pieces ") || first(case).is_some_and(is_piece))
+                && case
+                    .ours
+                    .iter()
+                    .all(|one| is_piece(&one.packet) || is_time_exceeded(one))
                 && !case.ours.is_empty()
         },
         parts: true,
@@ -168,6 +171,19 @@ pub const ALL: &[Difference] = &[
         applies: |case| {
             case.kernel.is_empty()
                 && matches!(case.ours, [one] if one.packet[0] >> 4 == 6 && one.packet[6] == 59)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "broken chunks",
+        reason: "SCTP is as any other protocol, its chunks are its ends' business; netfilter looks into them, and calls broken ones \
+                 invalid",
+        applies: |case| {
+            let is_sctp = |packet: &[u8]| match packet[0] >> 4 {
+                6 => packet.get(6) == Some(&132),
+                _ => packet.get(9) == Some(&132),
+            };
+            case.kernel.is_empty() && matches!(case.ours, [one] if is_sctp(&one.packet))
         },
         parts: true,
     },
@@ -268,6 +284,61 @@ pub const ALL: &[Difference] = &[
                             40 + 8 + 40 + 8
                         }
                 })
+        },
+        parts: false,
+    },
+    Difference {
+        name: "beyond the window",
+        reason: "a segment that begins beyond what its receiver allows is dropped, as there (RFC 9293 §3.10.7.4); netfilter lets it pass \
+                 if it is not another window away, and counts it as sent",
+        applies: |case| {
+            case.ours.is_empty()
+                && only(case, "tcp outside window")
+                && passed(case)
+                && is_ahead(case)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "data of resets while closing",
+        reason: "what a reset carries counts as sent whenever it comes; netfilter does not look at the numbers of a reset once a FIN was \
+                 seen, so that an acknowledgment of it is out of the window",
+        applies: |case| {
+            let mut closing = history(case)
+                .skip_while(|packet| tcp(packet).is_none_or(|(flags, _)| flags & 1 == 0));
+            case.kernel.is_empty()
+                && in_tcp(case)
+                && closing.any(|packet| {
+                    is_reset(packet) && numbers(packet).is_some_and(|(_, start, end)| start != end)
+                })
+        },
+        parts: true,
+    },
+    Difference {
+        name: "attempts behind a reset",
+        reason: "a client that resets an old connection of its server goes on with its attempt by a SYN (RFC 9293 §3.5.1), and a reset \
+                 that acknowledges nothing does not end it: anything else is out of state; netfilter takes it for over, and lets \
+                 whatever follows pass",
+        applies: |case| {
+            let answered = history(case)
+                .any(|packet| tcp(packet).is_some_and(|(flags, _)| flags & 0x12 == 0x12));
+            !answered
+                && history(case).any(is_reset)
+                && case.ours.is_empty()
+                && only(case, "tcp out of state")
+                && passed(case)
+        },
+        parts: true,
+    },
+    Difference {
+        name: "short-lived strays of translated flows",
+        reason: "the sender of a segment whose time is over is told so, also if it is not inside the window; netfilter does not \
+                 translate such a segment, so that it ends at the appliance",
+        applies: |case| {
+            case.kernel.is_empty()
+                && case.drops == [Drop::Ttl]
+                && matches!(case.ours, [one] if is_time_exceeded(one))
+                && first(case).is_some_and(|packet| is_own(destination(packet)))
         },
         parts: false,
     },
@@ -508,6 +579,31 @@ fn tcp(packet: &[u8]) -> Option<(u8, usize)> {
     Some((*packet.get(start + 13)?, start))
 }
 
+/// Whether a segment leaves out some of what its side could have sent next.
+fn is_ahead(case: &Case<'_>) -> bool {
+    let Some((source, sequence, _)) = first(case).and_then(numbers) else {
+        return false;
+    };
+    let sent = history(case).filter_map(numbers);
+    let mut ends = sent.filter(|it| it.0 == source).map(|it| it.2);
+    let is_before = |end: u32| end.wrapping_sub(sequence).cast_signed() < 0;
+    ends.next().is_some_and(is_before) && ends.all(is_before)
+}
+
+/// Source port of a TCP segment, its sequence number, and the one behind it.
+fn numbers(packet: &[u8]) -> Option<(u16, u32, u32)> {
+    let (flags, start) = tcp(packet)?;
+    let segment = packet.get(start..)?;
+    let source = u16::from_be_bytes(*segment.first_chunk()?);
+    let sequence = u32::from_be_bytes(*segment.get(4..)?.first_chunk()?);
+    let data = segment
+        .len()
+        .checked_sub(usize::from(segment.get(12)? >> 4) * 4)?;
+    let control = (flags & 1) + (flags >> 1 & 1);
+    let end = sequence.wrapping_add(data as u32 + u32::from(control));
+    Some((source, sequence, end))
+}
+
 /// A segment without its checksum.
 fn without_sum(packet: &[u8]) -> Option<Vec<u8>> {
     let (_, start) = tcp(packet)?;
@@ -554,7 +650,11 @@ fn one<'a>(case: &Case<'a>) -> Option<(&'a Emission, &'a Emission)> {
 
 /// Whether an address of the appliance speaks.
 fn is_ours(emission: &Emission) -> bool {
-    let source = source(&emission.packet);
+    is_own(source(&emission.packet))
+}
+
+/// Whether this is an address of the appliance.
+fn is_own(address: IpAddr) -> bool {
     LEGS.iter().any(|leg| {
         let v4 = [leg.own.0].into_iter().chain(leg.virtuals.iter().copied());
         let v6 = [leg.own6.0]
@@ -562,7 +662,7 @@ fn is_ours(emission: &Emission) -> bool {
             .chain(leg.virtuals6.iter().copied());
         v4.map(IpAddr::V4)
             .chain(v6.map(IpAddr::V6))
-            .any(|own| own == source)
+            .any(|own| own == address)
     })
 }
 
