@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use authority::Authority;
 use interop::servers::{HOST, HOST6, host};
 use interop::{Lab, Router, Side, WAN_VIRTUAL, config, wait_until};
 use nix::sys::signal::Signal;
-use policy::{Anchor, Check, CheckKind, Config, Interface6, Server, Service, Text, Trust};
+use policy::{Check, CheckKind, Config, Interface6, Server, Service, Text, Trust};
+use rcgen::{Certificate, KeyPair};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_appliance");
 
@@ -195,14 +197,14 @@ fn web_servers_are_judged_by_their_certificate_and_status_over_tls() {
         &rcgen::PKCS_ECDSA_P256_SHA256,
         &rcgen::PKCS_ECDSA_P384_SHA384,
     );
-    let pem = |name: &str, text: String| lab.file(&format!("{name}.pem"), &text);
-    let good256 = pem("good256", ours.pem(NAME, p256, |_| {}));
-    let good384 = pem("good384", ours.pem(NAME, p384, |_| {}));
-    let misnamed = pem("misnamed", ours.pem("www.example.com", p256, |_| {}));
-    let foreign = pem("foreign", other.pem(NAME, p256, |_| {}));
-    let expired = pem(
+    let file = |name: &str, issued| lab.file(&format!("{name}.pem"), &pem(issued));
+    let good256 = file("good256", ours.issue(NAME, p256, |_| {}));
+    let good384 = file("good384", ours.issue(NAME, p384, |_| {}));
+    let misnamed = file("misnamed", ours.issue("www.example.com", p256, |_| {}));
+    let foreign = file("foreign", other.issue(NAME, p256, |_| {}));
+    let expired = file(
         "expired",
-        ours.pem(NAME, p256, |params| {
+        ours.issue(NAME, p256, |params| {
             params.not_before = rcgen::date_time_ymd(2024, 1, 1);
             params.not_after = rcgen::date_time_ymd(2025, 1, 1);
         }),
@@ -287,46 +289,9 @@ frontend f
 const NAME: &str = "www.example.org";
 const NOVEMBER_2026: u64 = 1_795_000_000;
 
-/// Somebody who signs certificates.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self {
-            certificate,
-            issuer: rcgen::Issuer::new(params, key),
-        }
-    }
-
-    fn anchor(&self) -> Anchor {
-        let anchor = webpki::anchor_from_trusted_cert(self.certificate.der()).expect("an anchor");
-        Anchor {
-            subject: anchor.subject.iter().copied().collect(),
-            key: anchor.subject_public_key_info.iter().copied().collect(),
-            ..Anchor::default()
-        }
-    }
-
-    /// A certificate and its key.
-    fn pem(
-        &self,
-        name: &str,
-        algorithm: &'static rcgen::SignatureAlgorithm,
-        change: impl FnOnce(&mut rcgen::CertificateParams),
-    ) -> String {
-        let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
-        let mut params = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
-        change(&mut params);
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        certificate.pem() + &key.serialize_pem()
-    }
+/// A certificate and its key.
+fn pem((certificate, key): (Certificate, KeyPair)) -> String {
+    certificate.pem() + &key.serialize_pem()
 }
 
 /// The agent here is a fake: a line of text on a port. What the line means is HAProxy's to say, so a real HAProxy asks the

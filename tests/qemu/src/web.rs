@@ -1,14 +1,13 @@
 //! An HTTPS server at the other end of a board's cable: smoltcp's TCP, rustls's TLS.
 
-use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cable::Cable;
 use rustls::{ServerConfig, ServerConnection};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
@@ -18,7 +17,7 @@ use crate::mac_of;
 pub struct Web {
     interface: Interface,
     sockets: SocketSet<'static>,
-    wire: Wire,
+    wire: Cable,
     secure: SocketHandle,
     plain: SocketHandle,
     tls: Option<ServerConnection>,
@@ -35,7 +34,7 @@ impl Web {
     /// # Panics
     /// If smoltcp has no room for one address.
     pub fn new(address: Ipv4Addr, gateway: Ipv4Addr, config: Arc<ServerConfig>) -> Self {
-        let mut wire = Wire::default();
+        let mut wire = Cable::ethernet();
         let mac = HardwareAddress::Ethernet(EthernetAddress(mac_of(address)));
         let mut interface =
             Interface::new(Config::new(mac), &mut wire, smoltcp::time::Instant::ZERO);
@@ -126,51 +125,4 @@ impl Web {
 fn socket() -> tcp::Socket<'static> {
     let buffer = |size| tcp::SocketBuffer::new(vec![0; size]);
     tcp::Socket::new(buffer(8192), buffer(32_768))
-}
-
-/// The server's end of its cable.
-#[derive(Default)]
-struct Wire {
-    incoming: VecDeque<Vec<u8>>,
-    outgoing: Vec<Vec<u8>>,
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Incoming;
-    type TxToken<'a> = Outgoing<'a>;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Incoming, Outgoing<'_>)> {
-        let frame = self.incoming.pop_front()?;
-        Some((Incoming(frame), Outgoing(&mut self.outgoing)))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(&mut self.outgoing))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = 1514;
-        capabilities
-    }
-}
-
-struct Incoming(Vec<u8>);
-
-impl phy::RxToken for Incoming {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-struct Outgoing<'a>(&'a mut Vec<Vec<u8>>);
-
-impl phy::TxToken for Outgoing<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = vec![0; len];
-        let result = f(&mut frame);
-        self.0.push(frame);
-        result
-    }
 }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use authority::Authority;
 use policy::{Anchor, CheckKind, Config, Text, Trust};
 use qemu::frames::{self, Frame};
 use qemu::web::Web;
@@ -33,7 +34,7 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
         let site = Neighbours::new(&emulated, &config).without(LB1);
         let (wan, edge) = (site.leg("wan"), site.leg("edge"));
         let gateway = edge.router.as_ref().expect("a router").addresses[0];
-        let web = RefCell::new(Web::new(LB1, gateway, ours.server()));
+        let web = RefCell::new(Web::new(LB1, gateway, server(&ours, 0)));
         let serve = |frame: Option<&Frame>| {
             let mut web = web.borrow_mut();
             if let Some(frame) = frame {
@@ -96,10 +97,13 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
         // One that is not good, one that takes more memory than there is, and the good one again.
         let good = format!("server {LB1}:443 is healthy");
         for (config, expected) in [
-            (other.server(), "the certificate is of an unknown authority"),
-            (ours.server(), good.as_str()),
-            (ours.hoarder(), "not enough memory for tls"),
-            (ours.server(), good.as_str()),
+            (
+                server(&other, 0),
+                "the certificate is of an unknown authority",
+            ),
+            (server(&ours, 0), good.as_str()),
+            (server(&ours, 3000), "not enough memory for tls"),
+            (server(&ours, 0), good.as_str()),
         ] {
             web.borrow_mut().set_config(config);
             let before = emulated.log().len();
@@ -142,64 +146,19 @@ fn verify(config: &mut Config, anchor: Anchor) {
     }
 }
 
-/// Somebody who signs certificates.
-struct Authority {
-    certificate: rcgen::Certificate,
-    issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("a certificate");
-        Self {
-            certificate,
-            issuer: rcgen::Issuer::new(params, key),
-        }
-    }
-
-    fn anchor(&self) -> Anchor {
-        let anchor = webpki::anchor_from_trusted_cert(self.certificate.der()).expect("an anchor");
-        Anchor {
-            subject: anchor.subject.iter().copied().collect(),
-            key: anchor.subject_public_key_info.iter().copied().collect(),
-            ..Anchor::default()
-        }
-    }
-
-    /// A server of the checks' name that shows thousands of empty certificates behind its own.
-    fn hoarder(&self) -> Arc<ServerConfig> {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new([NAME.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = (provider.key_provider.load_private_key(key)).expect("a key");
-        let mut chain = vec![certificate.der().clone()];
-        chain.resize(3000, CertificateDer::from(Vec::new()));
-        let shown = Arc::new(CertifiedKey::new(chain, key));
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the usual versions")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
-        Arc::new(config)
-    }
-
-    /// What a server of the checks' name needs.
-    fn server(&self) -> Arc<ServerConfig> {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let params = rcgen::CertificateParams::new([NAME.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the usual versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key);
-        Arc::new(config.expect("a certificate and its key"))
-    }
+/// What a server of the checks' name needs; it shows so many empty certificates behind its own.
+fn server(authority: &Authority, empty: usize) -> Arc<ServerConfig> {
+    let (certificate, key) = authority.issue(NAME, &rcgen::PKCS_ECDSA_P256_SHA256, |_| {});
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let key = (provider.key_provider.load_private_key(key)).expect("a key");
+    let mut chain = vec![certificate.der().clone()];
+    chain.resize(1 + empty, CertificateDer::from(Vec::new()));
+    let shown = Arc::new(CertifiedKey::new(chain, key));
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the usual versions")
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(shown)));
+    Arc::new(config)
 }
