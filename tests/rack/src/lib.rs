@@ -16,6 +16,7 @@ use build::{Places, Progress};
 use rehearse::card::{Card, Everything};
 use rehearse::client::Client;
 use rehearse::rack::Rack;
+use rehearse::scenario::{Scenario, Settings};
 use rehearse::{Appliance, Bodies, ServerBody};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection};
@@ -87,6 +88,20 @@ pub fn config_blob(plan: &Plan, appliance: &str, directory: &Path) -> PathBuf {
     let path = directory.join(format!("{appliance}.bin"));
     std::fs::write(&path, blob).expect("written");
     path
+}
+
+/// What a scenario has to know of a rack: how its servers run, and its HAProxy servers, the preferred one first.
+pub fn settings(scenario: Scenario, servers: &'static str, haproxy: &[&str]) -> Settings {
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Settings {
+        scenario,
+        requests: 40,
+        board: "linux".into(),
+        servers,
+        web: list(&["web1", "web2"]),
+        app: list(&["app1", "app2"]),
+        haproxy: list(haproxy),
+    }
 }
 
 /// Waits until every client is answered. That is not enough: the appliances must have agreed that gw1 is Active.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rehearse::client::Client;
 use rehearse::rack::Rack;
-use rehearse::scenario::{self, Report, Scenario, Settings};
+use rehearse::scenario::{self, Report, Scenario};
 use rehearse::{Stop, Version};
 
 #[test]
@@ -67,16 +67,7 @@ impl Site {
     }
 
     fn run(&mut self, scenario: Scenario) -> Report {
-        let both = |name: &str| vec![format!("{name}1"), format!("{name}2")];
-        let settings = Settings {
-            scenario,
-            requests: 40,
-            board: "linux".into(),
-            servers: "light",
-            web: both("web"),
-            app: both("app"),
-            haproxy: both("lb"),
-        };
+        let settings = rack_test::settings(scenario, "light", &["lb1", "lb2"]);
         let (rack, stop) = (&mut self.rack, Stop::default());
         scenario::run(&settings, rack, &self.clients, &stop, &|_| {}).expect("it runs")
     }

@@ -9,7 +9,7 @@ use rehearse::Appliance;
 use rehearse::Stop;
 use rehearse::client::Client;
 use rehearse::rack::Rack;
-use rehearse::scenario::{self, Report, Scenario, Settings};
+use rehearse::scenario::{self, Report, Scenario};
 use rehearse::switch::Mode;
 
 #[test]
@@ -136,16 +136,7 @@ impl Bench {
     }
 
     fn run(&mut self, scenario: Scenario) -> Report {
-        let both = |name: &str| vec![format!("{name}1"), format!("{name}2")];
-        let settings = Settings {
-            scenario,
-            requests: 40,
-            board: "linux".into(),
-            servers: "fake",
-            web: both("web"),
-            app: both("app"),
-            haproxy: vec!["lb1".into()],
-        };
+        let settings = rack_test::settings(scenario, "fake", &["lb1"]);
         let stop = Stop::default();
         let clients = std::slice::from_ref(&self.client);
         scenario::run(&settings, &mut self.rack, clients, &stop, &|_| {}).expect("it runs")
