@@ -35,6 +35,12 @@ impl Qmp {
             .map(drop)
     }
 
+    /// Writes the machine's memory from an address on into a file.
+    pub fn save_memory(&mut self, address: u64, size: u64, to: &Path) -> io::Result<()> {
+        let arguments = json!({ "val": address, "size": size, "filename": to });
+        self.execute("pmemsave", &arguments).map(drop)
+    }
+
     fn execute(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         let line = format!("{request}\r\n");

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use build::Firmware;
 use build::defmt_log::Decoder;
 use miette::Diagnostic as _;
+use object::{Object as _, ObjectSymbol as _};
 use rehearse::machine::{self, Appliance, Socket};
 use rehearse::process::Process;
 use rehearse::qmp::Qmp;
@@ -27,7 +28,8 @@ pub struct Emulated {
     sockets: Vec<Socket>,
     monitor: Qmp,
     log: RefCell<Log>,
-    _directory: TempDir,
+    firmware: Firmware,
+    directory: TempDir,
 }
 
 /// What was read of the console.
@@ -66,7 +68,8 @@ impl Emulated {
     /// # Panics
     /// If QEMU or the compiler is missing; the message says what to install.
     pub fn start(board: &str, program: &str, config: &[u8]) -> Self {
-        let Firmware { board, elf, .. } = firmware(board, program);
+        let firmware = firmware(board, program);
+        let Firmware { board, elf, .. } = &firmware;
         let directory = tempfile::Builder::new()
             .prefix("rv")
             .tempdir()
@@ -112,7 +115,7 @@ impl Emulated {
         let monitor = monitor.expect("QEMU listens");
         let log = Log {
             console: File::open(&console).expect("QEMU writes a console"),
-            decoder: Decoder::open(&elf).expect("the program has a log table"),
+            decoder: Decoder::open(elf).expect("the program has a log table"),
             text: String::new(),
         };
         let this = Self {
@@ -121,7 +124,8 @@ impl Emulated {
             sockets,
             monitor,
             log: RefCell::new(log),
-            _directory: directory,
+            firmware,
+            directory,
         };
         this.wait_for_log(""); // frames before the driver runs would be lost
         this
@@ -210,6 +214,27 @@ impl Emulated {
         Duration::from_millis(10 * ticks.sum::<u64>())
     }
 
+    /// Bytes of stack that the board asks for.
+    pub const fn stack_budget(&self) -> u64 {
+        self.firmware.board.budget.stack
+    }
+
+    /// Bytes of the stack that were ever used, of those that the board's budget asks for: memory of the emulator is zero until
+    /// somebody writes to it.
+    ///
+    /// # Panics
+    /// If QEMU refuses.
+    pub fn stack_used(&mut self) -> u64 {
+        let size = self.stack_budget();
+        let file = self.directory.path().join("stack");
+        let bottom = stack_top(&self.firmware.elf) - size;
+        let saved = self.monitor.save_memory(bottom, size, &file);
+        saved.expect("QEMU writes a file");
+        let stack = std::fs::read(&file).expect("the file is there");
+        let untouched = stack.iter().take_while(|byte| **byte == 0).count();
+        size - untouched as u64
+    }
+
     /// All that the board has logged so far, one message per line.
     ///
     /// # Panics
@@ -257,6 +282,18 @@ pub(crate) fn wait<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
+
+/// Where a program's main stack begins; it grows down.
+fn stack_top(elf: &Path) -> u64 {
+    let bytes = std::fs::read(elf).expect("the program");
+    let file = object::File::parse(&*bytes).expect("an ELF");
+    let mut symbols = file.symbols();
+    let top = symbols.find(|symbol| symbol.name().is_ok_and(|name| TOPS.contains(&name)));
+    top.expect("a stack").address()
+}
+
+/// What cortex-m-rt and the Zynq's start-up code call it.
+const TOPS: [&str; 2] = ["_stack_start", "_sys_stack_high_end"];
 
 fn source() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -30,7 +30,7 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
         let (mut config, rules) = policy_of(board);
         verify(&mut config, ours.anchor());
         let blob = classifier::blob(&config, &rules, policy::MAX_BLOB).expect("a good policy");
-        let emulated = Emulated::start(board, board, &blob);
+        let mut emulated = Emulated::start(board, board, &blob);
         let site = Neighbours::new(&emulated, &config).without(LB1);
         let (wan, edge) = (site.leg("wan"), site.leg("edge"));
         let gateway = edge.router.as_ref().expect("a router").addresses[0];
@@ -122,6 +122,10 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
         assert!(!log.contains("panic"), "{board}:\n{log}");
         let starts = log.matches("configuration of gw1").count();
         assert_eq!(starts, 1, "{board} began anew:\n{log}");
+        // The start, a handshake, and a check that was given up were the deepest; a quarter stays for what was not met here.
+        let (used, budget) = (emulated.stack_used(), emulated.stack_budget());
+        assert!(used <= budget / 4 * 3, "{board}: {used} of {budget} bytes");
+        println!("{board}: {used} of {budget} bytes of stack were used");
     }
 }
 
