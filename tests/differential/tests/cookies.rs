@@ -15,10 +15,7 @@ use forge::{Ip, Tcp};
 
 #[test]
 fn connections_come_about_the_same_way() {
-    let site = site();
-    let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
-    // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
-    kernel.card = true;
+    let (mut kernel, mut ours) = worlds();
     let mut rng = Rng::with_seed(4);
     for number in 0..300 {
         let ends = Ends::any(&mut rng, number);
@@ -35,10 +32,7 @@ fn connections_come_about_the_same_way() {
 /// Nothing that is no cookie opens a connection, in neither world.
 #[test]
 fn guesses_open_nothing() {
-    let site = site();
-    let (mut kernel, mut ours) = (Kernel::new(&site), Ours::new(&site));
-    // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
-    kernel.card = true;
+    let (mut kernel, mut ours) = worlds();
     let mut rng = Rng::with_seed(5);
     for number in 0..200 {
         let ends = Ends::any(&mut rng, number);
@@ -56,6 +50,14 @@ fn guesses_open_nothing() {
             assert_eq!(ours.flows(), 0, "{number}");
         }
     }
+}
+
+fn worlds() -> (Kernel, Ours) {
+    let site = site();
+    let (mut kernel, ours) = (Kernel::new(&site), Ours::new(&site));
+    // Without, nftables' synproxy takes each SYN of IPv6 for damaged: it adds up the pseudo-header of IPv4.
+    kernel.card = true;
+    (kernel, ours)
 }
 
 /// A client and a server, and what they offer.
