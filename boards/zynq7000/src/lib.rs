@@ -86,8 +86,8 @@ impl Zynq {
         // SAFETY: waits; a pending interrupt ends it, though masked.
         unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
         self.quiet();
-        // If a MAC still asks, its interrupt becomes pending again at once.
-        while acknowledge(|| {}) {}
+        // One alone: a MAC that still asks becomes pending again at once, until somebody takes its frames.
+        acknowledge(|| {});
     }
 }
 
