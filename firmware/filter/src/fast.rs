@@ -248,6 +248,7 @@ fn readdress<A: Address>(
 }
 
 const TCP_HEADER_LEN: usize = wire::tcp::HEADER_LEN;
+
 /// The flags that move a connection on.
 const CONTROL: Flags = Flags(Flags::SYN.0 | Flags::FIN.0 | Flags::RST.0 | Flags::ACK.0);
 const ACK: u32 = control(Flags::ACK);

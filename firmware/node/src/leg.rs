@@ -240,6 +240,7 @@ impl Legs {
     /// good or not.
     #[inline(always)]
     pub fn arrival(&self, port: u8, frame: &[u8]) -> Option<Arrival> {
+        // With a tag, and up to IPv4's protocol, which is the tenth byte of its header.
         let head = frame.first_chunk::<{ ethernet::HEADER_LEN + ethernet::TAG_LEN + 10 }>()?;
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let prefix = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);

@@ -123,7 +123,7 @@ impl Neighbours {
         Some(*mac)
     }
 
-    /// The same, where the hint led to another one. What it says, and where the neighbour is.
+    /// The entry of a neighbour that the hint did not lead to; from now on it does.
     #[cold]
     #[inline(never)]
     fn search<A: Address>(&mut self, leg: u8, address: A) -> Option<&mut Entry> {
