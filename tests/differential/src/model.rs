@@ -83,6 +83,10 @@ impl Model {
             )
         };
         assert!(is_whole(&emission.packet), "a damaged header: {}", story());
+        // A packet that says it is longer than it is goes on with the padding of its frame.
+        let mut framed = packet.to_vec();
+        framed.resize(packet.len().max(LEAST_PAYLOAD), 0);
+        let packet = &framed[..packet.len().max(length(packet)).min(framed.len())];
         if let (Some(came), Some(went)) = (see(packet), see(&emission.packet))
             && self.is_forwarded(leg, &came, &went, emission.leg)
         {
@@ -414,3 +418,6 @@ fn is_good(packet: &[u8], seen: &Seen<'_>) -> bool {
     }
     forge::checksum(&[&pseudo, transport]) == 0
 }
+
+/// What the shortest Ethernet frame carries (IEEE 802.3 §4A.4.2).
+const LEAST_PAYLOAD: usize = 46;
