@@ -164,7 +164,13 @@ impl<'t, A: Address> Flows<'t, A> {
     pub fn new<const N: usize>(room: &'t mut Room<A, N>, seed: u64) -> Self {
         let mut numbers = SplitMix64::new(seed);
         let (index, _) = room.index.as_flattened_mut().as_chunks_mut();
-        index.fill([Entry(0); WAYS]);
+        // Looked at before it is written: memory that a host never touched stays so.
+        for bucket in index
+            .iter_mut()
+            .filter(|bucket| **bucket != [Entry(0); WAYS])
+        {
+            *bucket = [Entry(0); WAYS];
+        }
         Self {
             flows: &mut room.flows,
             index,
