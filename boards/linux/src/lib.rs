@@ -12,6 +12,7 @@ mod tap;
 
 use std::fmt::{self, Display};
 use std::io::{self, Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::Thread;
@@ -322,15 +323,13 @@ fn open_ports(options: &Options) -> Result<Vec<AnyPort>, RunError> {
     if given > node::superloop::MAX_PORTS {
         return Err(RunError::TooManyPorts { given });
     }
-    let own = config.interfaces.iter().flat_map(|leg| {
-        let virtual_addresses = leg
-            .router
-            .iter()
-            .flat_map(|router| &router.addresses)
-            .copied();
-        std::iter::once(leg.address).chain(virtual_addresses)
+    let shared = config.routers.iter().flat_map(|router| &router.addresses);
+    let shared = shared.filter_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
     });
-    let own: Vec<_> = own.collect();
+    let own = config.interfaces.iter().map(|leg| leg.address);
+    let own: Vec<_> = own.chain(shared).collect();
     // On virtual cables the kernel hears nothing that it could answer.
     let kernel_listens = options
         .ports

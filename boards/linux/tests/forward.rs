@@ -155,25 +155,18 @@ fn policy() -> Policy<'static> {
         mac: [2, 0, 0, 0, 9, port],
         address: Ipv4Addr::new(10, port + 1, 0, 2),
         prefix: 24,
-        router: Some(VirtualRouter {
-            vrid: 10 + port,
-            priority: 100,
-            advertisement_interval: 10,
-            preempt: true,
-            addresses: [Ipv4Addr::new(10, port + 1, 0, 1)].into_iter().collect(),
-            ..VirtualRouter::default()
-        }),
-        track: Default::default(),
-        track_weight: 0,
         ..Interface::default()
+    };
+    let router = |port: u8| VirtualRouter {
+        advertisement_interval: 10,
+        ..VirtualRouter::new(port, 10 + port, [Ipv4Addr::new(10, port + 1, 0, 1).into()])
     };
     let config = Config {
         name: "router".try_into().expect("a short name"),
         interfaces: [interface(0, "left"), interface(1, "right")]
             .into_iter()
             .collect(),
-        default_route: None,
-        services: Default::default(),
+        routers: [router(0), router(1)].into_iter().collect(),
         ..Config::default()
     };
     let bulk = Rule {

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use heapless::Vec;
-use policy::{Config, MAX_INTERFACES, MAX_VIRTUAL_ADDRESSES};
+use policy::{Config, MAX_INTERFACES};
 
 use crate::Drop;
 use crate::address::{Address, V4, V6};
@@ -57,22 +57,25 @@ pub struct Family<A> {
     subnets: Vec<Option<Subnet<A>>, MAX_INTERFACES>,
 }
 
+/// Most virtual addresses of one leg and IP version.
+const MAX_SHARED: usize = 32;
+
 #[derive(Clone, Debug)]
 struct Subnet<A> {
     network: A,
     mask: A,
     own: A,
-    virtual_addresses: Vec<A, MAX_VIRTUAL_ADDRESSES>,
+    virtual_addresses: Vec<A, MAX_SHARED>,
 }
 
 impl<A: Address> Subnet<A> {
-    fn new<B: Into<A> + Copy>(own: B, prefix: u8, virtual_addresses: &[B]) -> Self {
+    fn new<B: Into<A>>(own: B, prefix: u8, virtual_addresses: impl Iterator<Item = B>) -> Self {
         let (own, mask) = (own.into(), A::mask(prefix));
         Self {
             network: own.masked(mask),
             mask,
             own,
-            virtual_addresses: virtual_addresses.iter().map(|a| (*a).into()).collect(),
+            virtual_addresses: virtual_addresses.map(Into::into).collect(),
         }
     }
 
@@ -94,20 +97,25 @@ impl Routes {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let interfaces = &config.interfaces;
-        let v4 = interfaces.iter().map(|interface| {
-            let router = interface.router.as_ref();
-            let virtual_addresses = router.map_or(&[][..], |router| &router.addresses);
-            Some(Subnet::new(
-                interface.address,
-                interface.prefix,
-                virtual_addresses,
-            ))
+        let shared = |interface| {
+            let routers = config.routers_on(interface);
+            routers.flat_map(|router| router.addresses.iter().copied())
+        };
+        let v4 = interfaces.iter().enumerate().map(|(index, interface)| {
+            let shared = shared(index).filter_map(|address| match address {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            });
+            Some(Subnet::new(interface.address, interface.prefix, shared))
         });
-        let v6 = interfaces.iter().map(|interface| {
+        let v6 = interfaces.iter().enumerate().map(|(index, interface)| {
             let own = interface.address6?;
-            let router = interface.router.as_ref();
-            let virtual_addresses = router.map_or(&[][..], |router| &router.addresses6);
-            Some(Subnet::new(own.address, own.prefix, virtual_addresses))
+            // Link-local ones are never routed, and the same on every link.
+            let shared = shared(index).filter_map(|address| match address {
+                IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            });
+            Some(Subnet::new(own.address, own.prefix, shared))
         });
         let mut routes = Self {
             v4: Family::without_default(v4.collect()),

@@ -462,23 +462,16 @@ pub fn policy() -> Policy<'static> {
         ("edge", Some(21), "10.20.1.2", "10.20.1.1", 21),
         ("web", Some(22), "10.20.2.2", "10.20.2.1", 22),
     ];
-    let interfaces = legs.map(|(name, vlan, own, virtual_address, vrid)| Interface {
+    let routers = (0..).zip(legs).map(|(index, (.., shared, vrid))| {
+        VirtualRouter::new(index, vrid, [shared.parse().unwrap()])
+    });
+    let interfaces = legs.map(|(name, vlan, own, _, vrid)| Interface {
         name: name.try_into().unwrap(),
         port: u8::from(vlan.is_some()),
         vlan,
         mac: [2, 0, 0, 0, 0, vrid],
         address: own.parse().unwrap(),
         prefix: 24,
-        router: Some(VirtualRouter {
-            vrid,
-            priority: 200,
-            advertisement_interval: 10,
-            preempt: true,
-            addresses: [virtual_address.parse().unwrap()].into_iter().collect(),
-            ..VirtualRouter::default()
-        }),
-        track: heapless::Vec::new(),
-        track_weight: 0,
         ..Interface::default()
     });
     let servers = [("lb1", "10.20.1.11"), ("lb2", "10.20.1.12")].map(|(name, address)| {
@@ -555,6 +548,7 @@ pub fn policy() -> Policy<'static> {
     let config = Config {
         name: "gw1".try_into().unwrap(),
         interfaces: interfaces.into_iter().collect(),
+        routers: routers.collect(),
         default_route: Some("203.0.113.1".parse().unwrap()),
         services: services.into_iter().collect(),
         ..Config::default()

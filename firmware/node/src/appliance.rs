@@ -214,8 +214,10 @@ impl<'t> Appliance<'t> {
             .get(header_len..header.total_len.get().into())
             .unwrap_or_default();
         let advert = Advert::parse(header, message).map_err(|_| Drop::Vrrp)?;
-        let router = self.legs.get(leg).and_then(|leg| leg.router.as_ref());
-        if router.is_none_or(|router| router.vrid != advert.header.vrid) {
+        let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
+        let known = (on.routers().map(|router| &router.config))
+            .any(|router| router.vrid == advert.header.vrid && !router.is_v6());
+        if !known {
             return Err(Drop::Vrrp);
         }
         let advert = vrrp::Advert {
@@ -255,10 +257,10 @@ impl<'t> Appliance<'t> {
         for action in self.group.step(now, input) {
             match action {
                 vrrp::Action::SendAdvert { leg, priority } => {
-                    if let Some(leg) = self.legs.get(leg)
-                        && let Some(router) = &leg.router
+                    if let Some(on) = self.legs.get(leg)
+                        && let Some(router) = on.routers().find(|router| !router.config.is_v6())
                     {
-                        emit::advert(leg, router, priority, out);
+                        emit::advert(&on, router, priority, out);
                     }
                 }
                 vrrp::Action::Claim => {
@@ -266,10 +268,8 @@ impl<'t> Appliance<'t> {
                     self.pick_up_until = now + PICK_UP;
                 }
                 vrrp::Action::Announce => {
-                    for (_, leg) in self.legs.iter() {
-                        if let Some(router) = &leg.router {
-                            emit::announce(leg, router, out);
-                        }
+                    for (on, router) in self.legs.routers() {
+                        emit::announce(&on, router, out);
                     }
                 }
                 vrrp::Action::Release => {

@@ -70,7 +70,7 @@ impl Appliance<'_> {
                 if let Some(mine) = on.mac_of(target.into())
                     && (own || self.active)
                 {
-                    emit::arp_reply(on, (mine, target), (mac, sender), out);
+                    emit::arp_reply(&on, (mine, target), (mac, sender), out);
                 }
                 Ok(())
             }

@@ -112,7 +112,7 @@ impl Appliance<'_> {
         let packet = buffer.get(..len).unwrap_or_default();
         match self.neighbours.lookup(hop) {
             Some(mac) => {
-                emit::packet(leg, leg.mac, mac, packet, out);
+                emit::packet(&leg, leg.mac, mac, packet, out);
                 Ok(())
             }
             None => self

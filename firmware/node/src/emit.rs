@@ -3,6 +3,7 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter::Hop;
+use policy::MAX_VIRTUAL_ADDRESSES;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use wire::ethernet::{self, BROADCAST, Mac};
 use wire::ipv4;
@@ -20,12 +21,12 @@ pub fn ask(legs: &Legs, hop: Hop, unicast: Option<Mac>, out: &mut impl Transmit)
     let Some(leg) = legs.get(hop.leg) else { return };
     match hop.address {
         IpAddr::V4(address) => arp(
-            leg,
+            &leg,
             unicast.unwrap_or(BROADCAST),
             request(leg.mac, leg.address, address),
             out,
         ),
-        IpAddr::V6(address) => solicit(leg, address, unicast, out),
+        IpAddr::V6(address) => solicit(&leg, address, unicast, out),
     }
 }
 
@@ -67,13 +68,16 @@ pub fn neighbour_advert(
     frame(leg, mac, mine.0, ethernet::IPV6, &[&packet], out);
 }
 
-/// Tells everybody on the leg, and its switches, where the virtual addresses are (RFC 9568 §6.4.2).
+/// Tells everybody on the leg, and its switches, where a router's virtual addresses are (RFC 9568 §6.4.2).
 pub fn announce(leg: &Leg, router: &Router, out: &mut impl Transmit) {
-    for address in &router.addresses {
-        gratuitous_arp(leg, router, *address, out);
-    }
-    for address in router.addresses6.iter().filter(|_| leg.six.is_some()) {
-        neighbour_advert(leg, (router.mac6, *address), None, out);
+    for address in &router.config.addresses {
+        match *address {
+            IpAddr::V4(address) => gratuitous_arp(leg, router, address, out),
+            IpAddr::V6(address) if leg.six.is_some() => {
+                neighbour_advert(leg, (router.mac, address), None, out);
+            }
+            IpAddr::V6(_) => {}
+        }
     }
 }
 
@@ -93,16 +97,22 @@ pub fn arp_reply(leg: &Leg, mine: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr), out: &mu
     arp(leg, to.0, reply, out);
 }
 
-/// Advertises the leg's virtual router with this priority.
+/// Advertises a virtual router of IPv4 with this priority.
 pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit) {
+    let addresses: heapless::Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES> = (router.config.listed().iter())
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
     let advert = NewAdvert {
-        vrid: router.vrid,
+        vrid: router.config.vrid,
         priority,
-        interval: router.interval,
-        addresses: &router.addresses,
+        interval: router.config.advertisement_interval,
+        addresses: &addresses,
     };
     let source = leg.address.octets();
-    let mut message = [0; 64];
+    let mut message = [0; 96];
     let Some(message) = advert.write(source, &mut message) else {
         return;
     };

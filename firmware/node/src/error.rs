@@ -92,7 +92,7 @@ impl Appliance<'_> {
         let (leg, station) = from;
         if let Some(on) = self.legs.get(leg) {
             self.errors
-                .send(now, (on, station), packet, problem, log, out);
+                .send(now, (&on, station), packet, problem, log, out);
         }
     }
 }

@@ -108,7 +108,7 @@ impl Held {
                 && let Some(leg) = legs.get(leg)
             {
                 let problem = Problem::HostUnreachable;
-                errors.send(now, (leg, mac), held.packet(), problem, log, out);
+                errors.send(now, (&leg, mac), held.packet(), problem, log, out);
             }
         }
     }
@@ -132,7 +132,7 @@ impl Packet {
     fn send(&mut self, leg: u8, mac: Mac, legs: &Legs, out: &mut impl Transmit) -> Option<()> {
         let leg = legs.get(leg)?;
         if self.len > leg.mtu {
-            return emit::fragments(leg, mac, self.packet(), out).then_some(());
+            return emit::fragments(&leg, mac, self.packet(), out).then_some(());
         }
         let ethertype = match version(self.packet())? {
             4 => ethernet::IPV4,

@@ -1,10 +1,11 @@
 //! The appliance's legs: which frames belong to which, and what the appliance is called there.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::ops::Deref;
 
 use policy::{
-    Config, Interface, Interface6, MAX_INTERFACES, MAX_TRACKED, MAX_VIRTUAL_ADDRESSES, Name,
-    Prefix6,
+    Config, Interface, Interface6, MAX_INTERFACES, MAX_ROUTERS, MAX_TRACKED, Name, Prefix6,
+    VirtualRouter,
 };
 use wire::ethernet::{self, Mac};
 use wire::nd;
@@ -19,7 +20,6 @@ pub struct Leg {
     pub address: Ipv4Addr,
     pub six: Option<Six>,
     pub mtu: usize,
-    pub router: Option<Router>,
     pub track: heapless::Vec<Ipv4Addr, MAX_TRACKED>,
 }
 
@@ -31,15 +31,54 @@ pub struct Six {
     pub prefix: Prefix6,
 }
 
-/// The leg's virtual router.
+/// A virtual router with its MAC address at hand.
 #[derive(Clone, Debug)]
 pub struct Router {
-    pub vrid: u8,
+    pub leg: u8,
+    /// The one that goes with its addresses.
     pub mac: Mac,
-    pub mac6: Mac,
-    pub interval: u16,
-    pub addresses: heapless::Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES>,
-    pub addresses6: heapless::Vec<Ipv6Addr, MAX_VIRTUAL_ADDRESSES>,
+    pub config: VirtualRouter,
+}
+
+impl Router {
+    fn new(config: &VirtualRouter, interface: &Interface) -> Self {
+        Self {
+            leg: config.interface,
+            mac: match config.virtual_mac {
+                true => config.mac(),
+                false => interface.mac,
+            },
+            config: config.clone(),
+        }
+    }
+
+    /// Whether it answers for `address`.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.config.addresses.contains(&address)
+    }
+}
+
+/// A leg and the virtual routers on it.
+#[derive(Clone, Copy, Debug)]
+pub struct On<'a> {
+    leg: &'a Leg,
+    index: u8,
+    routers: &'a [Router],
+}
+
+impl<'a> On<'a> {
+    /// The leg itself.
+    pub fn leg(self) -> &'a Leg {
+        self.leg
+    }
+}
+
+impl Deref for On<'_> {
+    type Target = Leg;
+
+    fn deref(&self) -> &Leg {
+        self.leg
+    }
 }
 
 /// Whom on a leg a frame is for.
@@ -55,14 +94,6 @@ pub enum Station {
 
 impl Leg {
     fn new(interface: &Interface) -> Self {
-        let router = interface.router.as_ref().map(|router| Router {
-            vrid: router.vrid,
-            mac: router.mac(),
-            mac6: router.mac6(),
-            interval: router.advertisement_interval,
-            addresses: router.addresses.clone(),
-            addresses6: router.addresses6.clone(),
-        });
         let six = |Interface6 { address, prefix }| Six {
             address,
             link_local: nd::link_local(interface.mac).into(),
@@ -76,16 +107,7 @@ impl Leg {
             address: interface.address,
             six: interface.address6.map(six),
             mtu: interface.mtu.into(),
-            router,
             track: interface.track.clone(),
-        }
-    }
-
-    pub fn station(&self, mac: Mac) -> Station {
-        match &self.router {
-            Some(router) if router.mac == mac || router.mac6 == mac => Station::Virtual,
-            _ if self.mac == mac => Station::Own,
-            _ => Station::Other,
         }
     }
 
@@ -99,18 +121,6 @@ impl Leg {
         }
     }
 
-    /// The MAC address that goes with one of the leg's addresses: the virtual one with virtual ones.
-    pub fn mac_of(&self, address: IpAddr) -> Option<Mac> {
-        if self.is_own(address) {
-            return Some(self.mac);
-        }
-        let router = self.router.as_ref()?;
-        match address {
-            IpAddr::V4(address) => router.addresses.contains(&address).then_some(router.mac),
-            IpAddr::V6(address) => router.addresses6.contains(&address).then_some(router.mac6),
-        }
-    }
-
     /// The own address that speaks to `neighbour`; `None` without IPv6.
     pub fn own6(&self, neighbour: Ipv6Addr) -> Option<Ipv6Addr> {
         let six = self.six?;
@@ -119,11 +129,45 @@ impl Leg {
             false => six.address,
         })
     }
+}
+
+impl<'a> On<'a> {
+    /// The virtual routers on this leg.
+    pub fn routers(self) -> impl Iterator<Item = &'a Router> {
+        let index = self.index;
+        (self.routers.iter()).filter(move |router| router.leg == index)
+    }
+
+    pub fn station(self, mac: Mac) -> Station {
+        // Without a virtual MAC address the own one comes first.
+        if self.leg.mac == mac {
+            return Station::Own;
+        }
+        match self.routers().any(|router| router.mac == mac) {
+            true => Station::Virtual,
+            false => Station::Other,
+        }
+    }
+
+    /// The virtual router that answers for `address` here.
+    pub fn router_of(self, address: IpAddr) -> Option<&'a Router> {
+        self.routers().find(|router| router.has(address))
+    }
+
+    /// The MAC address that goes with one of the leg's addresses: the virtual one with virtual ones.
+    pub fn mac_of(self, address: IpAddr) -> Option<Mac> {
+        match self.leg.is_own(address) {
+            true => Some(self.leg.mac),
+            false => Some(self.router_of(address)?.mac),
+        }
+    }
 
     /// Whether `address` can be another station's on this link. The first address of the subnet belongs to
     /// all its routers (RFC 4291 §2.6.1), so to nobody alone.
-    pub fn is_neighbour6(&self, address: Ipv6Addr) -> bool {
-        let Some(six) = self.six else { return false };
+    pub fn is_neighbour6(self, address: Ipv6Addr) -> bool {
+        let Some(six) = self.leg.six else {
+            return false;
+        };
         let host = address != six.prefix.address || six.prefix.length > 126;
         (address.is_unicast_link_local() || six.prefix.contains(address) && host)
             && self.mac_of(address.into()).is_none()
@@ -131,13 +175,18 @@ impl Leg {
 
     /// Whether a frame to this multicast address is listened to: all nodes, and the groups that addresses
     /// answered for belong to.
-    pub fn listens(&self, group: Mac, active: bool) -> bool {
-        let Some(six) = self.six else { return false };
-        let router = self.router.iter().filter(|_| active);
-        let addresses = router
-            .flat_map(|router| &router.addresses6)
-            .chain([&six.address, &six.link_local]);
-        addresses
+    pub fn listens(self, group: Mac, active: bool) -> bool {
+        let Some(six) = self.leg.six else {
+            return false;
+        };
+        let shared = self.routers().filter(|_| active);
+        let shared = shared.flat_map(|router| &router.config.addresses);
+        let shared = shared.filter_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        });
+        shared
+            .chain([six.address, six.link_local])
             .map(|address| nd::solicited_node(address.octets()))
             .chain([nd::ALL_NODES])
             .any(|address| nd::multicast_mac(address) == group)
@@ -148,9 +197,11 @@ impl Leg {
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Legs {
-    lanes: [Lane; MAX_INTERFACES],
+    /// Of each leg's first router of IPv4, and of IPv6.
+    lanes: [[Lane; MAX_INTERFACES]; 2],
     exits: [Exit; MAX_INTERFACES],
     legs: heapless::Vec<Leg, MAX_INTERFACES>,
+    routers: heapless::Vec<Router, MAX_ROUTERS>,
 }
 
 /// What frames to a leg's virtual router are known by: the port, the VLAN id or 0, the VRID.
@@ -166,9 +217,11 @@ impl Lane {
         Self(u32::from(port) << 24 | u32::from(vlan) << 8 | u32::from(vrid))
     }
 
-    fn of(leg: &Leg) -> Self {
-        match &leg.router {
-            Some(router) => Self::new(leg.port, leg.vlan.unwrap_or(0), router.vrid),
+    /// Of a leg's first router of one IP version that has a virtual MAC address.
+    fn of(on: On<'_>, v6: bool) -> Self {
+        let mut routers = on.routers();
+        match routers.find(|router| router.config.virtual_mac && router.config.is_v6() == v6) {
+            Some(router) => Self::new(on.port, on.vlan.unwrap_or(0), router.config.vrid),
             None => Self::NONE,
         }
     }
@@ -216,18 +269,38 @@ pub struct Arrival {
 
 impl Legs {
     pub fn new(config: &Config) -> Self {
-        let legs: heapless::Vec<_, _> = config.interfaces.iter().map(Leg::new).collect();
-        let mut lanes = [Lane::NONE; MAX_INTERFACES];
-        let mut exits = [Exit::default(); MAX_INTERFACES];
-        for ((lane, exit), leg) in lanes.iter_mut().zip(&mut exits).zip(&legs) {
-            (*lane, *exit) = (Lane::of(leg), Exit::of(leg));
+        let interface = |router: &VirtualRouter| {
+            let interface = config.interfaces.get(usize::from(router.interface))?;
+            Some(Router::new(router, interface))
+        };
+        let mut all = Self {
+            lanes: [[Lane::NONE; MAX_INTERFACES]; 2],
+            exits: [Exit::default(); MAX_INTERFACES],
+            legs: config.interfaces.iter().map(Leg::new).collect(),
+            routers: config.routers.iter().filter_map(interface).collect(),
+        };
+        for leg in 0..all.legs.len() {
+            let Some(on) = all.get(leg as u8) else { break };
+            let lanes = [Lane::of(on, false), Lane::of(on, true)];
+            let exit = Exit::of(on.leg);
+            (all.lanes[0][leg], all.lanes[1][leg]) = (lanes[0], lanes[1]);
+            all.exits[leg] = exit;
         }
-        Self { lanes, exits, legs }
+        all
     }
 
     #[inline(always)]
-    pub fn get(&self, leg: u8) -> Option<&Leg> {
-        self.legs.get(usize::from(leg))
+    pub fn get(&self, leg: u8) -> Option<On<'_>> {
+        Some(On {
+            leg: self.legs.get(usize::from(leg))?,
+            index: leg,
+            routers: &self.routers,
+        })
+    }
+
+    /// All virtual routers, in the order of the configuration, with their legs.
+    pub fn routers(&self) -> impl Iterator<Item = (On<'_>, &Router)> {
+        (self.routers.iter()).filter_map(|router| Some((self.get(router.leg)?, router)))
     }
 
     /// How frames leave by a leg that exists.
@@ -258,7 +331,8 @@ impl Legs {
             _ => return None,
         };
         let lane = Lane::new(port, vlan, head[5]);
-        let leg = self.lanes.iter().position(|known| *known == lane)?;
+        let lanes = &self.lanes[usize::from(head[4] - 1) & 1];
+        let leg = lanes.iter().position(|known| *known == lane)?;
         Some(Arrival {
             leg: leg as u8,
             payload,
@@ -274,8 +348,8 @@ impl Legs {
         u8::try_from(leg).ok()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (u8, &Leg)> {
-        (0..).zip(&self.legs)
+    pub fn iter(&self) -> impl Iterator<Item = (u8, On<'_>)> {
+        (0..self.legs.len() as u8).filter_map(|leg| Some((leg, self.get(leg)?)))
     }
 }
 
@@ -289,22 +363,31 @@ mod tests {
     const SHARED: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0xaa, 0xbbcc);
     const MAC: Mac = [2, 0, 0, 0, 0, 1];
 
-    fn leg() -> Leg {
-        let router = VirtualRouter {
+    fn legs() -> Legs {
+        let router = |address: IpAddr| VirtualRouter {
             vrid: 7,
-            addresses: [Ipv4Addr::new(192, 0, 2, 9)].into_iter().collect(),
-            addresses6: [SHARED].into_iter().collect(),
+            addresses: [address].into_iter().collect(),
             ..VirtualRouter::default()
         };
         let address6 = Interface6 {
             address: OWN,
             prefix: 64,
         };
-        Leg::new(&Interface {
-            mac: MAC,
-            address6: Some(address6),
-            router: Some(router),
-            ..Interface::default()
+        Legs::new(&Config {
+            interfaces: [Interface {
+                mac: MAC,
+                address6: Some(address6),
+                ..Interface::default()
+            }]
+            .into_iter()
+            .collect(),
+            routers: [
+                router(Ipv4Addr::new(192, 0, 2, 9).into()),
+                router(SHARED.into()),
+            ]
+            .into_iter()
+            .collect(),
+            ..Config::default()
         })
     }
 
@@ -318,27 +401,37 @@ mod tests {
             ([2, 0, 0, 0, 0, 2], Station::Other),
         ];
         for (mac, station) in table {
-            assert_eq!(leg().station(mac), station, "{mac:02x?}");
+            assert_eq!(legs().get(0).unwrap().station(mac), station, "{mac:02x?}");
         }
     }
 
     /// What the short look at a header says is what the long one does.
     #[test]
     fn arrivals() {
-        let router = |vrid| {
-            Some(VirtualRouter {
-                vrid,
-                ..VirtualRouter::default()
-            })
+        let router = |interface, vrid, address: IpAddr| VirtualRouter {
+            interface,
+            vrid,
+            addresses: [address].into_iter().collect(),
+            ..VirtualRouter::default()
         };
-        let leg = |port, vlan, vrid| Interface {
+        let both = |interface, vrid| {
+            let v4 = Ipv4Addr::new(192, 0, 2, 9).into();
+            [
+                router(interface, vrid, v4),
+                router(interface, vrid, SHARED.into()),
+            ]
+        };
+        let leg = |port, vlan| Interface {
             port,
             vlan,
-            router: router(vrid),
             ..Interface::default()
         };
         let legs = Legs::new(&Config {
-            interfaces: [leg(0, Some(7), 1), leg(0, None, 2), leg(1, Some(7), 3)]
+            interfaces: [leg(0, Some(7)), leg(0, None), leg(1, Some(7))]
+                .into_iter()
+                .collect(),
+            routers: [both(0, 1), both(1, 2), both(2, 3)]
+                .concat()
                 .into_iter()
                 .collect(),
             ..Config::default()
@@ -393,9 +486,13 @@ mod tests {
             ("fe80::1", None),
         ];
         for (address, mac) in table {
-            assert_eq!(leg().mac_of(address.parse().unwrap()), mac, "{address}");
+            assert_eq!(
+                legs().get(0).unwrap().mac_of(address.parse().unwrap()),
+                mac,
+                "{address}"
+            );
         }
-        assert_eq!(leg().six.unwrap().link_local, link_local);
+        assert_eq!(legs().get(0).unwrap().six.unwrap().link_local, link_local);
     }
 
     #[test]
@@ -413,7 +510,11 @@ mod tests {
         ];
         for (address, neighbour) in table {
             let address = address.parse().unwrap();
-            assert_eq!(leg().is_neighbour6(address), neighbour, "{address}");
+            assert_eq!(
+                legs().get(0).unwrap().is_neighbour6(address),
+                neighbour,
+                "{address}"
+            );
         }
     }
 
@@ -428,8 +529,16 @@ mod tests {
             ([0x33, 0x33, 0xff, 0, 0, 3], false, false),
         ];
         for (group, backup, active) in table {
-            assert_eq!(leg().listens(group, false), backup, "{group:02x?}");
-            assert_eq!(leg().listens(group, true), active, "{group:02x?}");
+            assert_eq!(
+                legs().get(0).unwrap().listens(group, false),
+                backup,
+                "{group:02x?}"
+            );
+            assert_eq!(
+                legs().get(0).unwrap().listens(group, true),
+                active,
+                "{group:02x?}"
+            );
         }
     }
 }

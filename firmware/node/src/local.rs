@@ -86,7 +86,7 @@ impl Appliance<'_> {
         }
         let transport = packet.get(local.header..local.len).unwrap_or_default();
         if is_echo_request(&local, transport) {
-            return echo_reply(on, mac, received, &local, frame, out);
+            return echo_reply(&on, mac, received, &local, frame, out);
         }
         let answer = match own {
             true => self.check_answer(

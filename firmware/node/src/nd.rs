@@ -115,7 +115,7 @@ impl Appliance<'_> {
         if let Some(mine) = ours {
             // Who asks without an address looks for a duplicate of its own; everybody hears that it is one.
             let asker = (!source.is_unspecified()).then_some((mac.unwrap_or(station), source));
-            emit::neighbour_advert(on, (mine, target), asker, out);
+            emit::neighbour_advert(&on, (mine, target), asker, out);
         }
     }
 

@@ -34,7 +34,7 @@ impl Tracker {
     pub fn new(now: Instant, legs: &Legs) -> Self {
         let tracked: heapless::Vec<Tracked, _> = legs
             .iter()
-            .flat_map(|(index, leg)| leg.track.iter().map(move |address| (index, *address)))
+            .flat_map(|(index, leg)| leg.leg().track.iter().map(move |address| (index, *address)))
             .map(|(leg, address)| Tracked {
                 hop: Hop {
                     leg,

@@ -147,7 +147,7 @@ impl Appliance<'_> {
             Verdict::Splice { len } => {
                 let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
                 let answer = packet.get(..len).unwrap_or_default();
-                emit::packet(on, received.destination, received.source, answer, out);
+                emit::packet(&on, received.destination, received.source, answer, out);
                 let Some((hop, len)) = self.filter.update(packet) else {
                     return Err(Drop::Spliced);
                 };
@@ -236,7 +236,7 @@ impl Appliance<'_> {
         };
         if len > leg.mtu {
             let packet = frame.bytes().get(received.payload..).unwrap_or_default();
-            if len > MTU || !emit::fragments(leg, mac, packet, out) {
+            if len > MTU || !emit::fragments(&leg, mac, packet, out) {
                 return Err(Drop::TooBig);
             }
             log.counters.forwarded += 1;

@@ -3,7 +3,7 @@
 //! | offset | size | content (little-endian) |
 //! |---|---|---|
 //! | 0 | 4 | `RVLN` |
-//! | 4 | 2 | format version, 3 |
+//! | 4 | 2 | format version, 4 |
 //! | 6 | 2 | zero |
 //! | 8 | 4 | length of the configuration, c |
 //! | 12 | 4 | length of the tables |
@@ -13,14 +13,15 @@
 //! | … | … | the rules' tables (crate `classifier`), or nothing for no rules |
 //!
 //! Released bytes keep their meaning for ever: a change of the types is a new format version. Version 1 had the
-//! rules inside of the configuration, version 2 no authorities for checks over TLS.
+//! rules inside of the configuration, version 2 no authorities for checks over TLS, version 3 one virtual router for each
+//! interface and nothing about a peer.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use crate::{Config, ConfigError};
 
 /// The version of the format that this code writes and reads.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 4;
 
 /// A buffer of this size holds every valid [`Config`] without tables.
 pub const MAX_CONFIG: usize = 32 * 1024;

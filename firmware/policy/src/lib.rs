@@ -14,6 +14,7 @@ mod blob;
 mod nat;
 mod prefix;
 mod protection;
+mod router;
 pub mod rule;
 mod service;
 #[cfg(test)]
@@ -31,6 +32,11 @@ pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, d
 pub use nat::{MAX_NAT, Nat};
 pub use prefix::{IpPrefix, Prefix, Prefix6};
 pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};
+pub use router::{
+    Announce, Authentication, Availability, Checksum, Hmac, HmacMode, Key, MAX_KEYS, MAX_PATHS,
+    MAX_PEERS, MAX_ROUTERS, MAX_TRACKS, MAX_VIRTUAL_ADDRESSES, Pair, Path, Track, Tracked, Version,
+    VirtualRouter,
+};
 pub use service::{
     Balance, Check, CheckKind, Forwarding, MAX_SERVERS, MAX_SERVICES, Persistence, Server, Service,
     Text, Transport,
@@ -39,8 +45,6 @@ pub use validate::ConfigError;
 
 /// Most logical interfaces of one appliance (networks it has a leg in).
 pub const MAX_INTERFACES: usize = 8;
-/// Most addresses that one virtual router answers for.
-pub const MAX_VIRTUAL_ADDRESSES: usize = 4;
 /// Most hosts whose reachability one interface tracks.
 pub const MAX_TRACKED: usize = 4;
 
@@ -54,6 +58,10 @@ pub struct Config {
     pub name: Name,
     /// One entry for each network the appliance has a leg in; other parts refer to it by index.
     pub interfaces: Vec<Interface, MAX_INTERFACES>,
+    /// Virtual routers on them.
+    pub routers: Vec<VirtualRouter, MAX_ROUTERS>,
+    /// How they are shared with others.
+    pub availability: Availability,
     /// Next hop for IPv4 destinations outside all interfaces' subnets.
     pub default_route: Option<Ipv4Addr>,
     /// The same for IPv6; a global or a link-local address of a neighbour on the first interface.
@@ -92,12 +100,15 @@ pub struct Interface {
     pub address6: Option<Interface6>,
     /// Longest IP packet that the network carries, 1280 to 1500.
     pub mtu: u16,
-    /// The virtual router on this leg, if it has one.
-    pub router: Option<VirtualRouter>,
-    /// Neighbours probed by ARP; the leg counts as unreachable while none of them answers.
+    /// Neighbours probed by ARP; see [`Tracked::Neighbours`].
     pub track: Vec<Ipv4Addr, MAX_TRACKED>,
-    /// Taken from the priority of every virtual router while this leg is unreachable.
-    pub track_weight: u8,
+}
+
+impl Config {
+    /// The virtual routers of an interface.
+    pub fn routers_on(&self, interface: usize) -> impl Iterator<Item = &VirtualRouter> {
+        (self.routers.iter()).filter(move |router| usize::from(router.interface) == interface)
+    }
 }
 
 impl Interface {
@@ -127,9 +138,7 @@ impl Default for Interface {
             prefix: 24,
             address6: None,
             mtu: MTU,
-            router: None,
             track: Vec::new(),
-            track_weight: 0,
         }
     }
 }
@@ -145,34 +154,3 @@ pub struct Interface6 {
 
 /// Longest IP packet on Ethernet (RFC 894).
 pub const MTU: u16 = 1500;
-
-/// One VRRPv3 virtual router (RFC 9568 §5.2, §6.1). All routers of an appliance move together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VirtualRouter {
-    /// Virtual router identifier, 1 to 255.
-    pub vrid: u8,
-    /// Priority 1 to 254 (255 is the address owner and not supported yet).
-    pub priority: u8,
-    /// Advertisement interval in centiseconds, 1 to 4095.
-    pub advertisement_interval: u16,
-    /// Whether a router of higher priority takes over from an Active of lower priority.
-    pub preempt: bool,
-    /// Addresses that the Active answers for.
-    pub addresses: Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES>,
-    /// IPv6 addresses that the Active answers for.
-    pub addresses6: Vec<Ipv6Addr, MAX_VIRTUAL_ADDRESSES>,
-}
-
-impl VirtualRouter {
-    /// The virtual router MAC address (RFC 9568 §7.3).
-    #[must_use]
-    pub const fn mac(&self) -> [u8; 6] {
-        [0x00, 0x00, 0x5e, 0x00, 0x01, self.vrid]
-    }
-
-    /// The virtual router MAC address for IPv6 (RFC 9568 §7.3).
-    #[must_use]
-    pub const fn mac6(&self) -> [u8; 6] {
-        [0x00, 0x00, 0x5e, 0x00, 0x02, self.vrid]
-    }
-}

@@ -12,6 +12,49 @@ fn example() -> Config {
     Config {
         name: name("gw1"),
         interfaces: [wan(), edge()].into_iter().collect(),
+        routers: [
+            virtual_router(0, 10, &[Ipv4Addr::new(203, 0, 113, 10).into()]),
+            virtual_router(
+                0,
+                10,
+                &[v6(0xfe80, 0, 10).into(), v6(0x2001, 0xdb8, 10).into()],
+            ),
+            VirtualRouter {
+                authentication: Authentication::Hmac(Hmac {
+                    keys: [Key {
+                        id: 7,
+                        secret: [1, 2, 3].into_iter().collect(),
+                    }]
+                    .into_iter()
+                    .collect(),
+                    mode: HmacMode::Permissive,
+                }),
+                peers: [Ipv4Addr::new(10, 20, 1, 3).into()].into_iter().collect(),
+                ttl: (254, 255),
+                ..virtual_router(1, 21, &[Ipv4Addr::new(10, 20, 1, 1).into()])
+            },
+        ]
+        .into_iter()
+        .collect(),
+        availability: Availability {
+            priority: 200,
+            tracks: [
+                Track {
+                    what: Tracked::Neighbours(0),
+                    weight: -60,
+                    reverse: false,
+                },
+                Track {
+                    what: Tracked::Port(1),
+                    weight: 0,
+                    reverse: false,
+                },
+            ]
+            .into_iter()
+            .collect(),
+            pair: Some(pair()),
+            ..Availability::default()
+        },
         default_route: Some([203, 0, 113, 1].into()),
         default_route6: Some(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)),
         services: [https(), dns()].into_iter().collect(),
@@ -72,19 +115,22 @@ fn example() -> Config {
 /// What stands for compiled rules.
 const TABLES: &[u8] = &[1, 2, 3, 4, 5];
 
-/// The blob of [`example`] and [`TABLES`] in format version 3. Released: if this test fails, the code has to change.
+/// The blob of [`example`] and [`TABLES`] in format version 4. Released: if this test fails, the code has to change.
 const GOLDEN: &str = "
-    52564c4e03000000 ae010000 05000000 716308c4
-    03677731020377616e0000020000000a01cb007102180120010db800000000000000000000000240d40b010ac80a0101
-    cb00710a0120010db800000000000000000000000a01cb0071013c0465646765010115020000000a020a1401021800dc
-    0b0115c80a01010a14010100000001cb00710101fe8000000000000000000000000000010205687474707300cb00710a
-    bb030000000002036c6231000a14010bbb030100036c6232000a14010cbb030100000100030f7777772e6578616d706c
-    652e6f7267012fc801ab020000bb03e80784070203060003646e730120010db800000000000000000000000a35010004
-    0140d80401036e733101fd0000000000000000000000000000353503f0a2040105736f72727901fd0000000000000000
-    000000000000363503f0a204011e040b6578616d706c652e636f6d35e8078407020306018f4e03000a1401001800cb00
-    710a8008ffff03010000cb00710a9811a111000a140116160200fd0000000000000000000000000000003020010db900
-    000000000000000000000030020064c80100013201204080040164010101030102030404050607010880a4a7da060000
-    0102030405
+    52564c4e04000000 68020000 05000000 0ed825ec
+    03677731020377616e0000020000000a01cb007102180120010db800000000000000000000000240d40b01cb00710104
+    65646765010115020000000a020a1401021800dc0b0003000a010a0100cb00710a140101000000ffff00000a010a0201
+    fe80000000000000000000000000000a0120010db800000000000000000000000a140101000000ffff000115010a0100
+    0a140101140101000001000a140103feff0201070301020301c8010000036488273c0200000201007700000100000103
+    677732010201020000000b010a14010300020000000b00cb007103010503010303030303030303030303030303030303
+    0303030303030303030303030303030404040404040404040404040404040404040404040404040404040404040404ef
+    9bafcdf8acd1910101cb00710101fe8000000000000000000000000000010205687474707300cb00710abb0300000000
+    02036c6231000a14010bbb030100036c6232000a14010cbb030100000100030f7777772e6578616d706c652e6f726701
+    2fc801ab020000bb03e80784070203060003646e730120010db800000000000000000000000a350100040140d8040103
+    6e733101fd0000000000000000000000000000353503f0a2040105736f72727901fd0000000000000000000000000000
+    363503f0a204011e040b6578616d706c652e636f6d35e8078407020306018f4e03000a1401001800cb00710a8008ffff
+    03010000cb00710a9811a111000a140116160200fd0000000000000000000000000000003020010db900000000000000
+    000000000030020064c80100013201204080040164010101030102030404050607010880a4a7da060102030405
 ";
 
 /// The header of a blob in version 1, which had the rules in the configuration.
@@ -175,17 +221,17 @@ fn refusals_say_what_is_wrong() {
         (
             "an earlier format",
             with(0, VERSION_1),
-            "format version 1 is not supported (this firmware reads 3)",
+            "format version 1 is not supported (this firmware reads 4)",
         ),
         (
             "the one before",
-            with(4, &[2, 0]),
-            "format version 2 is not supported (this firmware reads 3)",
+            with(4, &[3, 0]),
+            "format version 3 is not supported (this firmware reads 4)",
         ),
         (
             "a later format",
-            with(4, &[4, 0]),
-            "format version 4 is not supported (this firmware reads 3)",
+            with(4, &[5, 0]),
+            "format version 5 is not supported (this firmware reads 4)",
         ),
         (
             "reserved",
@@ -347,64 +393,160 @@ fn contradictions_are_refused() {
             },
         ),
         (
-            |c| router(c, 1).addresses.push([10, 20, 1, 1].into()).unwrap(),
+            |c| router(c, 2).addresses.push([10, 20, 1, 1].into()).unwrap(),
             E::DuplicateAddress {
                 interface: 1,
                 address: [10, 20, 1, 1].into(),
             },
         ),
-        (|c| router(c, 0).vrid = 0, E::Vrid { interface: 0 }),
         (
-            |c| router(c, 0).priority = 0,
-            E::Priority {
-                interface: 0,
-                priority: 0,
+            |c| router(c, 2).interface = 2,
+            E::RouterInterface {
+                router: 2,
+                interface: 2,
             },
         ),
+        (|c| router(c, 0).vrid = 0, E::Vrid { router: 0 }),
         (
-            |c| router(c, 0).priority = 255,
-            E::Priority {
-                interface: 0,
-                priority: 255,
+            |c| {
+                let other = router(c, 0).clone();
+                *router(c, 2) = other;
+            },
+            E::SharedVrid {
+                first: 0,
+                second: 2,
             },
         ),
+        (|c| c.availability.priority = 0, E::Priority),
         (
-            |c| router(c, 1).priority = 199,
-            E::UnequalRouters { interface: 1 },
+            |c| c.availability.priority = 255,
+            E::AddressOwner {
+                router: 0,
+                address: [203, 0, 113, 10].into(),
+            },
+        ),
+        (|c| c.availability.preempt_delay = 1_000_001, E::Delay),
+        (|c| c.availability.start_delay = 1_000_001, E::Delay),
+        (|c| c.availability.announce.repeat = 0, E::Announce),
+        (
+            |c| c.availability.tracks[0].weight = -254,
+            E::Track { track: 0 },
         ),
         (
-            |c| router(c, 1).preempt = false,
-            E::UnequalRouters { interface: 1 },
+            |c| c.availability.tracks[0].what = Tracked::Neighbours(1),
+            E::Track { track: 0 },
         ),
+        (
+            |c| c.availability.tracks[1].what = Tracked::Port(2),
+            E::Track { track: 1 },
+        ),
+        (
+            |c| c.availability.tracks[1].what = Tracked::Service(2),
+            E::Track { track: 1 },
+        ),
+        (|c| peer(c).heartbeat = 0, E::Heartbeat),
+        (|c| peer(c).heartbeat = 1001, E::Heartbeat),
+        (|c| peer(c).misses = 1, E::Heartbeat),
+        (|c| peer(c).paths.clear(), E::Path { path: 0 }),
+        (
+            |c| peer(c).paths[1].address = [203, 0, 113, 2].into(),
+            E::Path { path: 1 },
+        ),
+        (
+            |c| peer(c).paths[0].mac = [1, 0, 0, 0, 0, 0],
+            E::Path { path: 0 },
+        ),
+        (|c| peer(c).paths[1].interface = 1, E::Path { path: 1 }),
         (
             |c| router(c, 0).advertisement_interval = 0,
             E::AdvertisementInterval {
-                interface: 0,
+                router: 0,
                 centiseconds: 0,
             },
         ),
         (
             |c| router(c, 0).advertisement_interval = 4096,
             E::AdvertisementInterval {
-                interface: 0,
+                router: 0,
                 centiseconds: 4096,
             },
         ),
         (
-            |c| router(c, 0).addresses.clear(),
-            E::NoVirtualAddress { interface: 0 },
+            |c| router(c, 0).version = Version::V2,
+            E::AdvertisementInterval {
+                router: 0,
+                centiseconds: 10,
+            },
         ),
         (
-            |c| router(c, 1).addresses[0] = [10, 20, 1, 2].into(),
-            E::AddressOwner {
-                interface: 1,
+            |c| {
+                router(c, 1).version = Version::V2;
+                router(c, 1).advertisement_interval = 100;
+            },
+            E::Version { router: 1 },
+        ),
+        (
+            |c| router(c, 0).addresses.clear(),
+            E::NoVirtualAddress { router: 0 },
+        ),
+        (
+            |c| router(c, 0).advertised = 0,
+            E::NoVirtualAddress { router: 0 },
+        ),
+        (
+            |c| router(c, 1).addresses.swap(0, 1),
+            E::NoLinkLocal { router: 1 },
+        ),
+        (
+            |c| {
+                router(c, 2)
+                    .addresses
+                    .push(v6(0xfe80, 0, 9).into())
+                    .unwrap()
+            },
+            E::MixedVersions { router: 2 },
+        ),
+        (
+            |c| router(c, 2).peers[0] = [10, 20, 1, 2].into(),
+            E::Peer {
+                router: 2,
                 address: [10, 20, 1, 2].into(),
             },
         ),
         (
-            |c| router(c, 1).addresses[0] = [198, 51, 100, 1].into(),
+            |c| router(c, 2).peers[0] = v6(0x2001, 0xdb8, 3).into(),
+            E::Peer {
+                router: 2,
+                address: v6(0x2001, 0xdb8, 3).into(),
+            },
+        ),
+        (|c| router(c, 2).ttl = (255, 254), E::Ttl { router: 2 }),
+        (|c| router(c, 2).ttl = (0, 255), E::Ttl { router: 2 }),
+        (|c| router(c, 0).ttl = (254, 255), E::Ttl { router: 0 }),
+        (
+            |c| router(c, 0).authentication = Authentication::Password([1; 8]),
+            E::Authentication { router: 0 },
+        ),
+        (|c| hmac(c).keys.clear(), E::Authentication { router: 2 }),
+        (|c| hmac(c).keys[0].id = 0, E::Authentication { router: 2 }),
+        (
+            |c| {
+                let key = hmac(c).keys[0].clone();
+                hmac(c).keys.push(key).unwrap();
+            },
+            E::Authentication { router: 2 },
+        ),
+        (
+            |c| router(c, 2).addresses[0] = [10, 20, 1, 2].into(),
+            E::AddressOwner {
+                router: 2,
+                address: [10, 20, 1, 2].into(),
+            },
+        ),
+        (
+            |c| router(c, 2).addresses[0] = [198, 51, 100, 1].into(),
             E::VirtualAddressOutside {
-                interface: 1,
+                router: 2,
                 address: elsewhere.into(),
             },
         ),
@@ -539,24 +681,24 @@ fn contradictions_of_both_versions_are_refused() {
             },
         ),
         (
-            |c| router(c, 0).addresses6[0] = v6(0x2001, 0xdb8, 2),
+            |c| router(c, 1).addresses[1] = v6(0x2001, 0xdb8, 2).into(),
             E::AddressOwner {
-                interface: 0,
+                router: 1,
                 address: v6(0x2001, 0xdb8, 2).into(),
             },
         ),
         (
-            |c| router(c, 0).addresses6[0] = v6(0x2001, 0xdba, 1),
+            |c| router(c, 1).addresses[1] = v6(0x2001, 0xdba, 1).into(),
             E::VirtualAddressOutside {
-                interface: 0,
+                router: 1,
                 address: guest,
             },
         ),
         (
             |c| c.interfaces[0].address6 = None,
             E::VirtualAddressOutside {
-                interface: 0,
-                address: v6(0x2001, 0xdb8, 10).into(),
+                router: 1,
+                address: v6(0xfe80, 0, 10).into(),
             },
         ),
         (
@@ -803,13 +945,15 @@ fn checks_that_cannot_be_asked() {
 fn limits_themselves_are_allowed() {
     let mut config = example();
     config.interfaces[1].vlan = Some(4094);
-    for interface in &mut config.interfaces {
-        let router = interface.router.as_mut().unwrap();
-        (router.priority, router.advertisement_interval) = (254, 4095);
+    config.availability.priority = 254;
+    for router in &mut config.routers {
+        router.advertisement_interval = 4095;
     }
     assert_eq!(config.validate(), Ok(()));
     let alone = Config {
         interfaces: Vec::new(),
+        routers: Vec::new(),
+        availability: Availability::default(),
         default_route: None,
         default_route6: None,
         services: Vec::new(),
@@ -853,12 +997,7 @@ fn wan() -> Interface {
         mac: [2, 0, 0, 0, 10, 1],
         address: [203, 0, 113, 2].into(),
         prefix: 24,
-        router: Some(VirtualRouter {
-            addresses6: [v6(0x2001, 0xdb8, 10)].into_iter().collect(),
-            ..virtual_router(10, [203, 0, 113, 10])
-        }),
         track: [Ipv4Addr::new(203, 0, 113, 1)].into_iter().collect(),
-        track_weight: 60,
         address6: Some(Interface6 {
             address: v6(0x2001, 0xdb8, 2),
             prefix: 64,
@@ -875,21 +1014,43 @@ fn edge() -> Interface {
         mac: [2, 0, 0, 0, 10, 2],
         address: [10, 20, 1, 2].into(),
         prefix: 24,
-        router: Some(virtual_router(21, [10, 20, 1, 1])),
         track: Vec::new(),
-        track_weight: 0,
         ..Interface::default()
     }
 }
 
-fn virtual_router(vrid: u8, address: [u8; 4]) -> VirtualRouter {
+fn virtual_router(interface: u8, vrid: u8, addresses: &[IpAddr]) -> VirtualRouter {
     VirtualRouter {
+        interface,
         vrid,
-        priority: 200,
         advertisement_interval: 10,
-        preempt: true,
-        addresses: [Ipv4Addr::from(address)].into_iter().collect(),
+        addresses: addresses.iter().copied().collect(),
         ..VirtualRouter::default()
+    }
+}
+
+fn pair() -> Pair {
+    let path = |interface, address| Path {
+        interface,
+        mac: [2, 0, 0, 0, 11, interface],
+        address,
+    };
+    Pair {
+        peer: name("gw2"),
+        first: true,
+        paths: [
+            path(1, [10, 20, 1, 3].into()),
+            path(0, [203, 0, 113, 3].into()),
+        ]
+        .into_iter()
+        .collect(),
+        serial: true,
+        heartbeat: 5,
+        misses: 3,
+        sync: true,
+        key: [3; 32],
+        operator: [4; 32],
+        fingerprint: 0x0123_4567_89ab_cdef,
     }
 }
 
@@ -989,22 +1150,57 @@ fn largest() -> Config {
             prefix: 64,
         }),
         mtu: MTU,
-        router: Some(VirtualRouter {
-            vrid: 255 - n,
-            priority: 254,
-            advertisement_interval: 4095,
-            preempt: true,
-            addresses: (0..MAX_VIRTUAL_ADDRESSES as u8)
-                .map(|host| Ipv4Addr::new(10, 20, n, 100 + host))
-                .collect(),
-            addresses6: (0..MAX_VIRTUAL_ADDRESSES as u16)
-                .map(|host| host6(n, 100 + host))
-                .collect(),
-        }),
         track: (0..MAX_TRACKED as u8)
             .map(|host| Ipv4Addr::new(10, 20, n, 10 + host))
             .collect(),
-        track_weight: 255,
+    };
+    let key = |id| Key {
+        id,
+        secret: core::iter::repeat_n(255, 64).collect(),
+    };
+    let router = |n: u8| VirtualRouter {
+        interface: n / 2,
+        vrid: 255 - n,
+        advertisement_interval: 4095,
+        addresses: (0..MAX_VIRTUAL_ADDRESSES as u16)
+            .map(|host| match n % 2 {
+                0 => Ipv4Addr::new(10, 20, n / 2, 100 + host as u8).into(),
+                _ if host == 0 => v6(0xfe80, 0, 1).into(),
+                _ => host6(n / 2, 99 + host).into(),
+            })
+            .collect(),
+        peers: (0..MAX_PEERS as u16)
+            .map(|host| match n % 2 {
+                0 => Ipv4Addr::new(10, 20, n / 2, 3 + host as u8).into(),
+                _ => host6(n / 2, 3 + host).into(),
+            })
+            .collect(),
+        authentication: Authentication::Hmac(Hmac {
+            keys: [key(255), key(254)].into_iter().collect(),
+            mode: HmacMode::Enforce,
+        }),
+        ..VirtualRouter::default()
+    };
+    let track = Track {
+        what: Tracked::Posted(255),
+        weight: -253,
+        reverse: true,
+    };
+    let pair = Pair {
+        peer: long.clone(),
+        paths: (0..MAX_PATHS as u8)
+            .map(|interface| Path {
+                interface,
+                mac: [0xfc; 6],
+                address: [10, 20, interface, 3].into(),
+            })
+            .collect(),
+        heartbeat: 1000,
+        misses: 255,
+        key: [255; 32],
+        operator: [255; 32],
+        fingerprint: u64::MAX,
+        ..pair()
     };
     let server = |host: u16| Server {
         name: long.clone(),
@@ -1073,6 +1269,24 @@ fn largest() -> Config {
     Config {
         name: long.clone(),
         interfaces: (0..MAX_INTERFACES as u8).map(interface).collect(),
+        routers: (0..MAX_ROUTERS as u8).map(router).collect(),
+        availability: Availability {
+            priority: 254,
+            preempt_delay: 1_000_000,
+            start_delay: 1_000_000,
+            announce: Announce {
+                repeat: 255,
+                gap: max,
+                second: max,
+                refresh: max,
+                rival: 255,
+                router_advertisement: max,
+                ..Announce::default()
+            },
+            tracks: core::iter::repeat_n(track, MAX_TRACKS).collect(),
+            pair: Some(pair),
+            ..Availability::default()
+        },
         default_route: Some([10, 20, 0, 1].into()),
         default_route6: Some(host6(0, 1)),
         services: (0..MAX_SERVICES as u16).map(service).collect(),
@@ -1088,8 +1302,19 @@ fn largest() -> Config {
     }
 }
 
-fn router(config: &mut Config, interface: usize) -> &mut VirtualRouter {
-    config.interfaces[interface].router.as_mut().unwrap()
+fn router(config: &mut Config, index: usize) -> &mut VirtualRouter {
+    &mut config.routers[index]
+}
+
+fn peer(config: &mut Config) -> &mut Pair {
+    config.availability.pair.as_mut().unwrap()
+}
+
+fn hmac(config: &mut Config) -> &mut Hmac {
+    match &mut config.routers[2].authentication {
+        Authentication::Hmac(hmac) => hmac,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn name(text: &str) -> Name {
@@ -1111,7 +1336,7 @@ fn sealed(payload: &[u8]) -> List<u8> {
         .checksum(&payload)
         .to_le_bytes();
     [
-        b"RVLN\x03\x00\x00\x00",
+        b"RVLN\x04\x00\x00\x00",
         &length[..],
         &[0; 4],
         &crc,

@@ -2,9 +2,10 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{Config, Interface, MTU, Prefix, Prefix6, VirtualRouter};
+use crate::{Config, Interface, MTU, Prefix, Prefix6};
 
 mod nat;
+mod router;
 mod service;
 
 /// What is wrong with a configuration. Interfaces, rules, services and servers are named by their index.
@@ -38,22 +39,52 @@ pub enum ConfigError {
     #[error("interface {interface}: tracked {address} is not a neighbour in its subnet")]
     Tracked { interface: usize, address: Ipv4Addr },
 
-    #[error("interface {interface}: VRID is zero")]
-    Vrid { interface: usize },
-    #[error("interface {interface}: priority {priority} is not in 1 to 254")]
-    Priority { interface: usize, priority: u8 },
-    #[error("interface {interface}: its router has another priority or preemption than the others")]
-    UnequalRouters { interface: usize },
-    #[error("interface {interface}: advertisement interval {centiseconds} is not in 1 to 4095")]
-    AdvertisementInterval { interface: usize, centiseconds: u16 },
-    #[error("interface {interface}: its router has no virtual address")]
-    NoVirtualAddress { interface: usize },
+    #[error("virtual router {router}: there is no interface {interface}")]
+    RouterInterface { router: usize, interface: u8 },
+    #[error("virtual router {router}: VRID is zero")]
+    Vrid { router: usize },
+    #[error("virtual routers {first} and {second} have the same interface, VRID and IP version")]
+    SharedVrid { first: usize, second: usize },
     #[error(
-        "interface {interface}: virtual address {address} is its own (owners are not supported)"
+        "virtual router {router}: advertisement interval {centiseconds} is not in 1 to 4095 (version 2: whole seconds up to 40)"
     )]
-    AddressOwner { interface: usize, address: IpAddr },
-    #[error("interface {interface}: virtual address {address} is outside its subnet")]
-    VirtualAddressOutside { interface: usize, address: IpAddr },
+    AdvertisementInterval { router: usize, centiseconds: u16 },
+    #[error("virtual router {router}: version 2 knows no IPv6")]
+    Version { router: usize },
+    #[error("virtual router {router}: it has no virtual address, or lists none")]
+    NoVirtualAddress { router: usize },
+    #[error("virtual router {router}: its first address is not link-local")]
+    NoLinkLocal { router: usize },
+    #[error("virtual router {router}: its addresses are of both IP versions")]
+    MixedVersions { router: usize },
+    #[error(
+        "virtual router {router}: {address} is the appliance's own without priority 255, or not its own with it"
+    )]
+    AddressOwner { router: usize, address: IpAddr },
+    #[error("virtual router {router}: virtual address {address} is outside its subnet")]
+    VirtualAddressOutside { router: usize, address: IpAddr },
+    #[error("virtual router {router}: {address} cannot be a peer")]
+    Peer { router: usize, address: IpAddr },
+    #[error(
+        "virtual router {router}: its TTLs are reversed or zero, or not 255 although adverts are multicast"
+    )]
+    Ttl { router: usize },
+    #[error(
+        "virtual router {router}: passwords are for version 2, HMAC for version 3 with one to two keys of different ids above 0"
+    )]
+    Authentication { router: usize },
+    #[error("the priority is zero")]
+    Priority,
+    #[error("a delay is longer than 1000 seconds")]
+    Delay,
+    #[error("addresses are announced at least once")]
+    Announce,
+    #[error("track {track}: there is nothing to watch, or its weight is not in -253 to 253")]
+    Track { track: usize },
+    #[error("heartbeats have an interval of 1 to 1000 ms, and 2 or more must be missing")]
+    Heartbeat,
+    #[error("path {path} to the peer is missing, doubled or leads to nobody")]
+    Path { path: usize },
 
     #[error("default route {address} is not a neighbour in any subnet")]
     DefaultRoute { address: IpAddr },
@@ -152,12 +183,11 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         for (index, interface) in self.interfaces.iter().enumerate() {
             check_interface(index, interface)?;
-            if let Some(router) = &interface.router {
-                check_router(index, interface, router)?;
-            }
         }
         self.check_pairs_of_interfaces()?;
-        self.check_routers_agree()?;
+        self.check_routers()?;
+        self.check_shared_addresses()?;
+        self.check_availability()?;
         self.check_default_route()?;
         self.check_default_route6()?;
         for (index, service) in self.services.iter().enumerate() {
@@ -172,30 +202,32 @@ impl Config {
         Ok(())
     }
 
-    /// All addresses that this appliance has or may answer for, with their interface.
+    /// All addresses that this appliance has, with their interface.
     fn addresses(&self) -> impl Iterator<Item = (usize, IpAddr)> {
         (self.interfaces.iter().enumerate()).flat_map(|(index, interface)| {
             let own = core::iter::once(IpAddr::V4(interface.address));
             let own6 = interface.address6.map(|own| IpAddr::V6(own.address));
-            own.chain(own6)
-                .chain(shared(interface))
-                .map(move |address| (index, address))
+            own.chain(own6).map(move |address| (index, address))
         })
     }
 
+    /// All addresses that it may answer for, with their virtual router.
+    fn shared(&self) -> impl Iterator<Item = (usize, IpAddr)> {
+        (self.routers.iter().enumerate())
+            .flat_map(|(index, router)| router.addresses.iter().map(move |own| (index, *own)))
+    }
+
     fn is_ours(&self, address: IpAddr) -> bool {
-        self.addresses().any(|(_, ours)| ours == address)
+        self.addresses().any(|(_, ours)| ours == address) || self.is_virtual(address)
     }
 
     fn is_virtual(&self, address: IpAddr) -> bool {
-        let mut interfaces = self.interfaces.iter();
-        interfaces.any(|interface| shared(interface).any(|ours| ours == address))
+        self.shared().any(|(_, ours)| ours == address)
     }
 
     fn check_pairs_of_interfaces(&self) -> Result<(), ConfigError> {
         for (second, b) in self.interfaces.iter().enumerate() {
             for (first, a) in self.interfaces.iter().enumerate().take(second) {
-                // With it goes "one VRID once per link": an interface has one router.
                 if (a.port, a.vlan) == (b.port, b.vlan) {
                     return Err(ConfigError::SharedLeg { first, second });
                 }
@@ -216,20 +248,23 @@ impl Config {
         Ok(())
     }
 
-    /// All routers move together, so an election must have the same result on every leg.
-    fn check_routers_agree(&self) -> Result<(), ConfigError> {
-        let mut routers = (self.interfaces.iter().enumerate())
-            .filter_map(|(index, interface)| Some((index, interface.router.as_ref()?)));
-        let Some((_, first)) = routers.next() else {
-            return Ok(());
-        };
-        let same = |other: &VirtualRouter| {
-            (first.priority, first.preempt) == (other.priority, other.preempt)
-        };
-        match routers.find(|(_, router)| !same(router)) {
-            Some((interface, _)) => Err(ConfigError::UnequalRouters { interface }),
-            None => Ok(()),
+    fn check_shared_addresses(&self) -> Result<(), ConfigError> {
+        for (n, (router, address)) in self.shared().enumerate() {
+            // Link-local ones may be the same on every link.
+            let place = |router: usize| match address {
+                IpAddr::V6(address) if address.is_unicast_link_local() => {
+                    self.routers.get(router).map(|router| router.interface)
+                }
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            };
+            let twice = (self.shared().take(n))
+                .any(|(other, theirs)| theirs == address && place(other) == place(router));
+            if twice {
+                let interface = self.routers.get(router).map_or(0, |r| r.interface.into());
+                return Err(ConfigError::DuplicateAddress { interface, address });
+            }
         }
+        Ok(())
     }
 
     fn check_default_route(&self) -> Result<(), ConfigError> {
@@ -264,14 +299,6 @@ impl Config {
         }
         Ok(())
     }
-}
-
-/// The virtual addresses of a leg.
-fn shared(interface: &Interface) -> impl Iterator<Item = IpAddr> {
-    interface.router.iter().flat_map(|router| {
-        let v4 = router.addresses.iter().copied().map(IpAddr::V4);
-        v4.chain(router.addresses6.iter().copied().map(IpAddr::V6))
-    })
 }
 
 fn check_interface(index: usize, interface: &Interface) -> Result<(), ConfigError> {
@@ -333,62 +360,6 @@ fn check_interface(index: usize, interface: &Interface) -> Result<(), ConfigErro
             return Err(ConfigError::Tracked {
                 interface: index,
                 address: other,
-            });
-        }
-    }
-    Ok(())
-}
-
-fn check_router(
-    index: usize,
-    interface: &Interface,
-    router: &VirtualRouter,
-) -> Result<(), ConfigError> {
-    let &VirtualRouter {
-        vrid,
-        priority,
-        advertisement_interval,
-        ref addresses,
-        ..
-    } = router;
-    if vrid == 0 {
-        return Err(ConfigError::Vrid { interface: index });
-    }
-    if !(1..=254).contains(&priority) {
-        return Err(ConfigError::Priority {
-            interface: index,
-            priority,
-        });
-    }
-    if !(1..=4095).contains(&advertisement_interval) {
-        let centiseconds = advertisement_interval;
-        return Err(ConfigError::AdvertisementInterval {
-            interface: index,
-            centiseconds,
-        });
-    }
-    if addresses.is_empty() {
-        return Err(ConfigError::NoVirtualAddress { interface: index });
-    }
-    for address in shared(interface) {
-        let own6 = interface.address6.map(|own| IpAddr::V6(own.address));
-        if address == IpAddr::V4(interface.address) || Some(address) == own6 {
-            return Err(ConfigError::AddressOwner {
-                interface: index,
-                address,
-            });
-        }
-        let inside = match address {
-            IpAddr::V4(address) => is_host(interface.subnet(), address),
-            // RFC 9568 §5.2.9: a virtual router for IPv6 has a link-local address too.
-            IpAddr::V6(address) => interface
-                .subnet6()
-                .is_some_and(|subnet| is_host6(subnet, address) || address.is_unicast_link_local()),
-        };
-        if !inside {
-            return Err(ConfigError::VirtualAddressOutside {
-                interface: index,
-                address,
             });
         }
     }

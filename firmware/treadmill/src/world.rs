@@ -150,15 +150,13 @@ impl Leg {
         };
         let index = config.interfaces.iter().position(near)?;
         let interface = config.interfaces.get(index)?;
-        let router = interface.router.as_ref()?;
+        let mut routers = config.routers_on(index);
+        let router = routers.find(|router| router.is_v6() == address.is_ipv6())?;
         Some(Self {
             index: index as u8,
             vlan: interface.vlan,
             own: interface.mac,
-            shared: match address {
-                IpAddr::V4(_) => router.mac(),
-                IpAddr::V6(_) => router.mac6(),
-            },
+            shared: router.mac(),
         })
     }
 }

@@ -35,19 +35,17 @@ impl Group {
     /// The group of all routers in `config`, in Initialize. The configuration must be a validated one.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let leg = |interface: &policy::Interface| Leg {
+        let leg = |(index, interface): (usize, &policy::Interface)| Leg {
             port: interface.port,
             up: true,
             reachable: true,
-            weight: interface.track_weight,
-            router: interface
-                .router
-                .as_ref()
-                .map(|router| Router::new(interface.address, router)),
+            weight: weight(config, index),
+            router: (config.routers_on(index).find(|router| !router.is_v6()))
+                .map(|router| Router::new(interface.address, router, &config.availability)),
         };
         Self {
             state: State::Initialize,
-            legs: config.interfaces.iter().map(leg).collect(),
+            legs: config.interfaces.iter().enumerate().map(leg).collect(),
             announce: None,
             awake: Instant::ZERO,
             excused: false,
@@ -348,6 +346,17 @@ impl Group {
             .filter(|(_, leg)| leg.up)
             .filter_map(|(index, leg)| Some((index, leg.router.as_mut()?)))
     }
+}
+
+/// What the priority loses while the neighbours of an interface are silent.
+fn weight(config: &Config, interface: usize) -> u8 {
+    let tracks = config.availability.tracks.iter();
+    let mut of = tracks.filter(|track| match track.what {
+        policy::Tracked::Neighbours(leg) => usize::from(leg) == interface,
+        _ => false,
+    });
+    of.next()
+        .map_or(0, |track| track.weight.unsigned_abs().min(255) as u8)
 }
 
 /// The schedule after `done` announcements, the last of them at `now`.

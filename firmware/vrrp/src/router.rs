@@ -2,7 +2,7 @@
 
 use core::net::Ipv4Addr;
 
-use policy::VirtualRouter;
+use policy::{Availability, VirtualRouter};
 use time::{Duration, Instant};
 
 use crate::Advert;
@@ -36,14 +36,14 @@ pub(crate) enum Judgement {
 }
 
 impl Router {
-    pub(crate) fn new(address: Ipv4Addr, router: &VirtualRouter) -> Self {
+    pub(crate) fn new(address: Ipv4Addr, router: &VirtualRouter, shared: &Availability) -> Self {
         let interval = Duration::from_millis(10 * u64::from(router.advertisement_interval));
         Self {
             address,
             timer: Instant::ZERO,
-            priority: router.priority,
+            priority: shared.priority,
             interval,
-            preempt: router.preempt,
+            preempt: shared.preempt,
             active_interval: interval,
             heard: Instant::ZERO,
         }

@@ -2,7 +2,7 @@
 
 use std::vec::Vec as List;
 
-use policy::{Config, Interface, VirtualRouter};
+use policy::{Availability, Config, Interface, Track, Tracked, VirtualRouter};
 use proptest::prelude::*;
 use time::Instant;
 
@@ -207,7 +207,7 @@ fn the_interval_of_the_active_is_learned_and_forgotten() {
 #[test]
 fn without_preemption_a_weaker_active_is_left_alone() {
     let mut config = config(&[100]);
-    config.interfaces[0].router.as_mut().unwrap().preempt = false;
+    config.availability.preempt = false;
     let mut group = Group::new(&config);
     let _ = group.step(Instant::ZERO, Input::Start);
     assert_eq!(group.step(NOW, heard(1, LOWER)), []);
@@ -594,21 +594,32 @@ fn settled(group: &mut Group) -> Instant {
 
 /// Legs 0 and 1 … with routers of these priorities on ports 0 and 1 …, then one leg without.
 fn config(priorities: &[u8]) -> Config {
-    let mut interfaces: List<Interface> = (0..)
-        .zip(priorities)
-        .map(|(n, p)| interface(n, Some(*p)))
-        .collect();
-    interfaces.push(interface(priorities.len() as u8, None));
+    let mut interfaces: List<Interface> =
+        (0..).zip(priorities).map(|(n, _)| interface(n)).collect();
+    interfaces.push(interface(priorities.len() as u8));
+    let router = |n: u8| VirtualRouter {
+        advertisement_interval: 10,
+        ..VirtualRouter::new(n, 1 + n, [Ipv4Addr::new(10, 0, n, 1).into()])
+    };
+    let track = |n: u8| Track {
+        what: Tracked::Neighbours(n),
+        weight: -60,
+        reverse: false,
+    };
     Config {
         name: policy::Name::new(),
         interfaces: interfaces.into_iter().take(MAX_INTERFACES).collect(),
-        default_route: None,
-        services: heapless::Vec::new(),
+        routers: (0..priorities.len() as u8).map(router).collect(),
+        availability: Availability {
+            priority: priorities.first().copied().unwrap_or(100),
+            tracks: (0..=priorities.len() as u8).map(track).collect(),
+            ..Availability::default()
+        },
         ..Config::default()
     }
 }
 
-fn interface(n: u8, priority: Option<u8>) -> Interface {
+fn interface(n: u8) -> Interface {
     Interface {
         name: policy::Name::new(),
         port: n,
@@ -616,16 +627,6 @@ fn interface(n: u8, priority: Option<u8>) -> Interface {
         mac: [2, 0, 0, 0, 0, n],
         address: own(n),
         prefix: 24,
-        router: priority.map(|priority| VirtualRouter {
-            vrid: 1 + n,
-            priority,
-            advertisement_interval: 10,
-            preempt: true,
-            addresses: [Ipv4Addr::new(10, 0, n, 1)].into_iter().collect(),
-            ..VirtualRouter::default()
-        }),
-        track: heapless::Vec::new(),
-        track_weight: 60,
         ..Interface::default()
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use policy::{Config, Interface, Name, VirtualRouter};
+use policy::{Availability, Config, Interface, Name, Track, Tracked, VirtualRouter};
 use proptest::prelude::*;
 use time::{Duration, Instant};
 use vrrp::{Action, Advert, Group, Input, State};
@@ -349,23 +349,28 @@ fn config(n: usize, setup: Setup) -> Config {
         mac: [2, 0, 0, 0, leg, n as u8],
         address: Ipv4Addr::new(10, 0, leg, 2 + n as u8),
         prefix: 24,
-        router: Some(VirtualRouter {
-            vrid: 1 + leg,
-            priority: setup.priorities[n],
-            advertisement_interval: setup.intervals[n],
-            preempt: setup.preempt,
-            addresses: [Ipv4Addr::new(10, 0, leg, 1)].into_iter().collect(),
-            ..VirtualRouter::default()
-        }),
         track: [Ipv4Addr::new(10, 0, leg, 9)].into_iter().collect(),
-        track_weight: 50,
         ..Interface::default()
+    };
+    let router = |leg: u8| VirtualRouter {
+        advertisement_interval: setup.intervals[n],
+        ..VirtualRouter::new(leg, 1 + leg, [Ipv4Addr::new(10, 0, leg, 1).into()])
+    };
+    let track = |leg: u8| Track {
+        what: Tracked::Neighbours(leg),
+        weight: -50,
+        reverse: false,
     };
     let config = Config {
         name: Name::new(),
         interfaces: (0..LEGS).map(interface).collect(),
-        default_route: None,
-        services: heapless::Vec::new(),
+        routers: (0..LEGS).map(router).collect(),
+        availability: Availability {
+            priority: setup.priorities[n],
+            preempt: setup.preempt,
+            tracks: (0..LEGS).map(track).collect(),
+            ..Availability::default()
+        },
         ..Config::default()
     };
     assert_eq!(config.validate(), Ok(()));

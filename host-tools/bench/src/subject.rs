@@ -142,28 +142,25 @@ fn config(tcp: u16, udp: u16) -> Config {
         service(VIRTUAL.into(), Transport::Udp, 53, SERVER.into(), udp),
         service(VIRTUAL6.into(), Transport::Tcp, 443, SERVER6.into(), tcp),
     ];
-    config.interfaces.extend(legs);
+    for (interface, routers) in legs {
+        config.interfaces.extend([interface]);
+        config.routers.extend(routers);
+    }
     config.services.extend(services);
     config
 }
 
-/// A leg in the /24 at `network` and in the /64 that `near` is in.
-fn leg(vlan: u16, network: Ipv4Addr, near: Ipv6Addr, index: u8) -> Interface {
+/// A leg and its virtual routers in the /24 at `network` and in the /64 that `near` is in.
+fn leg(vlan: u16, network: Ipv4Addr, near: Ipv6Addr, index: u8) -> (Interface, [VirtualRouter; 2]) {
     let host = |host: u8| Ipv4Addr::from_bits(network.to_bits() | u32::from(host));
     let host6 = |host: u8| {
         let network = near.to_bits() >> 64 << 64;
         Ipv6Addr::from_bits(network | u128::from(host))
     };
-    let mut router = VirtualRouter {
-        vrid: 51 + index,
-        priority: 200,
-        advertisement_interval: 100,
-        preempt: true,
-        ..VirtualRouter::default()
-    };
-    router.addresses.extend([host(10)]);
-    router.addresses6.extend([host6(10)]);
-    Interface {
+    let v4 = VirtualRouter::new(index, 51 + index, [host(10).into()]);
+    let link_local = VirtualRouter::link_local(51 + index);
+    let v6 = VirtualRouter::new(index, 51 + index, [link_local.into(), host6(10).into()]);
+    let interface = Interface {
         vlan: Some(vlan),
         mac: [2, 0, 0, 0, 1, index],
         address: host(2),
@@ -171,9 +168,9 @@ fn leg(vlan: u16, network: Ipv4Addr, near: Ipv6Addr, index: u8) -> Interface {
             address: host6(2),
             prefix: 64,
         }),
-        router: Some(router),
         ..Interface::default()
-    }
+    };
+    (interface, [v4, v6])
 }
 
 fn service(address: IpAddr, transport: Transport, port: u16, server: IpAddr, to: u16) -> Service {

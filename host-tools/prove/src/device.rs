@@ -224,9 +224,10 @@ impl Running<'_> {
             Some(6) => Version::V6,
             _ => Version::V4,
         };
-        let station = match (&interface.router, version) {
-            (Some(router), Version::V4) if !own => router.mac(),
-            (Some(router), Version::V6) if !own => router.mac6(),
+        let router = (policy.config.routers_on(leg.into()))
+            .find(|router| router.is_v6() == (version == Version::V6));
+        let station = match router {
+            Some(router) if !own && router.virtual_mac => router.mac(),
             _ => interface.mac,
         };
         let mut room = Tables::<4, 4>::new();

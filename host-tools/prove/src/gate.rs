@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use policy::rule::{Action, Protocol, Rule, State};
-use policy::{Config, Forwarding, IpPrefix, Nat, Prefix, Prefix6, Transport};
+use policy::{Config, Forwarding, IpPrefix, Nat, Prefix, Prefix6, Transport, VirtualRouter};
 
 use crate::packet::{Version, protocol};
 use crate::prefix6;
@@ -364,15 +364,10 @@ impl<'a> Gate<'a> {
 
     /// The first virtual address of a leg in this version.
     fn virtual_address(&self, leg: u8) -> Option<IpAddr> {
-        let interface = self.appliance.config.interfaces.get(usize::from(leg))?;
-        let router = interface.router.as_ref()?;
-        match self.space.version() {
-            Version::V4 => router.addresses.first().map(|address| IpAddr::V4(*address)),
-            Version::V6 => router
-                .addresses6
-                .first()
-                .map(|address| IpAddr::V6(*address)),
-        }
+        let routers = self.appliance.config.routers_on(leg.into());
+        let v6 = self.space.version() == Version::V6;
+        let mut addresses = routers.flat_map(routed).filter(|own| own.is_ipv6() == v6);
+        addresses.next()
     }
 
     fn all_doors(&self, inside: &[IpAddr]) -> Vec<Door> {
@@ -530,22 +525,20 @@ pub(crate) fn subnets(config: &Config) -> impl Iterator<Item = (u8, IpPrefix)> {
         })
 }
 
-/// Every address of the appliance, own and virtual.
+/// The addresses of a virtual router that packets are routed to: not the link-local one.
+fn routed(router: &VirtualRouter) -> impl Iterator<Item = IpAddr> {
+    (router.addresses.iter().copied())
+        .filter(|own| !matches!(own, IpAddr::V6(own) if own.is_unicast_link_local()))
+}
+
+/// Every address of the appliance, own and virtual, but for link-local ones.
 pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = IpAddr> {
-    config.interfaces.iter().flat_map(|interface| {
+    let own = config.interfaces.iter().flat_map(|interface| {
         let own = [IpAddr::V4(interface.address)];
         let own6 = interface.address6.map(|own| IpAddr::V6(own.address));
-        let routers = interface.router.iter();
-        let four = routers
-            .clone()
-            .flat_map(|router| &router.addresses)
-            .copied();
-        let six = routers.flat_map(|router| &router.addresses6).copied();
-        own.into_iter()
-            .chain(own6)
-            .chain(four.map(IpAddr::V4))
-            .chain(six.map(IpAddr::V6))
-    })
+        own.into_iter().chain(own6)
+    });
+    own.chain(config.routers.iter().flat_map(routed))
 }
 
 fn behind(config: &Config, space: &Space) -> Vec<Reach> {

@@ -194,35 +194,25 @@ impl Appliance {
                 Some(leg.address.into()),
                 leg.address6.map(|own| own.address.into()),
             ];
-            let router = leg.router.iter();
-            let four = router
-                .clone()
-                .flat_map(|router| &router.addresses)
-                .map(|a| IpAddr::V4(*a));
-            let six = router
-                .flat_map(|router| &router.addresses6)
-                .map(|a| IpAddr::V6(*a));
-            own.into_iter()
-                .flatten()
-                .chain(four)
-                .chain(six)
-                .collect::<Vec<_>>()
+            own.into_iter().flatten().collect::<Vec<_>>()
         };
-        self.config.interfaces.iter().flat_map(of).collect()
+        let own = self.config.interfaces.iter().flat_map(of);
+        let shared = self.config.routers.iter().filter_map(|r| r.routed());
+        own.chain(shared).collect()
     }
 
     /// What it does with a packet that a neighbour on `leg` sends it.
     fn judge(&mut self, leg: usize, packet: &Packet) -> Done {
         let on = self.config.interfaces[leg].clone();
-        let router = on.router.as_ref().expect("every leg has one");
+        let v6 = packet.version() == Version::V6;
+        let router = (self.config.routers_on(leg)).find(|router| router.is_v6() == v6);
         let is_own = packet.destination == on.address
             || on
                 .address6
                 .is_some_and(|own| packet.destination == own.address);
-        let station = match (is_own, packet.version()) {
-            (true, _) => on.mac,
-            (false, Version::V4) => router.mac(),
-            (false, Version::V6) => router.mac6(),
+        let station = match router {
+            Some(router) if !is_own => router.mac(),
+            _ => on.mac,
         };
         let bytes = forged(packet);
         let frame = forge::ethernet(

@@ -27,6 +27,11 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
     let interfaces = (appliance.legs.iter())
         .map(|leg| interface(plan, appliance, leg))
         .collect::<Result<Vec<_>, RenderError>>()?;
+    let networks = (appliance.legs.iter())
+        .map(|leg| crate::network(plan, name, &leg.network))
+        .collect::<Result<Vec<_>, RenderError>>()?;
+    let routers =
+        (networks.iter().enumerate()).flat_map(|(index, network)| routers(plan, index, network));
     let services = (plan.services.iter())
         .map(|service| services(plan, service))
         .collect::<Result<Vec<_>, RenderError>>()?;
@@ -37,6 +42,13 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
     let config = policy::Config {
         name: short(name)?,
         interfaces: bounded("networks on one appliance", interfaces)?,
+        routers: bounded("virtual routers", routers)?,
+        availability: policy::Availability {
+            priority: appliance.priority,
+            preempt: plan.vrrp.preempt,
+            tracks: bounded("tracked networks", tracks(plan, appliance, &networks))?,
+            ..policy::Availability::default()
+        },
         default_route: plan.networks.iter().find_map(|network| network.uplink),
         default_route6: plan.networks.iter().find_map(|network| network.uplink6),
         services: bounded("services", services.concat())?,
@@ -64,16 +76,6 @@ fn interface(
     leg: &Leg,
 ) -> Result<policy::Interface, RenderError> {
     let network = crate::network(plan, &appliance.name, &leg.network)?;
-    let track = tracked(plan, network);
-    let decisive = network.port == Port::Wan
-        || plan.servers.iter().any(|server| {
-            server.network == network.name
-                && plan
-                    .services
-                    .iter()
-                    .flat_map(|service| &service.servers)
-                    .any(|member| member.server == server.name)
-        });
     Ok(policy::Interface {
         name: short(&network.name)?,
         port: leg.port,
@@ -89,21 +91,44 @@ fn interface(
                 prefix: subnet.prefix_len(),
             }),
         mtu: network.mtu,
-        router: Some(policy::VirtualRouter {
-            vrid: network.vrid,
-            priority: appliance.priority,
-            advertisement_interval: plan.vrrp.advertisement_interval,
-            preempt: plan.vrrp.preempt,
-            addresses: bounded("virtual addresses", [network.virtual_address])?,
-            addresses6: bounded("virtual addresses", network.virtual6)?,
-        }),
-        track_weight: if decisive && !track.is_empty() {
-            track_weight(plan, appliance)
-        } else {
-            0
-        },
-        track: bounded("tracked neighbours", track)?,
+        track: bounded("tracked neighbours", tracked(plan, network))?,
     })
+}
+
+/// The virtual routers of a leg, one for each version of IP.
+fn routers(plan: &Plan, index: usize, network: &Network) -> Vec<policy::VirtualRouter> {
+    let router = |addresses: Vec<IpAddr>| policy::VirtualRouter {
+        advertisement_interval: plan.vrrp.advertisement_interval,
+        ..policy::VirtualRouter::new(index as u8, network.vrid, addresses)
+    };
+    let link_local = policy::VirtualRouter::link_local(network.vrid);
+    let v6 = network
+        .virtual6
+        .map(|shared| router(vec![link_local.into(), shared.into()]));
+    [router(vec![network.virtual_address.into()])]
+        .into_iter()
+        .chain(v6)
+        .collect()
+}
+
+/// What an appliance loses when a network is out of reach that users or service servers are in.
+fn tracks(plan: &Plan, appliance: &Appliance, networks: &[&Network]) -> Vec<policy::Track> {
+    let decisive = |network: &Network| {
+        let mut members = (plan.services.iter()).flat_map(|service| &service.servers);
+        network.port == Port::Wan
+            || members.any(|member| {
+                let mut servers = plan.servers.iter();
+                servers.any(|server| server.network == network.name && member.server == server.name)
+            })
+    };
+    (networks.iter().enumerate())
+        .filter(|(_, network)| decisive(network) && !tracked(plan, network).is_empty())
+        .map(|(index, _)| policy::Track {
+            what: policy::Tracked::Neighbours(index as u8),
+            weight: -i16::from(track_weight(plan, appliance)),
+            reverse: false,
+        })
+        .collect()
 }
 
 /// The neighbours whose silence means that this leg leads nowhere: the provider's router on wan, the

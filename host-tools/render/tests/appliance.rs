@@ -19,21 +19,21 @@ fn rules_name_interfaces_and_hosts() {
 #[test]
 fn a_leg_carries_its_virtual_router_and_its_neighbours() {
     let config = config(&foobar(), "gw2").unwrap();
-    let legs: Vec<String> = (config.interfaces.iter())
-        .map(|leg| {
-            let router = leg.router.as_ref().unwrap();
+    let legs: Vec<String> = (config.interfaces.iter().enumerate())
+        .map(|(index, leg)| {
+            let router = config.routers_on(index).next().unwrap();
             format!(
-                "{} port {} vlan {:?} {}/{} vrid {} priority {} for {:?}, tracks {:?} by {}",
+                "{} port {} vlan {:?} {}/{} vrid {} priority {} for {:?}, tracks {:?} by {:?}",
                 leg.name,
                 leg.port,
                 leg.vlan,
                 leg.address,
                 leg.prefix,
                 router.vrid,
-                router.priority,
+                config.availability.priority,
                 router.addresses,
                 leg.track,
-                leg.track_weight
+                weight(&config, index)
             )
         })
         .collect();
@@ -64,7 +64,7 @@ fn track_weight_outweighs_the_spread_of_priorities() {
         let mut plan = foobar();
         plan.appliances[0].priority = strong;
         plan.appliances[1].priority = weak;
-        let weight = config(&plan, "gw1").unwrap().interfaces[0].track_weight;
+        let weight = weight(&config(&plan, "gw1").unwrap(), 0).unwrap();
         assert!(weight < strong, "{strong} {weak}: never below 1");
         assert!(
             strong - weight < weak,
@@ -73,12 +73,22 @@ fn track_weight_outweighs_the_spread_of_priorities() {
     }
 }
 
+/// What the appliance loses while an interface's neighbours are silent.
+fn weight(config: &policy::Config, interface: usize) -> Option<u8> {
+    let tracks = config.availability.tracks.iter();
+    let mut weights = tracks.filter_map(|track| match track.what {
+        policy::Tracked::Neighbours(leg) if usize::from(leg) == interface => Some(-track.weight),
+        _ => None,
+    });
+    u8::try_from(weights.next()?).ok()
+}
+
 #[test]
 fn only_wan_and_the_service_network_decide() {
     let config = config(&foobar(), "gw1").unwrap();
-    let weighed: Vec<&str> = (config.interfaces.iter())
-        .filter(|leg| leg.track_weight > 0)
-        .map(|leg| leg.name.as_str())
+    let weighed: Vec<&str> = (config.interfaces.iter().enumerate())
+        .filter(|(index, _)| weight(&config, *index).is_some())
+        .map(|(_, leg)| leg.name.as_str())
         .collect();
     assert_eq!(weighed, ["wan", "edge"]);
 }

@@ -21,11 +21,11 @@ fn rules_of_both_versions_follow_the_flows() {
 fn services_translations_and_limits_follow_the_file() {
     let (config, _) = policy(&dualstack(), "gw2").unwrap();
     let mut text = String::new();
-    for leg in &config.interfaces {
-        let router = leg.router.as_ref().unwrap();
+    for (index, leg) in config.interfaces.iter().enumerate() {
+        let routers: Vec<_> = (config.routers_on(index).map(|router| &router.addresses)).collect();
         text += &format!(
-            "{} mtu {} {:?} {:?} {:?}\n",
-            leg.name, leg.mtu, leg.address6, router.addresses, router.addresses6
+            "{} mtu {} {:?} {routers:?}\n",
+            leg.name, leg.mtu, leg.address6
         );
     }
     text += &format!("{:?} {:?}\n", config.default_route, config.default_route6);

@@ -145,20 +145,23 @@ pub fn base() -> Config {
                 prefix: leg.own6.1,
             }),
             mtu: MTUS[usize::from(index)],
-            router: Some(VirtualRouter {
-                vrid: 50 + index,
-                priority: 200,
-                advertisement_interval: 100,
-                preempt: true,
-                addresses: leg.virtuals.iter().copied().collect(),
-                addresses6: leg.virtuals6.iter().copied().collect(),
-            }),
             ..Interface::default()
         }
+    };
+    let routers = |index: u8| {
+        let leg = LEGS[usize::from(index)];
+        let vrid = 50 + index;
+        let link_local = VirtualRouter::link_local(vrid);
+        let v6 = [&link_local].into_iter().chain(leg.virtuals6);
+        [
+            VirtualRouter::new(index, vrid, leg.virtuals.iter().map(|own| IpAddr::V4(*own))),
+            VirtualRouter::new(index, vrid, v6.map(|own| IpAddr::V6(*own))),
+        ]
     };
     Config {
         name: name("gw"),
         interfaces: (0..3).map(interface).collect(),
+        routers: (0..3).flat_map(routers).collect(),
         default_route: Some(UPSTREAM),
         default_route6: Some(UPSTREAM6),
         ..Config::default()

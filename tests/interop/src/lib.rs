@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use policy::{Config, Interface, Name, VirtualRouter};
+use policy::{Availability, Config, Interface, Name, VirtualRouter};
 use tempfile::TempDir;
 
 pub mod servers;
@@ -432,35 +432,34 @@ fn mac_text(mac: [u8; 6]) -> String {
 /// An appliance in a router's place, without rules and services.
 #[must_use]
 pub fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
-    let interface = |name: &str, port: u8, network: [u8; 3], address: Ipv4Addr| Interface {
+    let interface = |name: &str, port: u8, network: [u8; 3]| Interface {
         name: Name::try_from(name).expect("a short name"),
         port,
         vlan: None,
         mac: side.mac(port == 1),
         address: Ipv4Addr::new(network[0], network[1], network[2], side.host_number()),
         prefix: 24,
-        router: Some(VirtualRouter {
-            vrid: WAN_VRID + port,
-            priority,
-            advertisement_interval: centiseconds,
-            preempt: true,
-            addresses: [address].into_iter().collect(),
-            ..VirtualRouter::default()
-        }),
-        track: Default::default(),
-        track_weight: 0,
         ..Interface::default()
+    };
+    let router = |port: u8, address: Ipv4Addr| VirtualRouter {
+        advertisement_interval: centiseconds,
+        ..VirtualRouter::new(port, WAN_VRID + port, [address.into()])
     };
     Config {
         name: Name::try_from(side.name()).expect("a short name"),
         interfaces: [
-            interface("wan", 0, [192, 0, 2], WAN_VIRTUAL),
-            interface("lan", 1, [10, 9, 0], LAN_VIRTUAL),
+            interface("wan", 0, [192, 0, 2]),
+            interface("lan", 1, [10, 9, 0]),
         ]
         .into_iter()
         .collect(),
-        default_route: None,
-        services: Default::default(),
+        routers: [router(0, WAN_VIRTUAL), router(1, LAN_VIRTUAL)]
+            .into_iter()
+            .collect(),
+        availability: Availability {
+            priority,
+            ..Availability::default()
+        },
         ..Config::default()
     }
 }

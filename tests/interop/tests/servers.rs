@@ -10,7 +10,7 @@ use authority::Authority;
 use interop::servers::{HOST, HOST6, host};
 use interop::{Lab, Router, Side, WAN_VIRTUAL, config, wait_until};
 use nix::sys::signal::Signal;
-use policy::{Check, CheckKind, Config, Interface6, Server, Service, Text, Trust};
+use policy::{Check, CheckKind, Config, Interface6, Server, Service, Text, Trust, VirtualRouter};
 use rcgen::{Certificate, KeyPair};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_appliance");
@@ -454,8 +454,10 @@ fn with(services: Vec<Service>) -> Config {
         address: "fd09::2".parse().expect("an address"),
         prefix: 64,
     });
-    let router = config.interfaces[1].router.as_mut().expect("the lab's");
-    router.addresses6 = [VIRTUAL6].into_iter().collect();
+    let vrid = config.routers[1].vrid;
+    let addresses = [VirtualRouter::link_local(vrid), VIRTUAL6].map(IpAddr::V6);
+    let router = VirtualRouter::new(1, vrid, addresses);
+    config.routers.push(router).expect("room for one");
     config.services = services.into_iter().collect();
     config
 }

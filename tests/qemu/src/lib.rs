@@ -9,4 +9,4 @@ mod site;
 pub mod web;
 
 pub use emulated::{Emulated, firmware};
-pub use site::{Neighbours, SITE, blob, config, mac_of, plan, policy_of};
+pub use site::{Neighbours, SITE, blob, config, mac_of, plan, policy_of, router, shared};

@@ -1,10 +1,10 @@
 //! The reference site around one appliance, and everyone it talks to.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use policy::rule::Rule;
-use policy::{Config, Interface};
+use policy::{Config, Interface, VirtualRouter};
 use site::{Boards, Plan};
 use smoltcp::wire::{ArpOperation, ArpRepr, TcpControl};
 
@@ -38,6 +38,21 @@ pub fn config(board: &str) -> Config {
 /// If the site cannot be compiled.
 pub fn policy_of(board: &str) -> (Config, Vec<Rule>) {
     render::appliance::policy(&plan(board), "gw1").expect("a policy")
+}
+
+/// The virtual router of IPv4 on a leg.
+pub fn router<'c>(config: &'c Config, leg: &Interface) -> &'c VirtualRouter {
+    let index = config.interfaces.iter().position(|other| other == leg);
+    let index = index.expect("one of its legs");
+    config.routers_on(index).next().expect("all legs have one")
+}
+
+/// Its address.
+pub fn shared(config: &Config, leg: &Interface) -> Ipv4Addr {
+    match router(config, leg).addresses[0] {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(address) => panic!("{address} comes after IPv4"),
+    }
 }
 
 /// The same as the board reads it.

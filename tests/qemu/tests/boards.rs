@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use qemu::frames::{self, BROADCAST, Frame};
-use qemu::{Emulated, Neighbours, blob, config, mac_of};
+use qemu::{Emulated, Neighbours, blob, config, mac_of, router, shared};
 use smoltcp::wire::{ArpOperation, ArpRepr, EthernetAddress, TcpControl};
 
 const BOARDS: [&str; 2] = ["mps2-an500", "zynq7000"];
@@ -72,7 +72,7 @@ fn answers_for_its_addresses_and_advertises_them() {
                     .ipv4()
                     .filter(|(ip, ..)| ip.next_header == 112.into())?;
                 let leg = site.leg(name);
-                let router = leg.router.as_ref().expect("all legs have one");
+                let router = router(&config, leg);
                 assert_eq!(frame.source, [0, 0, 0x5e, 0, 1, router.vrid], "{board}");
                 assert_eq!(frame.destination, [1, 0, 0x5e, 0, 0, 0x12], "{board}");
                 assert_eq!(
@@ -80,12 +80,12 @@ fn answers_for_its_addresses_and_advertises_them() {
                     (leg.address, [224, 0, 0, 18].into(), 255)
                 );
                 let interval = router.advertisement_interval.to_be_bytes();
-                let address = router.addresses[0].octets();
+                let address = shared(&config, leg).octets();
                 let expected = [
                     &[
                         0x31,
                         router.vrid,
-                        router.priority,
+                        config.availability.priority,
                         1,
                         interval[0],
                         interval[1],
@@ -100,11 +100,11 @@ fn answers_for_its_addresses_and_advertises_them() {
         );
 
         for leg in &config.interfaces {
-            let router = leg.router.as_ref().expect("all legs have one");
+            let router = router(&config, leg);
             let asker = Ipv4Addr::from_bits(leg.address.to_bits() | 0x64);
             let asker = (mac_of(asker), asker);
             let virtual_mac = [0, 0, 0x5e, 0, 1, router.vrid];
-            for (address, mac) in [(leg.address, leg.mac), (router.addresses[0], virtual_mac)] {
+            for (address, mac) in [(leg.address, leg.mac), (shared(&config, leg), virtual_mac)] {
                 let request =
                     frames::arp(leg.vlan, ArpOperation::Request, asker, (BROADCAST, address));
                 let ask = || site.send(leg, &request);
@@ -161,7 +161,7 @@ fn carries_the_public_service_to_the_balancer_and_back() {
             .find(|service| service.port == 443)
             .expect("https");
         let server_port = service.servers[0].port;
-        let wan_mac = virtual_mac(wan);
+        let wan_mac = virtual_mac(&config, wan);
         let user = |port| (mac_of(UPLINK), USER, port);
         let syn = |to| {
             frames::tcp(
@@ -214,7 +214,7 @@ fn carries_the_public_service_to_the_balancer_and_back() {
         let answer = frames::tcp(
             edge.vlan,
             (mac_of(LB1), LB1, server_port),
-            (virtual_mac(edge), USER, 40_000),
+            (virtual_mac(&config, edge), USER, 40_000),
             TcpControl::Syn,
             Some(segment.seq_number + 1),
         );
@@ -262,10 +262,7 @@ fn without_a_good_configuration_it_stays_closed_and_says_why() {
             );
             for leg in &config.interfaces {
                 let asker = (mac_of(LB1), LB1);
-                for address in [
-                    leg.address,
-                    leg.router.as_ref().expect("a router").addresses[0],
-                ] {
+                for address in [leg.address, shared(&config, leg)] {
                     let request =
                         frames::arp(leg.vlan, ArpOperation::Request, asker, (BROADCAST, address));
                     emulated.send(leg.port.into(), &request.bytes());
@@ -290,11 +287,7 @@ fn a_lost_cable_is_a_fault_until_it_is_back() {
                 (ip.next_header == 112.into() && advert[2] == priority).then_some(())
             }
         };
-        let priority = config.interfaces[0]
-            .router
-            .as_ref()
-            .expect("a router")
-            .priority;
+        let priority = config.availability.priority;
         Neighbours::new(&emulated, &config).until("an advertisement", || {}, advert(priority));
 
         emulated.set_link(0, false);
@@ -375,15 +368,8 @@ fn an_idle_board_needs_little_of_the_host() {
     }
 }
 
-fn virtual_mac(leg: &policy::Interface) -> frames::Mac {
-    [
-        0,
-        0,
-        0x5e,
-        0,
-        1,
-        leg.router.as_ref().expect("a router").vrid,
-    ]
+fn virtual_mac(config: &policy::Config, leg: &policy::Interface) -> frames::Mac {
+    [0, 0, 0x5e, 0, 1, router(config, leg).vrid]
 }
 
 /// The checksum that a VRRPv3 advertisement has to have with IPv4's pseudo-header (RFC 9568 §5.2.8).

@@ -9,7 +9,7 @@ use authority::Authority;
 use policy::{Anchor, CheckKind, Config, Text, Trust};
 use qemu::frames::{self, Frame};
 use qemu::web::Web;
-use qemu::{Emulated, Neighbours, mac_of, policy_of};
+use qemu::{Emulated, Neighbours, mac_of, policy_of, shared};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -33,7 +33,8 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
         let mut emulated = Emulated::start(board, board, &blob);
         let site = Neighbours::new(&emulated, &config).without(LB1);
         let (wan, edge) = (site.leg("wan"), site.leg("edge"));
-        let gateway = edge.router.as_ref().expect("a router").addresses[0];
+        let gateway = shared(&config, edge);
+        let wan_vrid = config.routers[0].vrid;
         let web = RefCell::new(Web::new(LB1, gateway, server(&ours, 0)));
         let serve = |frame: Option<&Frame>| {
             let mut web = web.borrow_mut();
@@ -82,7 +83,7 @@ fn servers_are_judged_by_their_certificate_while_packets_pass() {
                         user_port += 1;
                         sent = Some(user_port);
                         let user = (mac_of(UPLINK), USER, user_port);
-                        let vrid = wan.router.as_ref().expect("a router").vrid;
+                        let vrid = wan_vrid;
                         let service = ([0, 0, 0x5e, 0, 1, vrid], PUBLIC, 80);
                         let syn = frames::tcp(wan.vlan, user, service, TcpControl::Syn, None);
                         site.send(wan, &syn);

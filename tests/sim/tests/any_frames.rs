@@ -1,6 +1,6 @@
 //! Frames of any content never stop a node, and a node that is not Active passes none of them on.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use classifier::Policy;
@@ -214,14 +214,18 @@ fn hand(node: &mut Node<'_>, now: Instant, port: u8, frame: &[u8], sent: &mut Se
 
 /// What a stronger gw2 sends every 100 ms.
 fn adverts() -> Vec<(u8, Vec<u8>)> {
-    let legs = GW2.interfaces.iter();
-    let adverts = legs.filter_map(|leg| {
-        let (router, source) = (leg.router.as_ref()?, leg.address.octets());
+    let routers = GW2.routers.iter().filter(|router| !router.is_v6());
+    let adverts = routers.filter_map(|router| {
+        let leg = &GW2.interfaces[usize::from(router.interface)];
+        let source = leg.address.octets();
+        let IpAddr::V4(shared) = router.addresses[0] else {
+            return None;
+        };
         let advert = wire::vrrp::NewAdvert {
             vrid: router.vrid,
             priority: 254,
             interval: router.advertisement_interval,
-            addresses: &router.addresses,
+            addresses: &[shared],
         };
         let mut message = [0; 64];
         let message = advert.write(source, &mut message)?;

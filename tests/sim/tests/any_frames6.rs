@@ -1,10 +1,11 @@
 //! IPv6 frames of any content never stop a node, and a node that is not Active speaks only for itself.
 
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use classifier::Policy;
 use node::{Node, State, Tables, Transmit};
-use policy::Interface6;
+use policy::{Interface6, VirtualRouter};
 use proptest::prelude::*;
 use sim::{Boards, policy};
 use time::{Duration, Instant};
@@ -90,10 +91,10 @@ static GW1: LazyLock<Policy<'static>> = LazyLock::new(|| {
             address: address(index, 2).into(),
             prefix: 64,
         });
-        if let Some(router) = &mut leg.router {
-            let shared = address(index, 1).into();
-            router.addresses6.push(shared).expect("room for one");
-        }
+        let vrid = policy.config.routers[usize::from(index)].vrid;
+        let shared = [VirtualRouter::link_local(vrid), address(index, 1).into()];
+        let router = VirtualRouter::new(index, vrid, shared.map(IpAddr::V6));
+        policy.config.routers.push(router).expect("room for one");
     }
     policy
 });
