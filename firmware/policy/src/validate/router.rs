@@ -99,7 +99,7 @@ fn check_protocol(index: usize, router: &VirtualRouter) -> Result<(), ConfigErro
         Version::V2 => (4000, 100),
         Version::V3 => (4095, 1),
     };
-    if !(1..=last).contains(&interval) || interval % step != 0 {
+    if !(1..=last).contains(&interval) || !interval.is_multiple_of(step) {
         return Err(ConfigError::AdvertisementInterval {
             router: index,
             centiseconds: interval,
