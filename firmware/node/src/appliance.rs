@@ -10,7 +10,7 @@ use vrrp::{Group, State};
 use wire::Frame;
 use wire::ethernet;
 use wire::ipv4;
-use wire::vrrp::{Advert, MULTICAST};
+use wire::vrrp::{Advert, Ends, Expected, MULTICAST};
 
 use crate::bucket::Bucket;
 use crate::checks::{self, Tunnel};
@@ -213,18 +213,20 @@ impl<'t> Appliance<'t> {
         let message = payload
             .get(header_len..header.total_len.get().into())
             .unwrap_or_default();
-        let advert = Advert::parse(header, message).map_err(|_| Drop::Vrrp)?;
+        let ends = Ends::multicast(source.into());
+        let advert = Advert::parse(&ends, header.ttl, message, &Expected::V3);
+        let advert = advert.map_err(|_| Drop::Vrrp)?;
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         let known = (on.routers().map(|router| &router.config))
-            .any(|router| router.vrid == advert.header.vrid && !router.is_v6());
+            .any(|router| router.vrid == advert.vrid && !router.is_v6());
         if !known {
             return Err(Drop::Vrrp);
         }
         let advert = vrrp::Advert {
             leg,
             source,
-            priority: advert.header.priority,
-            interval: advert.header.interval(),
+            priority: advert.priority,
+            interval: advert.interval,
         };
         self.vrrp_step(now, vrrp::Input::Advert(advert), log, out);
         Ok(())

@@ -3,12 +3,11 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter::Hop;
-use policy::MAX_VIRTUAL_ADDRESSES;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use wire::ethernet::{self, BROADCAST, Mac};
 use wire::ipv4;
 use wire::nd::{self, Advertisement};
-use wire::vrrp::{MULTICAST, MULTICAST_MAC, NewAdvert, TTL};
+use wire::vrrp::{Checksum, Ends, MULTICAST, MULTICAST_MAC, NewAdvert, TTL};
 use zerocopy::IntoBytes;
 
 use crate::Transmit;
@@ -99,21 +98,20 @@ pub fn arp_reply(leg: &Leg, mine: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr), out: &mu
 
 /// Advertises a virtual router of IPv4 with this priority.
 pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit) {
-    let addresses: heapless::Vec<Ipv4Addr, MAX_VIRTUAL_ADDRESSES> = (router.config.listed().iter())
-        .filter_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        })
-        .collect();
+    let config = &router.config;
     let advert = NewAdvert {
-        vrid: router.config.vrid,
-        priority,
-        interval: router.config.advertisement_interval,
-        addresses: &addresses,
+        checksum: Checksum::PseudoHeader,
+        ..NewAdvert::v3(
+            config.vrid,
+            priority,
+            config.advertisement_interval,
+            config.listed(),
+        )
     };
     let source = leg.address.octets();
     let mut message = [0; 96];
-    let Some(message) = advert.write(source, &mut message) else {
+    let ends = Ends::multicast(leg.address.into());
+    let Some(message) = advert.write(&ends, &mut message) else {
         return;
     };
     let header = ipv4::Header::new(source, MULTICAST, ipv4::VRRP, TTL, message.len());

@@ -1,6 +1,6 @@
 //! Frames of any content never stop a node, and a node that is not Active passes none of them on.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use classifier::Policy;
@@ -218,17 +218,11 @@ fn adverts() -> Vec<(u8, Vec<u8>)> {
     let adverts = routers.filter_map(|router| {
         let leg = &GW2.interfaces[usize::from(router.interface)];
         let source = leg.address.octets();
-        let IpAddr::V4(shared) = router.addresses[0] else {
-            return None;
-        };
-        let advert = wire::vrrp::NewAdvert {
-            vrid: router.vrid,
-            priority: 254,
-            interval: router.advertisement_interval,
-            addresses: &[shared],
-        };
+        let interval = router.advertisement_interval;
+        let advert = wire::vrrp::NewAdvert::v3(router.vrid, 254, interval, &router.addresses);
         let mut message = [0; 64];
-        let message = advert.write(source, &mut message)?;
+        let ends = wire::vrrp::Ends::multicast(leg.address.into());
+        let message = advert.write(&ends, &mut message)?;
         let to = wire::vrrp::MULTICAST;
         let header = ipv4::Header::new(source, to, ipv4::VRRP, 255, message.len());
         let packet = [header.as_bytes(), message].concat();
