@@ -10,6 +10,8 @@ pub const HEADER_LEN: usize = size_of::<Header>();
 
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
+/// Protocol number of IGMP.
+pub const IGMP: u8 = 2;
 /// Protocol number of TCP.
 pub const TCP: u8 = 6;
 /// Protocol number of UDP.
@@ -117,6 +119,36 @@ impl Header {
         header
     }
 
+    /// A header with the router alert option (RFC 2113) for `payload` bytes that stay on this link: TTL 1, and the precedence of
+    /// routers' own packets (RFC 3376 §4).
+    #[must_use]
+    pub fn with_router_alert(
+        source: [u8; 4],
+        destination: [u8; 4],
+        protocol: u8,
+        payload: usize,
+    ) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        let (fixed, option) = bytes.split_at_mut(HEADER_LEN);
+        let mut header = Self::new(
+            source,
+            destination,
+            protocol,
+            1,
+            ROUTER_ALERT.len() + payload,
+        );
+        header.version_ihl = 0x46;
+        header.tos = 0xc0;
+        header.checksum = 0.into();
+        option.copy_from_slice(&ROUTER_ALERT);
+        let sum = checksum::Sum::default()
+            .bytes(header.as_bytes())
+            .bytes(option);
+        header.checksum = sum.finish().into();
+        fixed.copy_from_slice(header.as_bytes());
+        bytes
+    }
+
     /// Length of the header with options, as it says itself.
     #[must_use]
     pub fn header_len(&self) -> usize {
@@ -178,6 +210,8 @@ impl Header {
 const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+const ROUTER_ALERT: [u8; 4] = [0x94, 4, 0, 0];
 
 #[cfg(test)]
 mod tests {

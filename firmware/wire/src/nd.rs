@@ -221,15 +221,15 @@ pub const fn link_local(mac: Mac) -> [u8; 16] {
 const FIXED: usize = 24;
 /// A link-layer address option for Ethernet (RFC 2464 §6).
 const OPTION: usize = 8;
-const SOURCE_ADDRESS: u8 = 1;
+pub(crate) const SOURCE_ADDRESS: u8 = 1;
 const TARGET_ADDRESS: u8 = 2;
-const MULTICAST: u8 = 0xff;
+pub(crate) const MULTICAST: u8 = 0xff;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 
 /// The first link-layer address of this kind; every option must be sound, unknown ones too.
-fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, ParseError> {
+pub(crate) fn mac_option(mut options: &[u8], wanted: u8) -> Result<Option<Mac>, ParseError> {
     let mut found = None;
     while let [kind, words, ..] = *options {
         let len = usize::from(words) * 8;
