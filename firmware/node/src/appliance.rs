@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use classifier::Policy;
 use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
+use policy::Tracked;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
 use wire::Frame;
@@ -15,7 +16,7 @@ use wire::vrrp::{Advert, Ends, Expected, MULTICAST};
 use crate::bucket::Bucket;
 use crate::checks::{self, Tunnel};
 use crate::error::Errors;
-use crate::leg::Legs;
+use crate::leg::{Legs, Router};
 use crate::neighbour::Neighbours;
 use crate::tracker::Tracker;
 use crate::{Event, Log, Transmit, decided, emit, nd};
@@ -216,15 +217,17 @@ impl<'t> Appliance<'t> {
         let ends = Ends::multicast(source.into());
         let advert = Advert::parse(&ends, header.ttl, message, &Expected::V3);
         let advert = advert.map_err(|_| Drop::Vrrp)?;
-        let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
-        let known = (on.routers().map(|router| &router.config))
-            .any(|router| router.vrid == advert.vrid && !router.is_v6());
-        if !known {
-            return Err(Drop::Vrrp);
-        }
+        let router = {
+            let mut routers = self.legs.routers().map(|(_, router)| router);
+            let meant = |router: &Router| {
+                let config = &router.config;
+                router.leg == leg && config.vrid == advert.vrid && !config.is_v6()
+            };
+            routers.position(meant).ok_or(Drop::Vrrp)? as u8 // of 16
+        };
         let advert = vrrp::Advert {
-            leg,
-            source,
+            router,
+            source: source.into(),
             priority: advert.priority,
             interval: advert.interval,
         };
@@ -246,7 +249,10 @@ impl<'t> Appliance<'t> {
                 reachable,
             });
         }
-        self.vrrp_step(now, vrrp::Input::Track { leg, reachable }, log, out);
+        for track in self.group.tracks(Tracked::Neighbours(leg)) {
+            let good = reachable;
+            self.vrrp_step(now, vrrp::Input::Track { track, good }, log, out);
+        }
     }
 
     fn vrrp_step(
@@ -258,9 +264,9 @@ impl<'t> Appliance<'t> {
     ) {
         for action in self.group.step(now, input) {
             match action {
-                vrrp::Action::SendAdvert { leg, priority } => {
-                    if let Some(on) = self.legs.get(leg)
-                        && let Some(router) = on.routers().find(|router| !router.config.is_v6())
+                vrrp::Action::SendAdvert { router, priority } => {
+                    if let Some((on, router)) = self.legs.routers().nth(router.into())
+                        && !router.config.is_v6()
                     {
                         emit::advert(&on, router, priority, out);
                     }
@@ -280,6 +286,8 @@ impl<'t> Appliance<'t> {
                     self.filter.forget();
                     self.neighbours.release(log);
                 }
+                vrrp::Action::Linger => self.active = false,
+                vrrp::Action::Handover(_) | vrrp::Action::Silent { .. } => {}
                 vrrp::Action::StateChanged { from, to, cause } => {
                     log.events.push(Event::State { from, to, cause });
                 }

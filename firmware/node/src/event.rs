@@ -172,16 +172,29 @@ impl defmt::Format for Event {
                     Cause::Started => defmt::write!(f, "started"),
                     Cause::Stopped => defmt::write!(f, "stopped"),
                     Cause::Silence => defmt::write!(f, "no advertisement in time"),
-                    Cause::StrongerPeer { leg, priority } => {
+                    Cause::Owner => defmt::write!(f, "owner of the addresses"),
+                    Cause::WeakerPeer => defmt::write!(f, "peer has the lower priority"),
+                    Cause::StrongerPeer { router, priority } => {
                         defmt::write!(
                             f,
-                            "peer advertises priority {=u8} on leg {=u8}",
+                            "peer advertises priority {=u8} for router {=u8}",
                             priority,
-                            leg
+                            router
                         );
                     }
+                    Cause::SplitBrain { priority } => {
+                        defmt::write!(f, "peer is Active too, with priority {=u8}", priority);
+                    }
+                    Cause::PeerLost => defmt::write!(f, "peer is silent on every path"),
+                    Cause::PeerGone => defmt::write!(f, "peer is no longer able to be Active"),
+                    Cause::Relief => defmt::write!(f, "peer asked to be relieved"),
+                    Cause::HandedOver => defmt::write!(f, "handed over to the peer"),
+                    Cause::Stalled => defmt::write!(f, "was away for too long"),
                     Cause::LinkLost { port } => defmt::write!(f, "port {=u8} has no carrier", port),
-                    Cause::LinksBack => defmt::write!(f, "all ports have a carrier"),
+                    Cause::TrackLost { track } => {
+                        defmt::write!(f, "tracked condition {=u8} is bad", track);
+                    }
+                    Cause::Repaired => defmt::write!(f, "nothing is broken any more"),
                 }
             }
             Self::Link { port, up: true } => defmt::write!(f, "port {=u8}: carrier", port),
@@ -283,11 +296,22 @@ fn write_cause(f: &mut fmt::Formatter<'_>, cause: Cause) -> fmt::Result {
         Cause::Started => f.write_str("started"),
         Cause::Stopped => f.write_str("stopped"),
         Cause::Silence => f.write_str("no advertisement in time"),
-        Cause::StrongerPeer { leg, priority } => {
-            write!(f, "peer advertises priority {priority} on leg {leg}")
+        Cause::Owner => f.write_str("owner of the addresses"),
+        Cause::WeakerPeer => f.write_str("peer has the lower priority"),
+        Cause::StrongerPeer { router, priority } => {
+            write!(f, "peer advertises priority {priority} for router {router}")
         }
+        Cause::SplitBrain { priority } => {
+            write!(f, "peer is Active too, with priority {priority}")
+        }
+        Cause::PeerLost => f.write_str("peer is silent on every path"),
+        Cause::PeerGone => f.write_str("peer is no longer able to be Active"),
+        Cause::Relief => f.write_str("peer asked to be relieved"),
+        Cause::HandedOver => f.write_str("handed over to the peer"),
+        Cause::Stalled => f.write_str("was away for too long"),
         Cause::LinkLost { port } => write!(f, "port {port} has no carrier"),
-        Cause::LinksBack => f.write_str("all ports have a carrier"),
+        Cause::TrackLost { track } => write!(f, "tracked condition {track} is bad"),
+        Cause::Repaired => f.write_str("nothing is broken any more"),
     }
 }
 

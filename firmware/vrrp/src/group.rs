@@ -1,69 +1,134 @@
 //! The one brain over all virtual routers of an appliance.
+//!
+//! A gateway that is Active on one side and Backup on the other swallows traffic, so there is one state for all of them, of IPv4
+//! and of IPv6:
+//!
+//! | state | this appliance | leaves it when |
+//! |---|---|---|
+//! | Initialize | is silent and deaf | it is started |
+//! | Backup | listens, and never sends | every leg has been silent for Active_Down_Interval or has heard only weaker adverts: Active. Something it needs breaks: Fault |
+//! | Active | answers for the addresses, advertises, announces | a better router is heard on any leg, or the peer has relieved it: last adverts, Backup. It stalled: Backup. Something breaks: goodbye on all legs that are left, Fault |
+//! | Fault | is silent; must not be elected | all is mended: Backup, as after a start |
+//!
+//! Heartbeats of the other appliance of a pair ([`Peer`]) shorten or forbid an election, but never hinder a router that they do
+//! not speak of:
+//!
+//! | in Backup, the peer | then |
+//! |---|---|
+//! | was Active, and is silent on every path | Active at once, unless adverts go on coming |
+//! | was Active, and says that it no longer can be | Active at once, unless adverts go on coming |
+//! | is Active, and legs are silent | no election: a cut path is not a dead peer |
+//! | is Active, and wants to be relieved | Active at once, if nothing speaks against it; the peer stops when it sees that |
+//! | is no Active, or unknown | Active_Down_Timer alone decides |
+//!
+//! Time that passes unseen is dangerous: who slept may take a full receive queue for silence, or go on answering for addresses
+//! that another one has. [`Group::step`] looks at the clock before anything else, so the caller gives it [`Input::Timer`] when
+//! that is due *before* it touches frames that waited.
 
 use heapless::Vec;
-use policy::{Config, MAX_INTERFACES};
+use policy::{Config, MAX_ROUTERS, MAX_TRACKS, Tracked, VirtualRouter};
 use time::{Duration, Instant};
 
+use crate::announcements::Announcements;
+use crate::companion::Companion;
 use crate::router::{Judgement, Router};
-use crate::{Action, Actions, Advert, Cause, Input, State};
+use crate::standing::{OWNER, Reason, Reasons, Standing};
+use crate::{Action, Actions, Advert, Cause, Handover, Input, Peer, State};
+
+/// How long a peer may take to take over when the operator asks for it.
+const HANDOVER: Duration = Duration::from_secs(3);
+/// How long frames are forwarded that switches send to the one who was Active.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// All virtual routers of one appliance, which are Active together or not at all.
 #[derive(Clone, Debug)]
 pub struct Group {
     state: State,
-    legs: Vec<Leg, MAX_INTERFACES>,
-    /// When the next gratuitous ARP is due, and how many have been; only while Active.
-    announce: Option<(Instant, usize)>,
-    /// When time was last seen to pass. Only in Backup.
+    routers: Vec<Router, MAX_ROUTERS>,
+    standing: Standing,
+    companion: Companion,
+    announcements: Announcements,
+    preempt: bool,
+    preempt_delay: Duration,
+    start_delay: Duration,
+    /// When time was last seen to pass.
     awake: Instant,
-    /// Whether a late awakening has put off this election.
+    /// Whether a late awakening has put off this election. Only in Backup.
     excused: bool,
+    /// Nobody is elected before. Only in Backup.
+    listen_until: Instant,
+    /// From when on weaker adverts are ignored; none heard yet if `None`. Only in Backup.
+    preempt_from: Option<Instant>,
+    /// Whether it is Backup because it stalled, and nobody has taken over yet.
+    stalled: bool,
+    /// Until when frames are forwarded that come late. Only in Backup.
+    linger: Option<Instant>,
+    handover: Option<Pending>,
+    /// Routers whose adverts are missing although the peer is Active, one bit for each.
+    silent: u16,
 }
 
-/// One interface, as far as an election is concerned.
+/// A hand-over that has been asked for. Only in Active.
 #[derive(Clone, Debug)]
-struct Leg {
-    port: u8,
-    up: bool,
-    reachable: bool,
-    /// Taken from every priority while not reachable.
-    weight: u8,
-    router: Option<Router>,
+struct Pending {
+    until: Instant,
+    /// Whether the operator had demoted this appliance before.
+    demoted: bool,
 }
 
 impl Group {
     /// The group of all routers in `config`, in Initialize. The configuration must be a validated one.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let leg = |(index, interface): (usize, &policy::Interface)| Leg {
-            port: interface.port,
-            up: true,
-            reachable: true,
-            weight: weight(config, index),
-            router: (config.routers_on(index).find(|router| !router.is_v6()))
-                .map(|router| Router::new(interface.address, router, &config.availability)),
+        let router = |router: &VirtualRouter| {
+            let interface = config.interfaces.get(usize::from(router.interface))?;
+            Some(Router::new(interface, router))
         };
+        let availability = &config.availability;
         Self {
             state: State::Initialize,
-            legs: config.interfaces.iter().enumerate().map(leg).collect(),
-            announce: None,
+            routers: config.routers.iter().filter_map(router).collect(),
+            standing: Standing::new(config),
+            companion: Companion::new(config),
+            announcements: Announcements::new(availability.announce),
+            preempt: availability.preempt,
+            preempt_delay: Duration::from_millis(availability.preempt_delay.into()),
+            start_delay: Duration::from_millis(availability.start_delay.into()),
             awake: Instant::ZERO,
             excused: false,
+            listen_until: Instant::ZERO,
+            preempt_from: None,
+            stalled: false,
+            linger: None,
+            handover: None,
+            silent: 0,
         }
     }
 
-    /// Applies one input and returns all that has to happen now (RFC 9568 §6.4). One call does all that
-    /// is due: there is no queue to drain.
+    /// Applies one input and returns all that has to happen now. One call does all that is due: there is no queue to drain.
     #[must_use]
     pub fn step(&mut self, now: Instant, input: Input) -> Actions {
         let mut actions = Actions::new();
+        self.wake(now, &mut actions);
         match input {
-            Input::Start => self.start(now, &mut actions),
+            Input::Start => {
+                if self.state == State::Initialize {
+                    match self.fault() {
+                        Some(cause) => self.enter(State::Fault, cause, &mut actions),
+                        None => self.begin(now, Cause::Started, &mut actions),
+                    }
+                }
+            }
             Input::Stop => self.leave(State::Initialize, Cause::Stopped, &mut actions),
             Input::Timer => self.timer(now, &mut actions),
             Input::Advert(advert) => self.advert(now, advert, &mut actions),
             Input::Link { port, up } => self.link(now, port, up, &mut actions),
-            Input::Track { leg, reachable } => self.track(now, leg, reachable, &mut actions),
+            Input::Track { track, good } => {
+                self.reassess(now, &mut actions, |standing| standing.track(track, good));
+            }
+            Input::Demote { reason, on } => self.demote(now, reason, on, &mut actions),
+            Input::Peer(news) => self.peer(now, news, &mut actions),
+            Input::Handover => self.hand_over(now, &mut actions),
         }
         actions
     }
@@ -71,14 +136,18 @@ impl Group {
     /// When to call `step` with `Input::Timer`; `None` while no timer runs.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Initialize | State::Fault => None,
-            State::Backup => Some(self.election().min(self.awake + self.attention())),
-            State::Active => {
-                let adverts = self.routers().map(|(_, router)| router.timer);
-                adverts.chain(self.announce.map(|(due, _)| due)).min()
-            }
-        }
+        let attention = self.attention().map(|attention| self.awake + attention);
+        let timers = match self.state {
+            State::Initialize | State::Fault => return None,
+            State::Backup => [self.election(), self.linger, None],
+            State::Active => [
+                self.routers().map(|(_, router)| router.timer).min(),
+                self.announcements.deadline(),
+                self.handover.as_ref().map(|pending| pending.until),
+            ],
+        };
+        let always = [attention, self.standing.deadline()];
+        timers.into_iter().chain(always).flatten().min()
     }
 
     /// The state of all routers.
@@ -87,72 +156,185 @@ impl Group {
         self.state
     }
 
-    /// What tracking takes from every router's priority now.
+    /// The priority that all routers advertise now.
     #[must_use]
-    pub fn penalty(&self) -> u8 {
-        let silent = self.legs.iter().filter(|leg| !leg.reachable);
-        silent.fold(0, |sum: u8, leg| sum.saturating_add(leg.weight))
+    pub fn priority(&self) -> u8 {
+        let waits = self.state != State::Active && self.companion.is_active();
+        self.standing.priority(waits)
     }
 
-    /// The priority that the router of a leg advertises now (its own less [`Self::penalty`], at least
-    /// 1); `None` if the leg has no router.
+    /// What tracking and demotions take from the configured priority now; negative if they add to it.
     #[must_use]
-    pub fn priority(&self, leg: u8) -> Option<u8> {
-        let router = self.legs.get(usize::from(leg))?.router.as_ref()?;
-        Some(router.priority(self.penalty()))
+    pub fn penalty(&self) -> i16 {
+        i16::from(self.standing.base()) - i16::from(self.priority())
     }
 
-    fn start(&mut self, now: Instant, actions: &mut Actions) {
-        if self.state != State::Initialize {
+    /// Why this appliance is worth less than was configured.
+    #[must_use]
+    pub fn demotions(&self) -> Reasons {
+        self.standing.reasons()
+    }
+
+    /// The tracked conditions about `what`, as [`Input::Track`] calls them.
+    #[must_use]
+    pub fn tracks(&self, what: Tracked) -> Vec<u8, MAX_TRACKS> {
+        self.standing.tracks(what)
+    }
+
+    /// Whether the peer is asked to take over now: an Active that the operator demoted, or one that had to stop because it stalled.
+    #[must_use]
+    pub fn yielding(&self) -> bool {
+        match self.state {
+            State::Active => self.standing.reasons().contains(Reason::Operator),
+            State::Backup => self.stalled,
+            State::Initialize | State::Fault => false,
+        }
+    }
+
+    /// Routers whose adverts are missing although the peer says that it is Active, one bit for each.
+    #[must_use]
+    pub fn silent(&self) -> u16 {
+        self.silent
+    }
+
+    /// What the passing of time means by itself: an appliance that was away for too long has to look before it goes on.
+    fn wake(&mut self, now: Instant, actions: &mut Actions) {
+        let pause = now.since(self.awake);
+        self.awake = now;
+        let slept = self.attention().is_some_and(|often| pause > 2 * often);
+        if slept {
+            self.standing.stumbled(now);
+        }
+        let before = self.priority();
+        self.standing.expire(now);
+        match self.state {
+            State::Initialize | State::Fault => {}
+            State::Backup => {
+                if slept {
+                    self.companion.slept(now);
+                    self.excuse(now);
+                }
+                if self.linger.is_some_and(|until| until <= now) {
+                    self.linger = None;
+                    push(actions, Action::Release);
+                }
+            }
+            State::Active if self.was_away(now, pause) => self.stall(now, actions),
+            State::Active if self.priority() != before => self.advertise(now, actions),
+            State::Active => {}
+        }
+    }
+
+    /// Who slept (a stalled emulator, a busy processor) cannot call it silence: the adverts may still lie in the receive queue.
+    /// One more interval, once, brings them or proves the Active dead.
+    fn excuse(&mut self, now: Instant) {
+        if self.excused {
             return;
         }
-        match self.legs.iter().find(|leg| !leg.up) {
-            Some(leg) => {
-                let port = leg.port;
-                self.enter(State::Fault, Cause::LinkLost { port }, actions);
-            }
-            None => self.begin(now, Cause::Started, actions),
-        }
+        let extended = |put_off, (_, router): (u8, &mut Router)| router.extend(now) | put_off;
+        self.excused = self.routers_mut().fold(false, extended);
     }
 
-    /// To Backup from Initialize or Fault: nothing learned before counts.
+    /// Whether another router may have become Active while this one was away.
+    fn was_away(&self, now: Instant, pause: Duration) -> bool {
+        let late = self.routers().any(|(_, router)| router.overdue(now));
+        late || (self.companion.patience()).is_some_and(|patience| pause >= patience)
+    }
+
+    /// Stops before a frame that waited is answered, and listens for a while.
+    fn stall(&mut self, now: Instant, actions: &mut Actions) {
+        self.standing.demote(now, Reason::Watchdog, true);
+        self.abandon(now, Handover::NotActive, actions);
+        self.announcements.stop();
+        push(actions, Action::Release);
+        for (_, router) in self.routers_mut() {
+            router.listen_shortly(now);
+        }
+        self.await_election(now);
+        self.stalled = true;
+        self.enter(State::Backup, Cause::Stalled, actions);
+    }
+
+    /// From Initialize or Fault to Backup, or to Active for the owner (RFC 9568 §6.4.1). Nothing learned before counts.
     fn begin(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
-        for (_, router) in self.routers_mut() {
+        let priority = self.priority();
+        let until = now + self.start_delay;
+        for router in &mut self.routers {
             router.forget();
+            router.await_active(until, priority);
         }
-        self.listen(now, cause, actions);
-    }
-
-    /// To Backup, from any state (RFC 9568 §6.4.1, §6.4.3).
-    fn listen(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
-        let penalty = self.penalty();
-        for (_, router) in self.routers_mut() {
-            router.await_active(now, penalty);
-        }
-        (self.awake, self.excused) = (now, false);
-        if self.state == State::Active {
-            self.announce = None;
-            push(actions, Action::Release);
+        self.await_election(now);
+        self.listen_until = until;
+        if priority == OWNER {
+            if until <= now {
+                return self.take_over(now, Cause::Owner, actions);
+            }
+            for router in &mut self.routers {
+                router.timer = until;
+            }
         }
         self.enter(State::Backup, cause, actions);
     }
 
+    /// From Active to Backup, because another one is Active (RFC 9568 §6.4.3). The last adverts tell it that there were two, so
+    /// that it announces the addresses again.
+    fn give_way(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
+        let priority = self.priority();
+        for (index, _) in self.routers() {
+            let router = index;
+            push(actions, Action::SendAdvert { router, priority });
+        }
+        self.announcements.stop();
+        push(actions, Action::Linger);
+        self.linger = Some(now + LINGER);
+        if self.handover.take().is_some() {
+            push(actions, Action::Handover(Handover::Done));
+        }
+        for (_, router) in self.routers_mut() {
+            router.await_active(now, priority);
+        }
+        self.await_election(now);
+        self.enter(State::Backup, cause, actions);
+    }
+
+    /// What every way into Backup has in common.
+    fn await_election(&mut self, now: Instant) {
+        self.excused = false;
+        self.listen_until = now;
+        self.preempt_from = None;
+        self.stalled = false;
+        self.companion.forgo();
+    }
+
     /// To Active (RFC 9568 §6.4.2). The claim comes first, so that what the rest draws is answered.
     fn take_over(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
+        self.linger = None;
+        self.stalled = false;
+        self.companion.forgo();
         push(actions, Action::Claim);
+        self.enter(State::Active, cause, actions);
         self.advertise(now, actions);
         push(actions, Action::Announce);
-        self.announce = next_announce(now, 0);
-        self.enter(State::Active, cause, actions);
+        self.announcements.start(now);
     }
 
     /// To Initialize or Fault: an Active says goodbye on every leg that is left (RFC 9568 §6.4.3).
     fn leave(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         if self.state == State::Active {
-            self.announce = None;
-            for (leg, _) in self.routers() {
-                push(actions, Action::SendAdvert { leg, priority: 0 });
+            self.abandon(self.awake, Handover::NotActive, actions);
+            self.announcements.stop();
+            for (router, _) in self.routers() {
+                push(
+                    actions,
+                    Action::SendAdvert {
+                        router,
+                        priority: 0,
+                    },
+                );
             }
+            push(actions, Action::Release);
+        }
+        if self.linger.take().is_some() {
             push(actions, Action::Release);
         }
         if self.state != to {
@@ -163,217 +345,372 @@ impl Group {
     fn enter(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         let from = core::mem::replace(&mut self.state, to);
         push(actions, Action::StateChanged { from, to, cause });
+        self.note_silence(self.awake, actions);
     }
 
     /// One advertisement on every leg, now.
     fn advertise(&mut self, now: Instant, actions: &mut Actions) {
-        let penalty = self.penalty();
-        for (leg, router) in self.routers_mut() {
+        let priority = self.priority();
+        for (index, router) in self.routers_mut() {
             router.restart_adverts(now);
-            push(
-                actions,
-                Action::SendAdvert {
-                    leg,
-                    priority: router.priority(penalty),
-                },
-            );
+            let router = index;
+            push(actions, Action::SendAdvert { router, priority });
         }
     }
 
     fn timer(&mut self, now: Instant, actions: &mut Actions) {
         match self.state {
             State::Initialize | State::Fault => {}
-            State::Backup => {
-                let slept = now.since(self.awake) > 2 * self.attention();
-                self.awake = now;
-                if self.election() > now {
-                    return;
-                }
-                if slept && !self.excused {
-                    return self.listen_again(now);
-                }
-                self.take_over(now, Cause::Silence, actions);
-            }
+            State::Backup => self.elect(now, actions),
             State::Active => {
-                let penalty = self.penalty();
-                for (leg, router) in self.routers_mut() {
+                let priority = self.priority();
+                for (index, router) in self.routers_mut() {
                     if router.advert_due(now) {
-                        push(
-                            actions,
-                            Action::SendAdvert {
-                                leg,
-                                priority: router.priority(penalty),
-                            },
-                        );
+                        let router = index;
+                        push(actions, Action::SendAdvert { router, priority });
                     }
                 }
-                if let Some((due, done)) = self.announce
-                    && due <= now
-                {
+                if self.announcements.due(now) {
                     push(actions, Action::Announce);
-                    self.announce = next_announce(now, done);
+                }
+                if (self.handover.as_ref()).is_some_and(|pending| pending.until <= now) {
+                    self.fail(now, Handover::NotTaken, actions);
                 }
             }
+        }
+    }
+
+    /// Takes over if that is due.
+    fn elect(&mut self, now: Instant, actions: &mut Actions) {
+        if self.state != State::Backup {
+            return;
+        }
+        self.note_silence(now, actions);
+        if now < self.listen_until {
+            return;
+        }
+        if self.companion.asks_for_relief() && !self.standing.is_demoted() {
+            return self.take_over(now, Cause::Relief, actions);
+        }
+        if let Some((at, cause)) = self.companion.succession()
+            && at <= now
+        {
+            return self.take_over(now, cause, actions);
+        }
+        if self.timers() > now || self.is_held_back(now) {
+            return;
+        }
+        let priority = self.priority();
+        let contested = self
+            .routers()
+            .any(|(_, router)| router.hears(now, priority));
+        let cause = match (priority, contested) {
+            (OWNER, _) => Cause::Owner,
+            (_, true) => Cause::WeakerPeer,
+            (_, false) => Cause::Silence,
+        };
+        self.take_over(now, cause, actions);
+    }
+
+    /// When every leg will have been silent for long enough. Without routers there is nobody to wait for.
+    fn timers(&self) -> Instant {
+        let timers = self.routers().map(|(_, router)| router.timer);
+        timers.max().unwrap_or(Instant::ZERO)
+    }
+
+    /// When this Backup is elected if it hears nothing more, as far as that is known.
+    fn election(&self) -> Option<Instant> {
+        let succession = self.companion.succession().map(|(at, _)| at);
+        let timers = Some(self.timers())
+            .filter(|timers| *timers > self.awake || !self.is_held_back(self.awake));
+        let election = [succession, timers].into_iter().flatten().min();
+        election.map(|at| at.max(self.listen_until))
+    }
+
+    /// Whether the silence of a leg means nothing because the peer lives and is Active. Preemption is for who hears it everywhere.
+    fn is_held_back(&self, now: Instant) -> bool {
+        let priority = self.priority();
+        let heard = || {
+            self.routers()
+                .all(|(_, router)| router.hears(now, priority))
+        };
+        self.companion.is_active() && !heard()
+    }
+
+    /// Reports which legs are silent although the peer is Active, when that changes.
+    fn note_silence(&mut self, now: Instant, actions: &mut Actions) {
+        let mut routers = 0;
+        if self.state == State::Backup && self.companion.is_active() {
+            let priority = self.priority();
+            for (index, router) in self.routers() {
+                if router.timer <= now && !router.hears(now, priority) {
+                    routers |= 1 << index;
+                }
+            }
+        }
+        if routers != self.silent {
+            self.silent = routers;
+            push(actions, Action::Silent { routers });
         }
     }
 
     fn advert(&mut self, now: Instant, advert: Advert, actions: &mut Actions) {
-        let penalty = self.penalty();
-        let leg = advert.leg;
-        let Some(Leg {
-            router: Some(router),
-            up: true,
-            ..
-        }) = self.legs.get_mut(usize::from(leg))
-        else {
+        let priority = self.priority();
+        let index = advert.router;
+        let Some(router) = self.routers.get_mut(usize::from(index)) else {
             return;
         };
         // A loop in the network, or a cable that reflects: answering it would never end.
-        if advert.source == router.address || advert.interval.is_zero() {
+        let reflected = advert.source == router.address;
+        if reflected || advert.interval.is_zero() || !self.standing.is_up(router.port) {
             return;
         }
-        let priority = router.priority(penalty);
         match self.state {
             State::Initialize | State::Fault => {}
-            State::Backup => match router.heard_as_backup(now, &advert, penalty) {
-                Judgement::Goodbye => self.hurry(),
-                Judgement::Stronger => self.excused = false,
-                Judgement::Weaker => {}
-            },
-            State::Active => match router.heard_as_active(&advert, penalty) {
-                Judgement::Goodbye => {
-                    router.restart_adverts(now);
-                    push(actions, Action::SendAdvert { leg, priority });
-                    self.announce_soon(now);
+            State::Backup => {
+                let weaker = (1..priority).contains(&advert.priority);
+                let preempts = weaker && self.preempts(now, priority);
+                let Some(router) = self.routers.get_mut(usize::from(index)) else {
+                    return;
+                };
+                match router.heard_as_backup(now, &advert, priority, preempts) {
+                    Judgement::Goodbye => self.hurry(),
+                    Judgement::Weaker => self.companion.forgo(),
+                    Judgement::Stronger => {
+                        if !weaker {
+                            self.preempt_from = None;
+                        }
+                        self.excused = false;
+                        self.stalled = false;
+                        self.companion.forgo();
+                    }
                 }
-                Judgement::Weaker => {
-                    push(actions, Action::SendAdvert { leg, priority });
-                    self.announce_soon(now);
+            }
+            State::Active => {
+                let mut judgement = router.heard_as_active(now, &advert, priority);
+                // Whoever asked to be relieved does not win a tie.
+                if self.companion.asks_for_relief() && advert.priority <= priority {
+                    judgement = judgement.min(Judgement::Weaker);
                 }
-                Judgement::Stronger => {
-                    router.learn(advert.interval);
-                    let priority = advert.priority;
-                    self.listen(now, Cause::StrongerPeer { leg, priority }, actions);
+                match judgement {
+                    Judgement::Goodbye | Judgement::Weaker => {
+                        if judgement == Judgement::Goodbye {
+                            router.restart_adverts(now);
+                        }
+                        let router = index;
+                        push(actions, Action::SendAdvert { router, priority });
+                        self.announcements.rival(now);
+                    }
+                    Judgement::Stronger => {
+                        router.learn(advert.interval);
+                        let cause = match self.yielding() {
+                            true => Cause::HandedOver,
+                            false => Cause::StrongerPeer {
+                                router: index,
+                                priority: advert.priority,
+                            },
+                        };
+                        self.give_way(now, cause, actions);
+                    }
                 }
-            },
+            }
         }
     }
 
-    /// Another one was Active for a moment, and switches look for the virtual MACs there. Our next advert leads them back for
-    /// IPv4's (RFC 9568 §6.4.3), an announcement for both versions' and on all legs.
-    fn announce_soon(&mut self, now: Instant) {
-        let soon = next_announce(now, 0);
-        if let (Some((due, _)), Some((soon, _))) = (self.announce, soon)
-            && due <= soon
-        {
-            return;
+    /// Whether a weaker Active is not accepted: for an owner always, for others when it has been that for long enough.
+    fn preempts(&mut self, now: Instant, priority: u8) -> bool {
+        if priority == OWNER {
+            return true;
         }
-        self.announce = soon;
+        if !self.preempt {
+            return false;
+        }
+        let able = now.max(self.listen_until);
+        now >= *self.preempt_from.get_or_insert(able + self.preempt_delay)
     }
 
-    /// After a goodbye on one leg, one late advertisement is enough on the others: the Active probably
-    /// lost a link and could not say goodbye on it.
+    /// After a goodbye on one leg, one late advertisement is enough on the others: the Active probably lost a link and could not
+    /// say goodbye on it.
     fn hurry(&mut self) {
         for (_, router) in self.routers_mut() {
             router.hurry();
         }
     }
 
-    /// When this Backup is elected: every leg must have been silent. Without routers there is nobody to
-    /// wait for.
-    fn election(&self) -> Instant {
-        self.routers()
-            .map(|(_, router)| router.timer)
-            .max()
-            .unwrap_or(Instant::ZERO)
-    }
-
-    /// How often a Backup wants to be called, to know that it has not slept.
-    fn attention(&self) -> Duration {
-        self.routers()
-            .map(|(_, router)| router.interval)
-            .min()
-            .unwrap_or_default()
-    }
-
-    /// Who slept (a stalled emulator, a busy processor) cannot call it silence: the adverts may still lie
-    /// in the receive queue. One more interval, once, brings them or proves the Active dead.
-    fn listen_again(&mut self, now: Instant) {
-        self.excused = true;
-        for (_, router) in self.routers_mut() {
-            router.extend(now);
-        }
-    }
-
     fn link(&mut self, now: Instant, port: u8, up: bool, actions: &mut Actions) {
-        for leg in self.legs.iter_mut().filter(|leg| leg.port == port) {
-            leg.up = up;
+        let returned = up && !self.standing.is_up(port);
+        let state = self.state;
+        self.reassess(now, actions, |standing| standing.link(port, up));
+        if !returned || self.state != state {
+            return;
         }
-        let all_up = self.legs.iter().all(|leg| leg.up);
+        // A port whose loss was no fault is back.
+        let priority = self.priority();
+        let from = now + self.start_delay;
         match self.state {
-            State::Initialize => {}
-            State::Backup | State::Active if all_up => {}
-            State::Backup | State::Active => {
-                self.leave(State::Fault, Cause::LinkLost { port }, actions);
+            State::Initialize | State::Fault => {}
+            State::Backup => {
+                for router in self.routers.iter_mut().filter(|router| router.port == port) {
+                    router.forget();
+                    router.await_active(from, priority);
+                }
             }
-            State::Fault if all_up => self.begin(now, Cause::LinksBack, actions),
-            State::Fault => {}
+            State::Active => {
+                self.advertise(now, actions);
+                push(actions, Action::Announce);
+                self.announcements.start(now);
+            }
         }
     }
 
-    fn track(&mut self, now: Instant, leg: u8, reachable: bool, actions: &mut Actions) {
-        let before = self.penalty();
-        if let Some(leg) = self.legs.get_mut(usize::from(leg)) {
-            leg.reachable = reachable;
+    /// Applies a change of what this appliance is worth, and all that follows.
+    fn reassess(
+        &mut self,
+        now: Instant,
+        actions: &mut Actions,
+        change: impl FnOnce(&mut Standing),
+    ) {
+        let before = self.priority();
+        change(&mut self.standing);
+        match (self.state, self.fault()) {
+            (State::Initialize, _) | (State::Fault, Some(_)) | (State::Backup, None) => {}
+            (State::Fault, None) => self.begin(now, Cause::Repaired, actions),
+            (State::Backup | State::Active, Some(cause)) => {
+                self.leave(State::Fault, cause, actions);
+            }
+            // Others should hear at once who is the better one now.
+            (State::Active, None) if self.priority() != before => self.advertise(now, actions),
+            (State::Active, None) => {}
         }
-        // Peers should hear at once who is the better one now.
-        if self.state == State::Active && self.penalty() != before {
+    }
+
+    /// What keeps this appliance from being Active.
+    fn fault(&self) -> Option<Cause> {
+        let deaf = || {
+            let first = self.routers.first()?;
+            let port = first.port;
+            (self.routers().next().is_none()).then_some(Cause::LinkLost { port })
+        };
+        self.standing.fault().or_else(deaf)
+    }
+
+    fn demote(&mut self, now: Instant, reason: Reason, on: bool, actions: &mut Actions) {
+        self.reassess(now, actions, |standing| standing.demote(now, reason, on));
+        if reason == Reason::Operator && !on && self.handover.is_some() {
+            self.fail(now, Handover::NotTaken, actions);
+        }
+        self.elect(now, actions);
+    }
+
+    fn peer(&mut self, now: Instant, news: Peer, actions: &mut Actions) {
+        let was_active = self.companion.is_active();
+        self.companion.hear(now, news);
+        if self.companion.is_active() {
+            self.stalled = false;
+        }
+        match self.state {
+            State::Initialize | State::Fault => {}
+            State::Backup => {
+                let last = self.companion.last_advert();
+                if self.routers().any(|(_, router)| router.seen_after(last)) {
+                    self.companion.forgo();
+                }
+                self.elect(now, actions);
+            }
+            State::Active => {
+                if self.handover.is_some()
+                    && let Some(obstacle) = self.obstacle()
+                {
+                    return self.fail(now, obstacle, actions);
+                }
+                if !self.companion.is_active() {
+                    return;
+                }
+                if self.yielding() && !self.companion.asks_for_relief() {
+                    return self.give_way(now, Cause::HandedOver, actions);
+                }
+                if let Some(priority) = self.companion.outranks(self.priority()) {
+                    return self.give_way(now, Cause::SplitBrain { priority }, actions);
+                }
+                if !was_active {
+                    self.announcements.rival(now);
+                }
+            }
+        }
+    }
+
+    /// The operator wants the peer to take over: this one goes on until it has.
+    fn hand_over(&mut self, now: Instant, actions: &mut Actions) {
+        let obstacle = match self.state {
+            State::Initialize | State::Backup | State::Fault => Some(Handover::NotActive),
+            State::Active => self.obstacle(),
+        };
+        if let Some(obstacle) = obstacle {
+            return push(actions, Action::Handover(obstacle));
+        }
+        if self.handover.is_none() {
+            self.handover = Some(Pending {
+                until: now + HANDOVER,
+                demoted: self.yielding(),
+            });
+        }
+        self.reassess(now, actions, |standing| {
+            standing.demote(now, Reason::Operator, true);
+        });
+    }
+
+    /// Why the peer cannot take over, if so.
+    fn obstacle(&self) -> Option<Handover> {
+        match self.companion.news() {
+            Peer::Unknown | Peer::Lost => Some(Handover::NoPeer),
+            Peer::Alive { state, in_sync, .. } => match state {
+                State::Initialize | State::Fault => Some(Handover::PeerFault),
+                State::Backup if !in_sync => Some(Handover::PeerNotInSync),
+                State::Backup | State::Active => None,
+            },
+        }
+    }
+
+    /// Ends a hand-over that does not come about; this appliance goes on as before.
+    fn fail(&mut self, now: Instant, why: Handover, actions: &mut Actions) {
+        let before = self.priority();
+        self.abandon(now, why, actions);
+        if self.priority() != before {
             self.advertise(now, actions);
         }
     }
 
-    /// The routers of legs that are up, with the index of their leg.
+    fn abandon(&mut self, now: Instant, why: Handover, actions: &mut Actions) {
+        if let Some(pending) = self.handover.take() {
+            self.standing.demote(now, Reason::Operator, pending.demoted);
+            push(actions, Action::Handover(why));
+        }
+    }
+
+    /// How often we want to be called, to know how long we were away.
+    fn attention(&self) -> Option<Duration> {
+        let interval = self.routers().map(|(_, router)| router.interval).min();
+        let interval = interval?;
+        Some((self.companion.attention()).map_or(interval, |often| often.min(interval)))
+    }
+
+    /// The routers of ports that are up, with their index.
     fn routers(&self) -> impl Iterator<Item = (u8, &Router)> {
         (0..)
-            .zip(&self.legs)
-            .filter(|(_, leg)| leg.up)
-            .filter_map(|(index, leg)| Some((index, leg.router.as_ref()?)))
+            .zip(&self.routers)
+            .filter(|(_, router)| self.standing.is_up(router.port))
     }
 
     fn routers_mut(&mut self) -> impl Iterator<Item = (u8, &mut Router)> {
+        let standing = &self.standing;
         (0..)
-            .zip(&mut self.legs)
-            .filter(|(_, leg)| leg.up)
-            .filter_map(|(index, leg)| Some((index, leg.router.as_mut()?)))
+            .zip(&mut self.routers)
+            .filter(|(_, router)| standing.is_up(router.port))
     }
 }
 
-/// What the priority loses while the neighbours of an interface are silent.
-fn weight(config: &Config, interface: usize) -> u8 {
-    let tracks = config.availability.tracks.iter();
-    let mut of = tracks.filter(|track| match track.what {
-        policy::Tracked::Neighbours(leg) => usize::from(leg) == interface,
-        _ => false,
-    });
-    of.next()
-        .map_or(0, |track| track.weight.unsigned_abs().min(255) as u8)
-}
-
-/// The schedule after `done` announcements, the last of them at `now`.
-fn next_announce(now: Instant, done: usize) -> Option<(Instant, usize)> {
-    Some((now + *REPEAT_ANNOUNCE.get(done)?, done + 1))
-}
-
-/// There is room: `Actions` holds the longest answer of any transition.
+/// There is room: `Actions` holds the longest answer of any input.
 fn push(actions: &mut Actions, action: Action) {
     let pushed = actions.push(action);
     debug_assert!(pushed.is_ok());
 }
-
-/// After a take-over gratuitous ARP is repeated after each of these times in turn: hosts and switches may
-/// miss the first one, a switch port may still be learning.
-const REPEAT_ANNOUNCE: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_secs(1),
-    Duration::from_secs(4),
-];

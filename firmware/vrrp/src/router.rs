@@ -1,73 +1,79 @@
-//! One virtual router on one leg: its timer, and its judgement of what it hears (RFC 9568 §6).
+//! One virtual router: its timer, and its judgement of what it hears (RFC 9568 §6, RFC 3768 §6).
 
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
-use policy::{Availability, VirtualRouter};
+use policy::{Interface, Version, VirtualRouter};
 use time::{Duration, Instant};
+use wire::nd;
 
 use crate::Advert;
 
-/// What a leg keeps for its virtual router. The state (Backup, Active, …) is the group's.
+/// What the group keeps for one virtual router. The state (Backup, Active, …) and the priority are the group's.
 #[derive(Clone, Debug)]
 pub(crate) struct Router {
+    /// Index of the physical port.
+    pub(crate) port: u8,
     /// The appliance's own address: breaks ties between Actives.
-    pub(crate) address: Ipv4Addr,
+    pub(crate) address: IpAddr,
     /// Active_Down_Timer in Backup, Adver_Timer in Active.
     pub(crate) timer: Instant,
     /// Advertisement_Interval: our own.
     pub(crate) interval: Duration,
-    priority: u8,
-    preempt: bool,
+    version: Version,
     /// Active_Adver_Interval: what the Active says its interval is.
     active_interval: Duration,
     /// When Active_Down_Timer was last set to its full length.
     heard: Instant,
+    /// When the last advertisement came in that was no goodbye, from whomever.
+    seen: Option<Instant>,
 }
 
 /// How an advertisement compares with ourselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Judgement {
     /// Priority 0: the sender gives up.
     Goodbye,
-    /// The sender may be Active.
-    Stronger,
     /// We should be Active instead.
     Weaker,
+    /// The sender may be Active.
+    Stronger,
 }
 
 impl Router {
-    pub(crate) fn new(address: Ipv4Addr, router: &VirtualRouter, shared: &Availability) -> Self {
-        let interval = Duration::from_millis(10 * u64::from(router.advertisement_interval));
+    pub(crate) fn new(interface: &Interface, router: &VirtualRouter) -> Self {
+        let interval = Duration::from_millis(10 * u64::from(router.advertisement_interval.max(1)));
         Self {
-            address,
+            port: interface.port,
+            address: match router.is_v6() {
+                true => IpAddr::V6(nd::link_local(interface.mac).into()),
+                false => IpAddr::V4(interface.address),
+            },
             timer: Instant::ZERO,
-            priority: shared.priority,
             interval,
-            preempt: shared.preempt,
+            version: router.version,
             active_interval: interval,
             heard: Instant::ZERO,
+            seen: None,
         }
     }
 
-    /// The priority after tracking has taken `penalty`. Never 0: that would be a goodbye.
-    pub(crate) fn priority(&self, penalty: u8) -> u8 {
-        self.priority.saturating_sub(penalty).max(1)
-    }
-
-    /// Sets Active_Adver_Interval from an advertisement.
+    /// Sets Active_Adver_Interval from an advertisement. Version 2 has one interval for all.
     pub(crate) fn learn(&mut self, interval: Duration) {
-        self.active_interval = interval;
+        if self.version == Version::V3 {
+            self.active_interval = interval;
+        }
     }
 
-    /// Sets Active_Adver_Interval to our own, as at start-up (RFC 9568 §6.4.1).
+    /// Forgets all that was heard, as at start-up (RFC 9568 §6.4.1).
     pub(crate) fn forget(&mut self) {
         self.active_interval = self.interval;
+        self.seen = None;
     }
 
     /// Sets Active_Down_Timer to Active_Down_Interval.
-    pub(crate) fn await_active(&mut self, now: Instant, penalty: u8) {
+    pub(crate) fn await_active(&mut self, now: Instant, priority: u8) {
         self.heard = now;
-        self.timer = now + 3 * self.active_interval + self.skew(penalty);
+        self.timer = now + self.down_interval(priority);
     }
 
     /// Moves Active_Down_Timer to where one advertisement is a whole interval late.
@@ -75,9 +81,18 @@ impl Router {
         self.timer = self.timer.min(self.heard + 2 * self.active_interval);
     }
 
-    /// Keeps Active_Down_Timer from firing for one more interval of the Active.
-    pub(crate) fn extend(&mut self, now: Instant) {
-        self.timer = self.timer.max(now + self.active_interval);
+    /// Keeps Active_Down_Timer from firing for one more interval of the Active; whether that changed anything.
+    pub(crate) fn extend(&mut self, now: Instant) -> bool {
+        let extended = now + self.active_interval;
+        let changed = self.timer < extended;
+        self.timer = self.timer.max(extended);
+        changed
+    }
+
+    /// Listens for one interval of the Active, however long the timer was.
+    pub(crate) fn listen_shortly(&mut self, now: Instant) {
+        self.heard = now;
+        self.timer = now + self.active_interval;
     }
 
     /// Sets Adver_Timer to Advertisement_Interval.
@@ -97,38 +112,73 @@ impl Router {
         true
     }
 
+    /// Whether the next advertisement is so late that others may have missed three.
+    pub(crate) fn overdue(&self, now: Instant) -> bool {
+        now >= self.timer + 2 * self.interval
+    }
+
+    /// Whether an advertisement came in after `since`.
+    pub(crate) fn seen_after(&self, since: Instant) -> bool {
+        self.seen.is_some_and(|seen| seen > since)
+    }
+
+    /// Whether adverts come in at all, be they of a weaker router.
+    pub(crate) fn hears(&self, now: Instant, priority: u8) -> bool {
+        self.seen
+            .is_some_and(|seen| now <= seen + self.down_interval(priority))
+    }
+
     /// What a Backup makes of an advertisement (RFC 9568 §6.4.2).
     pub(crate) fn heard_as_backup(
         &mut self,
         now: Instant,
         advert: &Advert,
-        penalty: u8,
+        priority: u8,
+        preempts: bool,
     ) -> Judgement {
         if advert.priority == 0 {
             // Never later than it was: repeated goodbyes must not put the election off for ever.
-            self.timer = self.timer.min(now + self.skew(penalty));
+            self.timer = self.timer.min(now + self.skew(priority));
             return Judgement::Goodbye;
         }
-        if self.preempt && advert.priority < self.priority(penalty) {
+        self.seen = Some(now);
+        if preempts && advert.priority < priority {
             return Judgement::Weaker;
         }
         self.learn(advert.interval);
-        self.await_active(now, penalty);
+        self.await_active(now, priority);
         Judgement::Stronger
     }
 
     /// What an Active makes of an advertisement (RFC 9568 §6.4.3).
-    pub(crate) fn heard_as_active(&self, advert: &Advert, penalty: u8) -> Judgement {
-        let ours = (self.priority(penalty), self.address);
-        match advert.priority {
-            0 => Judgement::Goodbye,
-            theirs if (theirs, advert.source) > ours => Judgement::Stronger,
-            _ => Judgement::Weaker,
+    pub(crate) fn heard_as_active(
+        &mut self,
+        now: Instant,
+        advert: &Advert,
+        priority: u8,
+    ) -> Judgement {
+        if advert.priority == 0 {
+            return Judgement::Goodbye;
         }
+        self.seen = Some(now);
+        // Addresses of one IP version compare as unsigned numbers in network byte order.
+        if (advert.priority, advert.source) > (priority, self.address) {
+            return Judgement::Stronger;
+        }
+        Judgement::Weaker
     }
 
-    /// Skew_Time (RFC 9568 §6.1): the stronger a Backup, the sooner it is elected.
-    fn skew(&self, penalty: u8) -> Duration {
-        self.active_interval * (256 - u32::from(self.priority(penalty))) / 256
+    /// Active_Down_Interval (RFC 9568 §6.1).
+    fn down_interval(&self, priority: u8) -> Duration {
+        3 * self.active_interval + self.skew(priority)
+    }
+
+    /// Skew_Time: the stronger a Backup, the sooner it is elected.
+    fn skew(&self, priority: u8) -> Duration {
+        let base = match self.version {
+            Version::V2 => Duration::from_secs(1), // RFC 3768 §6.1
+            Version::V3 => self.active_interval,   // RFC 9568 §6.1
+        };
+        base * (256 - u32::from(priority)) / 256
     }
 }
