@@ -5,6 +5,7 @@ use core::net::Ipv4Addr;
 use classifier::Policy;
 use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
+use mgmt::Refusal;
 use policy::Tracked;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
@@ -18,6 +19,8 @@ use crate::checks::{self, Tunnel};
 use crate::error::Errors;
 use crate::leg::{Legs, Router};
 use crate::neighbour::Neighbours;
+use crate::office::Office;
+use crate::pair::Pairing;
 use crate::tracker::Tracker;
 use crate::{Event, Log, Transmit, decided, emit, nd};
 
@@ -25,8 +28,10 @@ use crate::{Event, Log, Transmit, decided, emit, nd};
 #[derive(Debug)]
 #[repr(C)]
 pub struct Appliance<'t> {
-    /// Whether virtual addresses are answered for.
+    /// Whether frames to virtual MAC addresses are forwarded.
     pub(crate) active: bool,
+    /// Whether virtual addresses are answered for. Who has handed over forwards for a moment longer.
+    pub(crate) answers: bool,
     started: bool,
     /// The earliest of all timers, so that polling early costs one comparison.
     wake: Instant,
@@ -37,11 +42,21 @@ pub struct Appliance<'t> {
     /// to seconds would cost each packet more than its checksum does.
     pub(crate) pick_up_until: Instant,
     next_sweep: Instant,
+    /// When the state changed last.
+    pub(crate) changed: Instant,
     pub(crate) next_conflict_event: Instant,
     pub(crate) errors: Errors,
     pub(crate) tracker: Tracker,
     pub(crate) rule_events: Bucket,
-    group: Group,
+    pub(crate) group: Group,
+    pub(crate) pairing: Option<Pairing>,
+    /// What the peer was told last.
+    pub(crate) told: sync::Standing,
+    /// Ports with a carrier, one bit each.
+    pub(crate) links: u8,
+    pub(crate) office: Option<Office>,
+    /// How the hand-over that was asked for last went.
+    pub(crate) handing_over: Result<(), Refusal>,
     pub(crate) checker: Checker<Tunnel>,
 }
 
@@ -64,6 +79,11 @@ impl<'t> Appliance<'t> {
         Self {
             filter: Filter::new(policy, tables, seed),
             group: Group::new(config),
+            pairing: Pairing::new(config, seed.rotate_left(8)),
+            told: sync::Standing::default(),
+            links: u8::MAX,
+            office: Office::new(config, seed.rotate_left(24), now),
+            handing_over: Ok(()),
             checker: checks::checker(config, seed.rotate_left(32), now),
             neighbours: Neighbours::new(now, seed.rotate_left(16)),
             errors: Errors::new(now, &config.protection),
@@ -72,8 +92,10 @@ impl<'t> Appliance<'t> {
             legs,
             started: false,
             active: false,
+            answers: false,
             pick_up_until: now,
             next_sweep: now,
+            changed: now,
             next_conflict_event: now,
             wake: now,
         }
@@ -141,6 +163,15 @@ impl<'t> Appliance<'t> {
         if !self.started {
             self.started = true;
             self.vrrp_step(now, vrrp::Input::Start, log, out);
+            self.open_office(now, log, out);
+        }
+        // What the peer says comes before what silence means.
+        if self
+            .pairing
+            .as_ref()
+            .is_some_and(|pairing| now >= pairing.session.deadline())
+        {
+            self.pair_step(now, sync::Input::Timer, log, out);
         }
         if self.group.deadline().is_some_and(|at| now >= at) {
             self.vrrp_step(now, vrrp::Input::Timer, log, out);
@@ -148,6 +179,7 @@ impl<'t> Appliance<'t> {
         if self.checker.deadline().is_some_and(|at| now >= at) {
             self.health_step(now, health::Input::Timer, log, out);
         }
+        self.close_posts(now, log, out);
         for (leg, reachable) in self
             .tracker
             .tick(now, &self.legs, &mut self.neighbours, out)
@@ -171,7 +203,22 @@ impl<'t> Appliance<'t> {
         log: &mut Log,
         out: &mut impl Transmit,
     ) {
+        let bit = 1_u8.unbounded_shl(port.into());
+        self.links = if up {
+            self.links | bit
+        } else {
+            self.links & !bit
+        };
         self.vrrp_step(now, vrrp::Input::Link { port, up }, log, out);
+    }
+
+    /// What an Active does before it takes frames that may have waited: if it was away for so long that another one is Active
+    /// by now, they are not answered.
+    #[inline]
+    pub fn attend(&mut self, now: Instant, log: &mut Log, out: &mut impl Transmit) {
+        if self.active && now >= self.wake {
+            self.vrrp_step(now, vrrp::Input::Timer, log, out);
+        }
     }
 
     pub fn stop(&mut self, now: Instant, log: &mut Log, out: &mut impl Transmit) {
@@ -249,13 +296,26 @@ impl<'t> Appliance<'t> {
                 reachable,
             });
         }
-        for track in self.group.tracks(Tracked::Neighbours(leg)) {
-            let good = reachable;
-            self.vrrp_step(now, vrrp::Input::Track { track, good }, log, out);
-        }
+        self.watched(now, Tracked::Neighbours(leg), reachable, log, out);
+        self.tell_peer(now, log, out);
+        self.reschedule();
     }
 
-    fn vrrp_step(
+    /// Tells the group something, and the peer what comes of it.
+    pub(crate) fn vrrp_step(
+        &mut self,
+        now: Instant,
+        input: vrrp::Input,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) {
+        self.group_step(now, input, log, out);
+        self.tell_peer(now, log, out);
+        self.reschedule();
+    }
+
+    /// Tells the group something, and does what it says.
+    pub(crate) fn group_step(
         &mut self,
         now: Instant,
         input: vrrp::Input,
@@ -272,7 +332,7 @@ impl<'t> Appliance<'t> {
                     }
                 }
                 vrrp::Action::Claim => {
-                    self.active = true;
+                    (self.active, self.answers) = (true, true);
                     self.pick_up_until = now + PICK_UP;
                 }
                 vrrp::Action::Announce => {
@@ -281,19 +341,20 @@ impl<'t> Appliance<'t> {
                     }
                 }
                 vrrp::Action::Release => {
-                    self.active = false;
+                    (self.active, self.answers) = (false, false);
                     // Whoever is Active now changes these connections without telling us.
                     self.filter.forget();
                     self.neighbours.release(log);
                 }
-                vrrp::Action::Linger => self.active = false,
-                vrrp::Action::Handover(_) | vrrp::Action::Silent { .. } => {}
+                vrrp::Action::Linger => self.answers = false,
+                vrrp::Action::Handover(result) => self.handed_over(result, log),
+                vrrp::Action::Silent { routers } => log.events.push(Event::Silent { routers }),
                 vrrp::Action::StateChanged { from, to, cause } => {
+                    self.changed = now;
                     log.events.push(Event::State { from, to, cause });
                 }
             }
         }
-        self.reschedule();
     }
 
     pub(crate) fn reschedule(&mut self) {
@@ -302,6 +363,10 @@ impl<'t> Appliance<'t> {
             self.checker.deadline(),
             self.tracker.deadline(),
             Some(self.neighbours.deadline()),
+            self.pairing
+                .as_ref()
+                .map(|pairing| pairing.session.deadline()),
+            self.office.as_ref().and_then(Office::deadline),
         ];
         let earliest = timers
             .into_iter()

@@ -68,7 +68,7 @@ impl Appliance<'_> {
             ArpOperation::Request => {
                 let own = target == on.address;
                 if let Some(mine) = on.mac_of(target.into())
-                    && (own || self.active)
+                    && (own || self.answers)
                 {
                     emit::arp_reply(&on, (mine, target), (mac, sender), out);
                 }
@@ -96,7 +96,7 @@ impl Appliance<'_> {
     ) -> Result<(), Drop> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         // A Backup hears the Active announce virtual addresses, some implementations with a MAC of their own.
-        if !on.is_own(address) && !self.active {
+        if !on.is_own(address) && !self.answers {
             return Ok(());
         }
         if now >= self.next_conflict_event {

@@ -4,9 +4,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use filter::Hop;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
+use wire::checksum;
 use wire::ethernet::{self, BROADCAST, Mac};
 use wire::ipv4;
 use wire::nd::{self, Advertisement};
+use wire::tcp::{self, UDP_HEADER_LEN, UdpHeader};
 use wire::vrrp::{Checksum, Ends, MULTICAST, MULTICAST_MAC, NewAdvert, TTL};
 use zerocopy::IntoBytes;
 
@@ -121,6 +123,42 @@ pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit)
         router.mac,
         ethernet::IPV4,
         &[header.as_bytes(), message],
+        out,
+    );
+}
+
+/// Sends a datagram from the own address to a neighbour's.
+pub fn datagram(
+    leg: &Leg,
+    to: (Mac, Ipv4Addr),
+    ports: (u16, u16),
+    data: &[u8],
+    out: &mut impl Transmit,
+) {
+    let (source, destination) = (leg.address.octets(), to.1.octets());
+    let len = UDP_HEADER_LEN + data.len();
+    let Ok(length) = u16::try_from(len) else {
+        return;
+    };
+    let mut udp = UdpHeader {
+        source: ports.0.into(),
+        destination: ports.1.into(),
+        length: length.into(),
+        checksum: 0.into(),
+    };
+    let sum = checksum::pseudo_header(source, destination, ipv4::UDP, length);
+    let sum = sum.bytes(udp.as_bytes()).bytes(data).finish();
+    // Zero would say that there is none (RFC 768).
+    udp.checksum = if sum == 0 { u16::MAX } else { sum }.into();
+    let header = ipv4::Header::new(source, destination, ipv4::UDP, tcp::DEFAULT_TTL, len);
+    let parts = [header.as_bytes(), udp.as_bytes(), data];
+    write(
+        &mut [0; HEADER + MTU],
+        leg,
+        to.0,
+        leg.mac,
+        ethernet::IPV4,
+        &parts,
         out,
     );
 }

@@ -7,6 +7,7 @@ use filter::Drop;
 use health::Reason;
 use health::agent::Said;
 use heapless::Deque;
+use mgmt::Refusal;
 use policy::Name;
 use vrrp::{Cause, State};
 use wire::ethernet::Mac;
@@ -26,6 +27,18 @@ pub enum Event {
         to: State,
         /// Why.
         cause: Cause,
+    },
+    /// Which virtual routers hear no adverts although the peer is Active: one bit each, 0 when all do again.
+    Silent {
+        /// The routers, in the order of the configuration.
+        routers: u16,
+    },
+    /// About the session with the peer.
+    Pair(sync::Event),
+    /// How a hand-over to the peer ended; `None` if it is Active now.
+    HandOver {
+        /// Why not.
+        refusal: Option<Refusal>,
     },
     /// A port gained or lost its carrier.
     Link {
@@ -99,6 +112,18 @@ impl fmt::Display for Event {
                 write!(f, "{} -> {}: ", state(*from), state(*to))?;
                 write_cause(f, *cause)
             }
+            Self::Silent { routers: 0 } => {
+                f.write_str("adverts of the Active are heard everywhere again")
+            }
+            Self::Silent { routers } => write!(
+                f,
+                "the peer is Active, but no adverts are heard for routers {routers:#b}: a path is cut"
+            ),
+            Self::Pair(event) => write_pair(f, *event),
+            Self::HandOver { refusal: None } => f.write_str("handed over to the peer"),
+            Self::HandOver {
+                refusal: Some(refusal),
+            } => write!(f, "not handed over: {refusal}"),
             Self::Link { port, up } => {
                 write!(
                     f,
@@ -196,6 +221,23 @@ impl defmt::Format for Event {
                     }
                     Cause::Repaired => defmt::write!(f, "nothing is broken any more"),
                 }
+            }
+            Self::Silent { routers: 0 } => {
+                defmt::write!(f, "adverts of the Active are heard everywhere again");
+            }
+            Self::Silent { routers } => {
+                defmt::write!(
+                    f,
+                    "the peer is Active, but no adverts are heard for routers {=u16:b}: a path is cut",
+                    routers
+                );
+            }
+            Self::Pair(event) => format_pair(f, *event),
+            Self::HandOver { refusal: None } => defmt::write!(f, "handed over to the peer"),
+            Self::HandOver {
+                refusal: Some(refusal),
+            } => {
+                defmt::write!(f, "not handed over: {}", defmt::Display2Format(refusal));
             }
             Self::Link { port, up: true } => defmt::write!(f, "port {=u8}: carrier", port),
             Self::Link { port, up: false } => defmt::write!(f, "port {=u8}: no carrier", port),
@@ -312,6 +354,58 @@ fn write_cause(f: &mut fmt::Formatter<'_>, cause: Cause) -> fmt::Result {
         Cause::LinkLost { port } => write!(f, "port {port} has no carrier"),
         Cause::TrackLost { track } => write!(f, "tracked condition {track} is bad"),
         Cause::Repaired => f.write_str("nothing is broken any more"),
+    }
+}
+
+fn write_pair(f: &mut fmt::Formatter<'_>, event: sync::Event) -> fmt::Result {
+    use sync::Event as E;
+    match event {
+        E::Established { version } => write!(f, "peer: session of version {version}"),
+        E::Remembered(_) => f.write_str("peer: it remembers that this appliance stands back"),
+        E::Heard => f.write_str("peer: heard"),
+        E::Lost => f.write_str("peer: silent on every path"),
+        E::PathUp(path) => write!(f, "peer: heard on path {}", path.0),
+        E::PathDown(path) => write!(f, "peer: silent on path {}", path.0),
+        E::Incompatible { oldest, newest } => {
+            write!(
+                f,
+                "peer: speaks versions {oldest} to {newest} only, update one of the two"
+            )
+        }
+        E::Mismatch { theirs } => write!(
+            f,
+            "peer: HAS ANOTHER CONFIGURATION ({theirs:016x}), apply the same to both"
+        ),
+        E::Match => f.write_str("peer: has the same configuration"),
+        E::InSync => f.write_str("peer: flows are in sync"),
+        E::OutOfSync => f.write_str("peer: flows are not in sync"),
+    }
+}
+
+#[cfg(feature = "defmt")]
+fn format_pair(f: defmt::Formatter<'_>, event: sync::Event) {
+    use sync::Event as E;
+    match event {
+        E::Established { version } => defmt::write!(f, "peer: session of version {=u8}", version),
+        E::Remembered(_) => defmt::write!(f, "peer: it remembers that this appliance stands back"),
+        E::Heard => defmt::write!(f, "peer: heard"),
+        E::Lost => defmt::write!(f, "peer: silent on every path"),
+        E::PathUp(path) => defmt::write!(f, "peer: heard on path {=u8}", path.0),
+        E::PathDown(path) => defmt::write!(f, "peer: silent on path {=u8}", path.0),
+        E::Incompatible { oldest, newest } => defmt::write!(
+            f,
+            "peer: speaks versions {=u8} to {=u8} only, update one of the two",
+            oldest,
+            newest
+        ),
+        E::Mismatch { theirs } => defmt::write!(
+            f,
+            "peer: HAS ANOTHER CONFIGURATION ({=u64:016x}), apply the same to both",
+            theirs
+        ),
+        E::Match => defmt::write!(f, "peer: has the same configuration"),
+        E::InSync => defmt::write!(f, "peer: flows are in sync"),
+        E::OutOfSync => defmt::write!(f, "peer: flows are not in sync"),
     }
 }
 

@@ -22,6 +22,8 @@ mod leg;
 mod local;
 mod nd;
 mod neighbour;
+mod office;
+mod pair;
 mod report;
 pub mod superloop;
 mod tracker;
@@ -31,6 +33,7 @@ pub use counters::Counters;
 pub use decided::Decided;
 pub use event::Event;
 pub use filter::{Drop, Tables};
+pub use mgmt::Refusal;
 pub use vrrp::State;
 
 use appliance::Appliance;
@@ -42,6 +45,11 @@ pub trait Transmit {
     /// Sends one complete frame (VLAN tag included, no FCS) out of a physical port; a port that cannot
     /// take it drops it and counts.
     fn transmit(&mut self, port: u8, frame: &[u8]);
+
+    /// Sends one datagram over the serial line to the other appliance; without a line, nothing happens.
+    fn serial(&mut self, datagram: &[u8]) {
+        let _ = datagram;
+    }
 }
 
 /// One appliance.
@@ -107,6 +115,32 @@ impl<'t> Node<'t> {
         if let Err(reason) = result {
             self.log.counters.drop(reason);
         }
+    }
+
+    /// Takes one datagram of the serial line; it is opened in place.
+    pub fn serial(&mut self, now: Instant, datagram: &mut [u8], out: &mut impl Transmit) {
+        if let Some(appliance) = &mut self.appliance {
+            let (path, bytes) = (sync::Path::SERIAL, datagram);
+            let input = sync::Input::Datagram { path, bytes };
+            appliance.pair_step(now, input, &mut self.log, out);
+        }
+    }
+
+    /// Comes before frames are taken that may have waited: an Active that was away for long looks first whether it still is.
+    #[inline]
+    pub fn attend(&mut self, now: Instant, out: &mut impl Transmit) {
+        if let Some(appliance) = &mut self.appliance {
+            appliance.attend(now, &mut self.log, out);
+        }
+    }
+
+    /// Gives the order to hand over to the peer, as an operator does over the network.
+    ///
+    /// # Errors
+    /// Why that cannot be.
+    pub fn hand_over(&mut self, now: Instant, out: &mut impl Transmit) -> Result<(), Refusal> {
+        let appliance = self.appliance.as_mut().ok_or(Refusal::NotActive)?;
+        appliance.hand_over(now, &mut self.log, out)
     }
 
     /// Runs every timer that is due. Calling early is harmless.

@@ -7,11 +7,14 @@ use time::Instant;
 use wire::Frame;
 use wire::ethernet::Received;
 use wire::icmp::Problem;
+use wire::tcp::{UDP_HEADER_LEN, UdpHeader};
 use wire::{ipv4, ipv6};
+use zerocopy::FromBytes;
 
 use crate::answer::{ECHO_REQUEST_6, echo_reply};
 use crate::appliance::Appliance;
 use crate::error::version;
+use crate::office::Asker;
 use crate::{Log, Transmit};
 
 /// What matters of such a packet. It is looked at once more, apart from the filter: few come, and the filter's view
@@ -71,7 +74,7 @@ impl Appliance<'_> {
         now: Instant,
         leg: u8,
         received: &Received,
-        frame: Frame<'_>,
+        mut frame: Frame<'_>,
         log: &mut Log,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
@@ -81,13 +84,22 @@ impl Appliance<'_> {
         // Only the addresses of this very leg; the virtual ones only while Active.
         let mac = on.mac_of(local.destination).ok_or(Drop::NotForUs)?;
         let own = on.is_own(local.destination);
-        if !own && !self.active {
+        if !own && !self.answers {
             return Err(Drop::NotActive);
         }
         let transport = packet.get(local.header..local.len).unwrap_or_default();
         if is_echo_request(&local, transport) {
             return echo_reply(&on, mac, received, &local, frame, out);
         }
+        if own
+            && local.protocol == ipv4::UDP
+            && let Some(answered) =
+                self.correspondence(now, leg, received, &local, &mut frame, log, out)
+        {
+            return answered;
+        }
+        let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+        let transport = packet.get(local.header..local.len).unwrap_or_default();
         let answer = match own {
             true => self.check_answer(
                 now,
@@ -114,6 +126,53 @@ impl Appliance<'_> {
             }
             (answer, ..) => answer,
         }
+    }
+}
+
+impl Appliance<'_> {
+    /// A datagram of the peer's or of an operator's; `None` if it is nothing of both.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the packet path hands everything down"
+    )]
+    fn correspondence(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        received: &Received,
+        local: &Local,
+        frame: &mut Frame<'_>,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) -> Option<Result<(), Drop>> {
+        let IpAddr::V4(address) = local.source else {
+            return None;
+        };
+        let packet = frame.bytes_mut().get_mut(received.payload..)?;
+        let transport = packet.get_mut(local.header..local.len)?;
+        let header = UdpHeader::read_from_prefix(transport).ok()?.0;
+        let (port, length) = (header.source.get(), usize::from(header.length.get()));
+        let to = header.destination.get();
+        if ![sync::PORT, mgmt::PORT].contains(&to) {
+            return None;
+        }
+        if !filter::is_intact((local.source, local.destination), ipv4::UDP, transport) {
+            return Some(Err(Drop::Transport));
+        }
+        let bytes = transport.get_mut(UDP_HEADER_LEN..length)?;
+        Some(match to {
+            sync::PORT => self.heard_from_peer(now, leg, address, bytes, log, out),
+            _ => {
+                let mac = received.source;
+                let asker = Asker {
+                    leg,
+                    mac,
+                    address,
+                    port,
+                };
+                self.asked(now, asker, bytes, log, out)
+            }
+        })
     }
 }
 

@@ -39,9 +39,9 @@ impl Appliance<'_> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         match on.station(received.destination) {
             Station::Own => {}
-            Station::Virtual if self.active => {}
+            Station::Virtual if self.answers => {}
             Station::Virtual => return Err(Drop::NotActive),
-            Station::Other if on.listens(received.destination, self.active) => {}
+            Station::Other if on.listens(received.destination, self.answers) => {}
             Station::Other => return Err(Drop::OtherStation),
         }
         if on.six.is_none() {
@@ -100,7 +100,7 @@ impl Appliance<'_> {
         let Some(on) = self.legs.get(leg) else { return };
         let (source, mac, station) = from;
         let ours = on.mac_of(target.into());
-        let ours = ours.filter(|_| self.active || on.is_own(target.into()));
+        let ours = ours.filter(|_| self.answers || on.is_own(target.into()));
         if let Some(mac) = mac {
             let hop = Hop {
                 leg,

@@ -77,6 +77,7 @@ impl<'a, P: Port> Superloop<'a, P> {
     /// frames came in, so that there may be more.
     pub fn turn(&mut self, node: &mut Node<'_>, now: Instant) -> bool {
         let mut busy = false;
+        node.attend(now, &mut self.ports);
         for index in 0..self.len() {
             for _ in 0..BATCH {
                 let buffer = &mut self.buffer.0;

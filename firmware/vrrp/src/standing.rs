@@ -68,6 +68,15 @@ impl Reasons {
             .filter(move |reason| self.contains(*reason))
     }
 
+    /// The set with these bits, as [`Self::bits`] has them; others do not count.
+    #[must_use]
+    pub fn from_bits(bits: u8) -> Self {
+        let all = Reason::ALL
+            .iter()
+            .fold(0, |all, reason| all | Self::bit(*reason));
+        Self(bits & all)
+    }
+
     /// One bit for each reason, in the order of [`Reason::ALL`].
     #[must_use]
     pub fn bits(self) -> u8 {
