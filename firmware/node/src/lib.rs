@@ -201,6 +201,14 @@ impl<'t> Node<'t> {
         self.appliance.as_ref().map_or(0, Appliance::flows)
     }
 
+    /// Whether frames to virtual MAC addresses are forwarded: an Active, and for a moment one that has handed over.
+    #[must_use]
+    pub fn is_forwarding(&self) -> bool {
+        self.appliance
+            .as_ref()
+            .is_some_and(|appliance| appliance.active)
+    }
+
     /// State of all virtual routers; `None` for a closed node.
     #[must_use]
     pub fn state(&self) -> Option<State> {

@@ -454,9 +454,12 @@ fn with(services: Vec<Service>) -> Config {
         address: "fd09::2".parse().expect("an address"),
         prefix: 64,
     });
-    let vrid = config.routers[1].vrid;
-    let addresses = [VirtualRouter::link_local(vrid), VIRTUAL6].map(IpAddr::V6);
-    let router = VirtualRouter::new(1, vrid, addresses);
+    let four = config.routers[1].clone();
+    let addresses = [VirtualRouter::link_local(four.vrid), VIRTUAL6].map(IpAddr::V6);
+    let router = VirtualRouter {
+        addresses: addresses.into_iter().collect(),
+        ..four
+    };
     config.routers.push(router).expect("room for one");
     config.services = services.into_iter().collect();
     config

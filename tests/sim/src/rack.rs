@@ -169,6 +169,34 @@ impl Rack {
         }
     }
 
+    /// The same, as a pair that talks apart from VRRP too: over the lan first, over the wan as well.
+    #[must_use]
+    pub fn paired(seed: u64, boards: Boards, heartbeat: u16, misses: u8) -> Self {
+        let plan = plan(boards, Versions::Four);
+        Self::altered(seed, boards, Versions::Four, |config, _| {
+            let first = config.name.as_str() == "gw1";
+            let peer = if first { "gw2" } else { "gw1" };
+            let other = render::appliance::config(&plan, peer).expect("the example compiles");
+            let path = |interface: u8| policy::Path {
+                interface,
+                mac: other.interfaces[usize::from(interface)].mac,
+                address: other.interfaces[usize::from(interface)].address,
+            };
+            config.availability.pair = Some(policy::Pair {
+                peer: other.name.clone(),
+                first,
+                paths: [path(1), path(0)].into_iter().collect(),
+                serial: false,
+                heartbeat,
+                misses,
+                sync: true,
+                key: [7; 32],
+                operator: [8; 32],
+                fingerprint: 1,
+            });
+        })
+    }
+
     /// The public virtual address.
     #[must_use]
     pub fn public(&self) -> Ipv4Addr {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
-use node::{Event, Node, State, Tables, Transmit};
+use node::{Event, Node, Refusal, State, Tables, Transmit};
 use policy::Config;
 use random::SplitMix64;
 use time::{Duration, Instant};
@@ -40,6 +40,9 @@ struct Appliance {
     node: Option<Box<Node<'static>>>,
     ports: Vec<PortId>,
     boots: u64,
+    frozen_until: Instant,
+    /// Frames that came while it stood still.
+    waiting: Vec<(u8, Vec<u8>)>,
 }
 
 enum Owner {
@@ -125,6 +128,8 @@ impl World {
             node: None,
             ports,
             boots: 0,
+            frozen_until: Instant::ZERO,
+            waiting: Vec::new(),
         });
         self.power(NodeId(index), true);
         NodeId(index)
@@ -176,6 +181,23 @@ impl World {
     pub fn stop(&mut self, id: NodeId) {
         self.note(id, "stop");
         self.with_node(id, |node, now, out| node.stop(now, out));
+    }
+
+    /// Orders an appliance to hand over to its peer.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn hand_over(&mut self, id: NodeId) -> Result<(), Refusal> {
+        self.note(id, "hand over");
+        let mut answer = Err(Refusal::NotActive);
+        self.with_node(id, |node, now, out| answer = node.hand_over(now, out));
+        answer
+    }
+
+    /// Lets an appliance stand still for a while: frames wait for it, and it does nothing.
+    pub fn freeze(&mut self, id: NodeId, span: Duration) {
+        self.note(id, "stands still");
+        self.appliances[id.0].frozen_until = self.now + span;
     }
 
     /// The port of the switch that an appliance's port hangs on.
@@ -332,7 +354,7 @@ impl World {
         let nodes = self
             .appliances
             .iter()
-            .filter_map(|a| Some(a.node.as_ref()?.deadline()));
+            .filter_map(|a| Some(a.node.as_ref()?.deadline().max(a.frozen_until)));
         let now = self.now;
         let hosts = self
             .hosts
@@ -351,6 +373,13 @@ impl World {
             self.deliver(port, frame);
         }
         for index in 0..self.appliances.len() {
+            if self.appliances[index].frozen_until > self.now {
+                continue;
+            }
+            self.with_node(NodeId(index), |node, now, out| node.attend(now, out));
+            for (number, frame) in core::mem::take(&mut self.appliances[index].waiting) {
+                self.take(index, number, &frame);
+            }
             self.with_node(NodeId(index), |node, now, out| node.poll(now, out));
         }
         for index in 0..self.hosts.len() {
@@ -372,13 +401,11 @@ impl World {
         }
         match self.owners[port.0] {
             Owner::Appliance(index, number) => {
-                self.with_node(NodeId(index), |node, now, out| {
-                    let len = frame.len();
-                    let mut buffer = vec![0; HEADROOM];
-                    buffer.extend_from_slice(&frame);
-                    let frame = Frame::new(&mut buffer, HEADROOM, len).expect("it fits");
-                    node.ingress(now, number, frame, out);
-                });
+                let appliance = &mut self.appliances[index];
+                match appliance.frozen_until > self.now {
+                    true => appliance.waiting.push((number, frame)),
+                    false => self.take(index, number, &frame),
+                }
             }
             Owner::Host(index) => {
                 self.hosts[index].0.receive(frame);
@@ -386,6 +413,16 @@ impl World {
             }
             Owner::Tap(index) => self.taps[index].frames.push(frame),
         }
+    }
+
+    fn take(&mut self, index: usize, number: u8, frame: &[u8]) {
+        self.with_node(NodeId(index), |node, now, out| {
+            let len = frame.len();
+            let mut buffer = vec![0; HEADROOM];
+            buffer.extend_from_slice(frame);
+            let frame = Frame::new(&mut buffer, HEADROOM, len).expect("it fits");
+            node.ingress(now, number, frame, out);
+        });
     }
 
     fn poll_host(&mut self, index: usize) {
@@ -402,11 +439,11 @@ impl World {
             return;
         };
         let mut sent = Sent::default();
-        let before = node.state();
+        let before = node.is_forwarding();
         f(node, self.now, &mut sent);
-        let after = node.state();
+        let after = node.is_forwarding();
         let events: Vec<Event> = core::iter::from_fn(|| node.next_event()).collect();
-        if before != Some(State::Active) && after != Some(State::Active) {
+        if !before && !after {
             for (_, frame) in &sent.0 {
                 check_quiet(&appliance.policy.config, frame);
             }

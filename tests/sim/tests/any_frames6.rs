@@ -91,9 +91,15 @@ static GW1: LazyLock<Policy<'static>> = LazyLock::new(|| {
             address: address(index, 2).into(),
             prefix: 64,
         });
-        let vrid = policy.config.routers[usize::from(index)].vrid;
-        let shared = [VirtualRouter::link_local(vrid), address(index, 1).into()];
-        let router = VirtualRouter::new(index, vrid, shared.map(IpAddr::V6));
+        let four = policy.config.routers[usize::from(index)].clone();
+        let shared = [
+            VirtualRouter::link_local(four.vrid),
+            address(index, 1).into(),
+        ];
+        let router = VirtualRouter {
+            addresses: shared.map(IpAddr::V6).into_iter().collect(),
+            ..four
+        };
         policy.config.routers.push(router).expect("room for one");
     }
     policy
