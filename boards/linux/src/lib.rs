@@ -106,7 +106,7 @@ pub enum RunError {
     },
 }
 
-/// Runs the appliance until it is told to stop. SIGUSR1 prints the counters. Events and counters go to
+/// Runs the appliance until it is told to stop. SIGUSR1 prints the counters, SIGUSR2 hands over to the peer. Events and counters go to
 /// stderr, one per line.
 ///
 /// # Errors
@@ -182,6 +182,15 @@ fn turn_until_stopped(
         match sleep(&turns, stop.as_ref(), &mut signals, wait)? {
             Woken::Work => {}
             Woken::Report => report(clock.now(), &name, rules, &node, turns.ports()),
+            Woken::HandOver => {
+                if let Err(refusal) = turns.hand_over(&mut node, clock.now()) {
+                    log(
+                        clock.now(),
+                        &name,
+                        format_args!("not handed over: {refusal}"),
+                    );
+                }
+            }
             Woken::Stop => break,
         }
     }
@@ -197,6 +206,7 @@ fn turn_until_stopped(
 enum Woken {
     Work,
     Report,
+    HandOver,
     Stop,
 }
 
@@ -209,6 +219,7 @@ fn sleep(
     let mut fds = vec![
         PollFd::new(signals.stop.as_fd(), PollFlags::POLLIN),
         PollFd::new(signals.report.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.hand_over.as_fd(), PollFlags::POLLIN),
     ];
     fds.extend(stop.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
     let ports = turns.ports().iter().filter(|port| port.can_be_polled());
@@ -224,14 +235,18 @@ fn sleep(
         }
     }
     let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-    let stop_asked = ready(&fds[0]) || (stop.is_some() && ready(&fds[2]));
-    let report_asked = ready(&fds[1]);
+    let stop_asked = ready(&fds[0]) || (stop.is_some() && ready(&fds[3]));
+    let (report_asked, hand_over_asked) = (ready(&fds[1]), ready(&fds[2]));
     if stop_asked {
         return Ok(Woken::Stop);
     }
     if report_asked {
         let _how_often = signals.report.read(&mut [0; 16]);
         return Ok(Woken::Report);
+    }
+    if hand_over_asked {
+        let _how_often = signals.hand_over.read(&mut [0; 16]);
+        return Ok(Woken::HandOver);
     }
     Ok(Woken::Work)
 }
@@ -360,12 +375,13 @@ fn seed() -> Result<u64, RunError> {
 struct Signals {
     stop: UnixStream,
     report: UnixStream,
+    hand_over: UnixStream,
     registered: Vec<signal_hook::SigId>,
 }
 
 impl Signals {
     fn catch() -> Result<Self, RunError> {
-        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
         let mut registered = Vec::new();
         let mut pipe = |signals: &[i32]| -> io::Result<UnixStream> {
             let (read, write) = UnixStream::pair()?;
@@ -382,9 +398,11 @@ impl Signals {
         };
         let stop = pipe(&[SIGTERM, SIGINT]).map_err(failed)?;
         let report = pipe(&[SIGUSR1]).map_err(failed)?;
+        let hand_over = pipe(&[SIGUSR2]).map_err(failed)?;
         Ok(Self {
             stop,
             report,
+            hand_over,
             registered,
         })
     }

@@ -131,6 +131,12 @@ impl Balancer {
         pool.is_some_and(|pool| pool.sorry || pool.serves())
     }
 
+    /// Whether a service has its quorum, and somebody in it takes flows at all.
+    #[must_use]
+    pub fn has_quorum(&self, service: usize) -> bool {
+        self.pools.get(service).is_some_and(Pool::serves)
+    }
+
     /// A flow to this server was opened.
     pub fn opened(&mut self, service: u8, choice: u8) {
         if let Some(server) = self.server(service.into(), choice.into()) {

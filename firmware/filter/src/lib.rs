@@ -446,6 +446,12 @@ impl<'t> Filter<'t> {
         self.shared.services.balancer.flows(service, server)
     }
 
+    /// Whether a service has its quorum of servers.
+    #[must_use]
+    pub fn has_quorum(&self, service: usize) -> bool {
+        self.shared.services.balancer.has_quorum(service)
+    }
+
     /// Forgets flows whose time is over; a bounded amount of work.
     pub fn sweep(&mut self, now: Instant) {
         self.shared.cookies_are_out &= now < self.shared.cookies_until;

@@ -164,6 +164,7 @@ impl<'t> Appliance<'t> {
             self.started = true;
             self.vrrp_step(now, vrrp::Input::Start, log, out);
             self.open_office(now, log, out);
+            self.watch_services(now, log, out);
         }
         // What the peer says comes before what silence means.
         if self

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use filter::{Drop, Hop, V6};
 use health::{Action, Checker, Datagram, EchoReply, Header, Input, Segment};
-use policy::{Config, MAX_SERVERS, MAX_SERVICES};
+use policy::{Config, MAX_SERVERS, MAX_SERVICES, Tracked};
 use time::Instant;
 use wire::checksum::{self, Sum};
 use wire::tcp::{self, Flags, UDP_HEADER_LEN, UdpHeader};
@@ -64,6 +64,7 @@ impl Appliance<'_> {
                         failure,
                     });
                     self.apply_standings(now);
+                    self.watch_services(now, log, out);
                 }
                 Action::Agent {
                     server: address,
@@ -76,10 +77,20 @@ impl Appliance<'_> {
                         said,
                     });
                     self.apply_standings(now);
+                    self.watch_services(now, log, out);
                 }
             }
         }
         self.reschedule();
+    }
+
+    /// Tells the group which services have their quorum.
+    pub(crate) fn watch_services(&mut self, now: Instant, log: &mut Log, out: &mut impl Transmit) {
+        for service in 0..MAX_SERVICES as u8 {
+            let good = self.filter.has_quorum(service.into());
+            self.watched(now, Tracked::Service(service), good, log, out);
+        }
+        self.tell_peer(now, log, out);
     }
 
     fn apply_standings(&mut self, now: Instant) {

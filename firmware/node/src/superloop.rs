@@ -6,7 +6,7 @@ use hal::{Board, Port};
 use time::Instant;
 use wire::{Frame, frame::HEADROOM};
 
-use crate::{Event, Node, Transmit};
+use crate::{Event, Node, Refusal, Transmit};
 
 /// Most ports of a board.
 pub const MAX_PORTS: usize = 4;
@@ -113,6 +113,14 @@ impl<'a, P: Port> Superloop<'a, P> {
     #[must_use]
     pub fn deadline(&self, node: &Node<'_>) -> Instant {
         node.deadline().min(self.next_link_check)
+    }
+
+    /// Orders the node to hand over to its peer.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn hand_over(&mut self, node: &mut Node<'_>, now: Instant) -> Result<(), Refusal> {
+        node.hand_over(now, &mut self.ports)
     }
 
     /// Stops the node in good order.

@@ -1,0 +1,120 @@
+//! An appliance's state in the names of RFC 8347 (ietf-vrrp), for programs that know them.
+
+use mgmt::{Demotion, MemberStatus, Peer, State, Status};
+use serde_json::{Map, Value, json};
+
+/// The state of an appliance as RFC 7951 encodes it, and what RFC 8347 has no name for under `ravelin`.
+#[must_use]
+pub fn ietf_vrrp(status: &Status, members: &[MemberStatus]) -> Value {
+    let mut interfaces: Vec<(String, Map<String, Value>)> = Vec::new();
+    for member in members {
+        let name = member.member.network.to_string();
+        let family = match member.member.address.is_ipv4() {
+            true => "ietf-ip:ipv4",
+            false => "ietf-ip:ipv6",
+        };
+        let index = interfaces.iter().position(|(known, _)| *known == name);
+        let index = index.unwrap_or_else(|| {
+            interfaces.push((name, Map::new()));
+            interfaces.len() - 1
+        });
+        let (_, families) = &mut interfaces[index];
+        let vrrp = families
+            .entry(family)
+            .or_insert_with(|| json!({ "ietf-vrrp:vrrp": { "vrrp-instance": [] } }));
+        if let Some(Value::Array(instances)) = vrrp.pointer_mut("/ietf-vrrp:vrrp/vrrp-instance") {
+            instances.push(instance(status, member));
+        }
+    }
+    let interface: Vec<Value> = interfaces
+        .into_iter()
+        .map(|(name, mut families)| {
+            families.insert("name".into(), name.into());
+            families.into()
+        })
+        .collect();
+    json!({
+        "ietf-interfaces:interfaces": { "interface": interface },
+        "ravelin": {
+            "name": status.name.as_str(),
+            "version": status.version.map(|part| part.to_string()).join("."),
+            "configuration": format!("{:016x}", status.fingerprint),
+            "uptime": status.uptime,
+            "state": state(status.state),
+            "state-since": status.since,
+            "demotions": status.demotions.iter().map(|demotion| word(*demotion)).collect::<Vec<_>>(),
+            "flows": status.flows,
+            "hand-over": status.hand_over.map(|refusal| refusal.to_string()),
+            "peer": status.peer.as_ref().map(|peer| json!({
+                "name": peer.name.as_str(),
+                "state": match peer.peer {
+                    Peer::Unknown => "unknown".into(),
+                    Peer::Lost => "lost".into(),
+                    Peer::Alive { state: of, .. } => state(of),
+                },
+                "priority": match peer.peer {
+                    Peer::Alive { priority, .. } => Some(priority),
+                    Peer::Unknown | Peer::Lost => None,
+                },
+                "same-configuration": peer.same_configuration,
+                "in-sync": peer.in_sync,
+                "lag": peer.lag,
+                "paths": peer.paths.iter().map(|path| json!({
+                    "network": path.network.as_str(),
+                    "address": path.address,
+                    "up": path.up,
+                })).collect::<Vec<_>>(),
+            })),
+        },
+    })
+}
+
+fn instance(status: &Status, member: &MemberStatus) -> Value {
+    let of = &member.statistics;
+    json!({
+        "vrid": member.member.vrid,
+        "version": format!("ietf-vrrp:vrrp-v{}", member.version),
+        "priority": status.priority,
+        "effective-priority": status.effective_priority,
+        "state": format!("ietf-vrrp:{}", state(status.state)),
+        "is-owner": status.priority == u8::MAX,
+        "last-adv-source": member.active,
+        "advertise-interval-centi-sec": member.interval,
+        "virtual-address": member.member.address,
+        "statistics": {
+            "master-transitions": of.active_transitions,
+            "advertisement-rcvd": of.advertisement_rcvd,
+            "advertisement-sent": of.advertisement_sent,
+            "interval-errors": of.interval_errors,
+            "priority-zero-pkts-rcvd": of.priority_zero_pkts_rcvd,
+            "priority-zero-pkts-sent": of.priority_zero_pkts_sent,
+            "invalid-type-pkts-rcvd": of.invalid_type_pkts_rcvd,
+            "address-list-errors": of.address_list_errors,
+            "packet-length-errors": of.packet_length_errors,
+            "checksum-errors": of.checksum_errors,
+            "version-errors": of.version_errors,
+            "ip-ttl-errors": of.ip_ttl_errors,
+        },
+        "ravelin:authentication-errors": of.authentication_errors,
+    })
+}
+
+/// RFC 8347 came before RFC 9568, and calls the Active "master".
+fn state(state: State) -> &'static str {
+    match state {
+        State::Initialize => "initialize",
+        State::Backup => "backup",
+        State::Active => "master",
+        State::Fault => "fault",
+    }
+}
+
+fn word(demotion: Demotion) -> &'static str {
+    match demotion {
+        Demotion::Link => "link",
+        Demotion::Track => "track",
+        Demotion::Sync => "sync",
+        Demotion::Watchdog => "watchdog",
+        Demotion::Operator => "operator",
+    }
+}
