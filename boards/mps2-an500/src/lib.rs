@@ -5,6 +5,7 @@
 mod background;
 mod log;
 mod registers;
+mod serial;
 mod watchdog;
 
 use cortex_m::interrupt::InterruptNumber;
@@ -16,6 +17,7 @@ use time::Instant;
 
 pub use background::{MAILBOX, heap_usage, run_below, start_heap};
 use registers::{TIMER0, TIMER1, timer};
+pub use serial::Line;
 
 /// Address of the configuration; the same as in board.toml.
 pub const CONFIG_ADDRESS: usize = 0x0038_0000;
@@ -40,7 +42,7 @@ impl Mps2 {
         registers::write(TIMER0 + timer::RELOAD, u32::MAX);
         registers::write(TIMER0 + timer::VALUE, u32::MAX);
         registers::write(TIMER0 + timer::CTRL, timer::ENABLE);
-        for interrupt in [Interrupt::Timer1, Interrupt::Ethernet] {
+        for interrupt in [Interrupt::Serial, Interrupt::Timer1, Interrupt::Ethernet] {
             // SAFETY: interrupts are masked, so no handler runs that could break a critical section.
             unsafe { NVIC::unmask(interrupt) };
         }
@@ -55,6 +57,11 @@ impl Mps2 {
     pub fn port(&self) -> Result<Lan9118, InitError> {
         // SAFETY: AN500 has its LAN9118 at this address, and `Mps2` is made once.
         unsafe { Lan9118::new(ETHERNET) }
+    }
+
+    /// Starts the serial line to the other appliance, which has to be read from then on.
+    pub fn line(&mut self) -> Line {
+        Line::start()
     }
 
     /// Stops the timer of the last [`wake_at`](hal::Board::wake_at): it has done its duty.
@@ -142,6 +149,8 @@ const ETHERNET: usize = 0xa000_0000;
 
 #[derive(Clone, Copy)]
 enum Interrupt {
+    /// UART1 has received a byte.
+    Serial = 2,
     Timer1 = 9,
     Ethernet = 13,
 }
@@ -168,7 +177,8 @@ pub fn interrupted_since(ticks: u32) -> u32 {
 /// Whether this number of an exception is that of an interrupt that wakes the loop.
 #[must_use]
 pub fn wakes(interrupt: i16) -> bool {
-    [Interrupt::Timer1 as i16, Interrupt::Ethernet as i16].contains(&interrupt)
+    let all = [Interrupt::Serial, Interrupt::Timer1, Interrupt::Ethernet];
+    all.map(|known| known as i16).contains(&interrupt)
 }
 
 // SAFETY: these are numbers of the AN500's interrupt map, below the limit of the NVIC.

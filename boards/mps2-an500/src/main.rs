@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use defmt::{Display2Format, error, info};
 use drivers::lan9118::Lan9118;
 use hal::Board as _;
-use mps2_an500::{CONFIG_ADDRESS, MAILBOX, Mps2};
+use mps2_an500::{CONFIG_ADDRESS, Line, MAILBOX, Mps2};
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
 
@@ -20,7 +20,7 @@ const FLOWS6: usize = 2048;
 /// All that the interrupts need.
 struct Loop {
     board: Mps2,
-    turns: Superloop<'static, Lan9118>,
+    turns: Superloop<'static, Lan9118, Line>,
     node: Node<'static>,
 }
 
@@ -63,7 +63,7 @@ fn main() -> ! {
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
-    let turns = Superloop::new(ports.write([port]));
+    let turns = Superloop::with_line(ports.write([port]), board.line());
     all.write(Loop { board, turns, node }).visit();
     mps2_an500::run_below()
 }

@@ -7,6 +7,7 @@ use core::ptr::{
 pub const TIMER0: usize = 0x4000_0000;
 pub const TIMER1: usize = 0x4000_1000;
 pub const UART0: usize = 0x4000_4000;
+pub const UART1: usize = 0x4000_5000;
 pub const WATCHDOG: usize = 0x4000_8000;
 
 /// APB timer (§4.2): counts down at the system clock.
@@ -24,9 +25,14 @@ pub mod uart {
     pub const DATA: usize = 0x00;
     pub const STATE: usize = 0x04;
     pub const CTRL: usize = 0x08;
+    pub const INTERRUPT: usize = 0x0c;
     pub const BAUDDIV: usize = 0x10;
     pub const TX_FULL: u32 = 1 << 0;
+    pub const RX_FULL: u32 = 1 << 1;
     pub const TX_ENABLE: u32 = 1 << 0;
+    pub const RX_ENABLE: u32 = 1 << 1;
+    pub const RX_INTERRUPT: u32 = 1 << 3;
+    pub const RX_PENDING: u32 = 1 << 1;
 }
 
 /// APB watchdog (§4.5): interrupts (NMI) after one period, resets after the second.

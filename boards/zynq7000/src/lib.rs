@@ -5,6 +5,7 @@
 mod background;
 mod log;
 mod registers;
+mod serial;
 mod start;
 
 use core::arch::asm;
@@ -16,6 +17,7 @@ use time::Instant;
 
 pub use background::{MAILBOX, interrupted, run_below};
 use registers::{GIC_CPU, GIC_DISTRIBUTOR, GLOBAL_TIMER, PRIVATE_TIMER, gic, timer};
+pub use serial::Line;
 pub use start::reset;
 
 /// Address of the configuration; the same as in board.toml.
@@ -71,6 +73,11 @@ impl Zynq {
         // SAFETY: UG585 table 4-7 has the two GEMs at these addresses; with MMU and caches off
         // (`start.rs`) no memory is cached and addresses are bus addresses.
         unsafe { Ok([Gem::new(GEM0, PHY, memory0)?, Gem::new(GEM1, PHY, memory1)?]) }
+    }
+
+    /// Starts the serial line to the other appliance, which has to be read from then on.
+    pub fn line(&mut self) -> Line {
+        Line::start()
     }
 
     /// Stops the timer of the last [`wake_at`](hal::Board::wake_at): it has done its duty.
@@ -179,5 +186,5 @@ const GEM1: usize = 0xe000_c000;
 /// Address of both PHYs on their management buses, as QEMU has them.
 const PHY: u32 = 7;
 
-/// Private timer, GEM0, GEM1 (UG585 tables 7-3 and 7-4).
-const WAKE_UPS: [usize; 3] = [29, 54, 77];
+/// Private timer, GEM0, GEM1, UART1 (UG585 tables 7-3 and 7-4).
+const WAKE_UPS: [usize; 4] = [29, 54, 77, 82];

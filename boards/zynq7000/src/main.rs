@@ -10,7 +10,7 @@ use drivers::gem::Gem;
 use hal::Board as _;
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
-use zynq7000_board::{CONFIG_ADDRESS, MAILBOX, Zynq};
+use zynq7000_board::{CONFIG_ADDRESS, Line, MAILBOX, Zynq};
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 32768;
@@ -20,7 +20,7 @@ const FLOWS6: usize = 8192;
 /// All that the interrupts need.
 struct Loop {
     board: Zynq,
-    turns: Superloop<'static, Gem>,
+    turns: Superloop<'static, Gem, Line>,
     node: Node<'static>,
 }
 
@@ -64,7 +64,7 @@ fn main() -> ! {
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
-    let turns = Superloop::new(ports.write(two));
+    let turns = Superloop::with_line(ports.write(two), board.line());
     all.write(Loop { board, turns, node }).visit();
     zynq7000_board::run_below()
 }

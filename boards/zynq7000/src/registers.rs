@@ -5,6 +5,7 @@ use core::ptr::{
 };
 
 pub const UART0: usize = 0xe000_0000;
+pub const UART1: usize = 0xe000_1000;
 pub const SLCR: usize = 0xf800_0000;
 pub const GIC_CPU: usize = 0xf8f0_0100;
 pub const GLOBAL_TIMER: usize = 0xf8f0_0200;
@@ -43,9 +44,16 @@ pub mod gic {
 /// UART (UG585 B.33).
 pub mod uart {
     pub const CONTROL: usize = 0x00;
+    pub const INTERRUPT_ENABLE: usize = 0x08;
+    pub const INTERRUPT_STATUS: usize = 0x14;
+    pub const RX_TRIGGER: usize = 0x20;
     pub const STATUS: usize = 0x2c;
     pub const FIFO: usize = 0x30;
+    pub const RESET: u32 = 0b11;
+    pub const RX_ENABLE: u32 = 1 << 2;
     pub const TX_ENABLE: u32 = 1 << 4;
+    pub const RX_TRIGGERED: u32 = 1 << 0;
+    pub const RX_EMPTY: u32 = 1 << 1;
     pub const TX_FULL: u32 = 1 << 4;
 }
 

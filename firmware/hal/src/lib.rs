@@ -27,6 +27,36 @@ pub trait Port {
     fn losses(&self) -> Losses;
 }
 
+/// A serial line to the other appliance of a pair.
+pub trait Serial {
+    /// The next byte that came.
+    fn read(&mut self) -> Option<u8>;
+
+    /// Takes one byte to send; `false` if there is no room now.
+    fn write(&mut self, byte: u8) -> bool;
+
+    /// Arms the wake-up for the next byte; `false` if one is waiting already.
+    fn arm(&mut self) -> bool;
+}
+
+/// No line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSerial;
+
+impl Serial for NoSerial {
+    fn read(&mut self) -> Option<u8> {
+        None
+    }
+
+    fn write(&mut self, _: u8) -> bool {
+        false
+    }
+
+    fn arm(&mut self) -> bool {
+        true
+    }
+}
+
 /// Frames that a port could not carry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {

@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use hal::{Board, Port};
+use hal::{Board, NoSerial, Port, Serial};
+use heapless::Deque;
+use sync::{Deframer, MAX_FRAME};
 use time::Instant;
 use wire::{Frame, frame::HEADROOM};
 
@@ -22,15 +24,20 @@ const STRETCH: Duration = Duration::from_millis(4);
 /// How long they wait for it then.
 const REST: Duration = Duration::from_millis(1);
 
+/// Most bytes taken from the serial line in one turn.
+const LINE_BATCH: usize = 256;
+/// How long a full line is left alone: less than the 64 bytes of a usual queue take at 115,200 baud.
+const PUMP: Duration = Duration::from_millis(1);
+
 /// Time between two looks at the PHYs.
 const LINK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Lets `node` do all that is due on a board without an operating system, from its interrupts: they come when a port that was
 /// armed receives and when the time has come that this tells the board. `log` gets every event. While packets come without end,
 /// work below the loop that is `waiting` has a fifth of the time.
-pub fn visit<B: Board, P: Port>(
+pub fn visit<B: Board, P: Port, S: Serial>(
     board: &mut B,
-    turns: &mut Superloop<'_, P>,
+    turns: &mut Superloop<'_, P, S>,
     node: &mut Node<'_>,
     mut log: impl FnMut(Event),
     waiting: impl Fn() -> bool,
@@ -54,8 +61,11 @@ pub fn visit<B: Board, P: Port>(
 }
 
 /// The ports of a board and what the loop remembers about them.
-pub struct Superloop<'a, P> {
-    ports: Ports<'a, P>,
+pub struct Superloop<'a, P, S = NoSerial> {
+    ports: Ports<'a, P, S>,
+    deframer: Deframer,
+    /// When the line takes the rest of what is to be sent.
+    pump_at: Option<Instant>,
     up: [bool; MAX_PORTS],
     next_link_check: Instant,
     buffer: Buffer,
@@ -65,8 +75,22 @@ impl<'a, P: Port> Superloop<'a, P> {
     /// A loop over `ports`, of which the first [`MAX_PORTS`] are used.
     #[must_use]
     pub fn new(ports: &'a mut [P]) -> Self {
+        Self::with_line(ports, NoSerial)
+    }
+}
+
+impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
+    /// The same with a serial line to the other appliance.
+    #[must_use]
+    pub fn with_line(ports: &'a mut [P], line: S) -> Self {
         Self {
-            ports: Ports(ports),
+            ports: Ports {
+                ports,
+                line,
+                queue: Deque::new(),
+            },
+            deframer: Deframer::new(),
+            pump_at: None,
             up: [true; MAX_PORTS], // as the node assumes
             next_link_check: Instant::ZERO,
             buffer: Buffer([0; BUFFER]),
@@ -81,7 +105,7 @@ impl<'a, P: Port> Superloop<'a, P> {
         for index in 0..self.len() {
             for _ in 0..BATCH {
                 let buffer = &mut self.buffer.0;
-                let Some(len) = self.ports.0[index].receive(buffer, HEADROOM) else {
+                let Some(len) = self.ports.ports[index].receive(buffer, HEADROOM) else {
                     break;
                 };
                 busy = true;
@@ -95,24 +119,37 @@ impl<'a, P: Port> Superloop<'a, P> {
             self.next_link_check = now + LINK_INTERVAL;
             self.check_links(node, now);
         }
+        for _ in 0..LINE_BATCH {
+            let Some(byte) = self.ports.line.read() else {
+                break;
+            };
+            if let Some(datagram) = self.deframer.push(byte) {
+                node.serial(now, datagram, &mut self.ports);
+            }
+        }
         node.poll(now, &mut self.ports);
+        self.pump_at = match self.ports.pump() {
+            true => None,
+            false => Some(now + PUMP),
+        };
         busy
     }
 
     /// Arms every port's wake-up; `false` if a frame waits, so that there is no time to sleep.
     pub fn arm(&mut self) -> bool {
-        self.ports.0.iter_mut().all(Port::arm)
+        self.ports.line.arm() && self.ports.ports.iter_mut().all(Port::arm)
     }
 
     /// Takes every port's wake-up back.
     pub fn disarm(&mut self) {
-        self.ports.0.iter_mut().for_each(P::disarm);
+        self.ports.ports.iter_mut().for_each(P::disarm);
     }
 
     /// When `turn` has work next if no frame comes in.
     #[must_use]
     pub fn deadline(&self, node: &Node<'_>) -> Instant {
-        node.deadline().min(self.next_link_check)
+        let next = node.deadline().min(self.next_link_check);
+        self.pump_at.map_or(next, |pump| pump.min(next))
     }
 
     /// Orders the node to hand over to its peer.
@@ -131,12 +168,12 @@ impl<'a, P: Port> Superloop<'a, P> {
     /// The ports, for their counters.
     #[must_use]
     pub fn ports(&self) -> &[P] {
-        self.ports.0
+        self.ports.ports
     }
 
     fn check_links(&mut self, node: &mut Node<'_>, now: Instant) {
         for index in 0..self.len() {
-            let up = self.ports.0[index].link_up();
+            let up = self.ports.ports[index].link_up();
             if up != self.up[index] {
                 self.up[index] = up;
                 node.link(now, index as u8, up, &mut self.ports);
@@ -145,16 +182,44 @@ impl<'a, P: Port> Superloop<'a, P> {
     }
 
     fn len(&self) -> usize {
-        self.ports.0.len().min(MAX_PORTS)
+        self.ports.ports.len().min(MAX_PORTS)
     }
 }
 
-struct Ports<'a, P>(&'a mut [P]);
+struct Ports<'a, P, S> {
+    ports: &'a mut [P],
+    line: S,
+    /// Bytes that the line takes when it has room.
+    queue: Deque<u8, { 2 * MAX_FRAME }>,
+}
 
-impl<P: Port> Transmit for Ports<'_, P> {
+impl<P, S: Serial> Ports<'_, P, S> {
+    /// Hands over what the line takes; whether that is all.
+    fn pump(&mut self) -> bool {
+        while let Some(byte) = self.queue.front() {
+            if !self.line.write(*byte) {
+                return false;
+            }
+            self.queue.pop_front();
+        }
+        true
+    }
+}
+
+impl<P: Port, S: Serial> Transmit for Ports<'_, P, S> {
     fn transmit(&mut self, port: u8, frame: &[u8]) {
-        if let Some(port) = self.0.get_mut(usize::from(port)) {
+        if let Some(port) = self.ports.get_mut(usize::from(port)) {
             port.transmit(frame); // a port counts what it cannot take
+        }
+    }
+
+    fn serial(&mut self, datagram: &[u8]) {
+        // What the line has not sent by now is old news, but half of a frame would spoil the next one.
+        let Some(frame) = sync::frame(datagram) else {
+            return;
+        };
+        if self.queue.len() + frame.len() <= self.queue.capacity() {
+            self.queue.extend(frame);
         }
     }
 }
