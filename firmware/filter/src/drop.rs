@@ -79,6 +79,8 @@ reasons! {
     ReversePath = "reverse path",
     /// Source and destination are the same.
     Land = "land attack",
+    /// Addressed to a virtual address that is only forwarded for (RFC 9568 §6.1, Accept_Mode).
+    NotAccepted = "virtual address that is not accepted",
     /// Arrived at a Backup, or at a MAC address that is not a virtual router's.
     NotActive = "not active",
     /// Addressed to the appliance, which has no use for it.
@@ -119,8 +121,31 @@ reasons! {
     NeighbourTableFull = "neighbour table full",
     /// The board left no room for a VLAN tag in front of the frame.
     Headroom = "no headroom for vlan tag",
-    /// A VRRP advertisement that is malformed, or not for a virtual router of the leg.
-    Vrrp = "bad vrrp",
+    /// A VRRP advertisement that may come from beyond the link, or from further away than its router allows (RFC 9568 §7.1).
+    VrrpTtl = "vrrp: ttl",
+    /// A VRRP advertisement of another version than its router speaks.
+    VrrpVersion = "vrrp: version",
+    /// A VRRP message that is no advertisement.
+    VrrpType = "vrrp: type",
+    /// A VRRP advertisement that is cut short.
+    VrrpLength = "vrrp: truncated",
+    /// A VRRP advertisement of which no form of the checksum is right.
+    VrrpChecksum = "vrrp: checksum",
+    /// A VRRP advertisement without the password or signature that its router asks for.
+    VrrpAuthentication = "vrrp: authentication",
+    /// A VRRP advertisement whose signature has been heard before.
+    VrrpReplay = "vrrp: replayed",
+    /// A VRRP advertisement without an interval, or of version 2 with another one than its router has.
+    VrrpInterval = "vrrp: interval",
+    /// A VRRP advertisement that lists no address, or not those of its router, which is strict about that.
+    VrrpAddresses = "vrrp: addresses",
+    /// A VRRP advertisement that is for no virtual router of the leg.
+    VrrpRouter = "vrrp: unknown virtual router",
+    /// A VRRP advertisement to the group although its router has peers, from somebody who is none of them, or to us without
+    /// being a peer's.
+    VrrpPeer = "vrrp: not from a peer",
+    /// An advertisement of CARP, which uses the protocol number and the addresses of VRRP.
+    Carp = "carp",
     /// A fragment that is empty, too long, or whose length is no multiple of 8.
     FragmentLength = "bad fragment length",
     /// A first fragment without the whole transport header.

@@ -1,7 +1,5 @@
 //! A node with a configuration: every frame to its part, every part's wishes to the wire.
 
-use core::net::Ipv4Addr;
-
 use classifier::Policy;
 use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
@@ -11,26 +9,29 @@ use time::{Duration, Instant};
 use vrrp::{Group, State};
 use wire::Frame;
 use wire::ethernet;
-use wire::ipv4;
-use wire::vrrp::{Advert, Ends, Expected, MULTICAST};
+use wire::mld;
 
+use crate::advert::{AdvertCounters, Adverts};
 use crate::bucket::Bucket;
 use crate::checks::{self, Tunnel};
 use crate::error::Errors;
-use crate::leg::{Legs, Router};
+use crate::leg::Legs;
+use crate::membership::{Memberships, Role};
 use crate::neighbour::Neighbours;
 use crate::office::Office;
 use crate::pair::Pairing;
+use crate::router_advert::RouterAdverts;
 use crate::tracker::Tracker;
-use crate::{Event, Log, Transmit, decided, emit, nd};
+use crate::{Event, Log, Transmit, decided, nd};
 
 /// All parts of a running appliance. What every packet needs stands first, where it is reached by short instructions.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Appliance<'t> {
-    /// Whether frames to virtual MAC addresses are forwarded.
+    /// Whether what is sent to virtual MAC addresses is forwarded.
     pub(crate) active: bool,
-    /// Whether virtual addresses are answered for. Who has handed over forwards for a moment longer.
+    /// Whether virtual addresses are answered for, and virtual MAC addresses sent from. Who has handed over forwards for a moment
+    /// longer.
     pub(crate) answers: bool,
     started: bool,
     /// The earliest of all timers, so that polling early costs one comparison.
@@ -57,6 +58,11 @@ pub struct Appliance<'t> {
     pub(crate) office: Option<Office>,
     /// How the hand-over that was asked for last went.
     pub(crate) handing_over: Result<(), Refusal>,
+    pub(crate) adverts: Adverts,
+    pub(crate) memberships: Memberships,
+    pub(crate) router_adverts: RouterAdverts,
+    /// Whether IPv4 addresses are announced by ARP replies too.
+    pub(crate) announces_by_replies: bool,
     pub(crate) checker: Checker<Tunnel>,
 }
 
@@ -84,6 +90,10 @@ impl<'t> Appliance<'t> {
             links: u8::MAX,
             office: Office::new(config, seed.rotate_left(24), now),
             handing_over: Ok(()),
+            adverts: Adverts::new(config),
+            memberships: Memberships::new(now, seed.rotate_left(40)),
+            router_adverts: RouterAdverts::new(config, seed.rotate_left(48)),
+            announces_by_replies: config.availability.announce.replies,
             checker: checks::checker(config, seed.rotate_left(32), now),
             neighbours: Neighbours::new(now, seed.rotate_left(16)),
             errors: Errors::new(now, &config.protection),
@@ -149,6 +159,9 @@ impl<'t> Appliance<'t> {
                 if nd::is_discovery(packet) {
                     return self.discovery(now, leg, &received, &frame, log, out);
                 }
+                if mld::is_membership(packet) {
+                    return self.asked_by_mld(now, leg, &received, packet);
+                }
                 self.ip(now, leg, &received, frame, log, out)
             }
             ethernet::ARP => self.arp(now, leg, &received, &frame, log, out),
@@ -189,6 +202,9 @@ impl<'t> Appliance<'t> {
         }
         self.neighbours
             .tick(now, &self.legs, &mut self.errors, log, out);
+        let role = self.role();
+        self.memberships.tick(now, &self.legs, role, out);
+        self.router_adverts.tick(now, &self.legs, out);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.filter.sweep(now);
@@ -210,6 +226,9 @@ impl<'t> Appliance<'t> {
         } else {
             self.links & !bit
         };
+        if up {
+            self.memberships.link_up(now, &self.legs, port);
+        }
         self.vrrp_step(now, vrrp::Input::Link { port, up }, log, out);
     }
 
@@ -242,45 +261,15 @@ impl<'t> Appliance<'t> {
         self.group.state()
     }
 
-    pub(crate) fn advert(
-        &mut self,
-        now: Instant,
-        leg: u8,
-        payload: &[u8],
-        log: &mut Log,
-        out: &mut impl Transmit,
-    ) -> Result<(), Drop> {
-        let (header, header_len) = ipv4::Header::parse(payload).map_err(|_| Drop::Ipv4Header)?;
-        if header.protocol != ipv4::VRRP || header.destination != MULTICAST {
-            return Err(Drop::OtherStation);
+    pub fn advert_counters(&self) -> impl Iterator<Item = AdvertCounters> {
+        self.adverts.counters()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        Role {
+            active: self.answers,
+            router: self.router_adverts.enabled(),
         }
-        let source = Ipv4Addr::from(header.source);
-        let routes = self.filter.routes();
-        if routes.is_ours(source.to_bits()) || !routes.is_neighbour(leg, source.to_bits()) {
-            return Err(Drop::Martian);
-        }
-        let message = payload
-            .get(header_len..header.total_len.get().into())
-            .unwrap_or_default();
-        let ends = Ends::multicast(source.into());
-        let advert = Advert::parse(&ends, header.ttl, message, &Expected::V3);
-        let advert = advert.map_err(|_| Drop::Vrrp)?;
-        let router = {
-            let mut routers = self.legs.routers().map(|(_, router)| router);
-            let meant = |router: &Router| {
-                let config = &router.config;
-                router.leg == leg && config.vrid == advert.vrid && !config.is_v6()
-            };
-            routers.position(meant).ok_or(Drop::Vrrp)? as u8 // of 16
-        };
-        let advert = vrrp::Advert {
-            router,
-            source: source.into(),
-            priority: advert.priority,
-            interval: advert.interval,
-        };
-        self.vrrp_step(now, vrrp::Input::Advert(advert), log, out);
-        Ok(())
     }
 
     pub(crate) fn track(
@@ -300,6 +289,15 @@ impl<'t> Appliance<'t> {
         self.watched(now, Tracked::Neighbours(leg), reachable, log, out);
         self.tell_peer(now, log, out);
         self.reschedule();
+    }
+
+    /// Answers for no virtual address any more.
+    fn fall_silent(&mut self, now: Instant, out: &mut impl Transmit) {
+        if core::mem::take(&mut self.answers) {
+            let role = self.role();
+            self.memberships.release(now, &self.legs, role, out);
+            self.router_adverts.release();
+        }
     }
 
     /// Tells the group something, and the peer what comes of it.
@@ -326,28 +324,23 @@ impl<'t> Appliance<'t> {
         for action in self.group.step(now, input) {
             match action {
                 vrrp::Action::SendAdvert { router, priority } => {
-                    if let Some((on, router)) = self.legs.routers().nth(router.into())
-                        && !router.config.is_v6()
-                    {
-                        emit::advert(&on, router, priority, out);
-                    }
+                    self.send_advert(now, router, priority, out);
                 }
                 vrrp::Action::Claim => {
                     (self.active, self.answers) = (true, true);
+                    self.memberships.claim(now);
+                    self.router_adverts.claim(now, &self.legs);
                     self.pick_up_until = now + PICK_UP;
                 }
-                vrrp::Action::Announce => {
-                    for (on, router) in self.legs.routers() {
-                        emit::announce(&on, router, out);
-                    }
-                }
+                vrrp::Action::Announce => self.announce(out),
                 vrrp::Action::Release => {
-                    (self.active, self.answers) = (false, false);
+                    self.fall_silent(now, out);
+                    self.active = false;
                     // Whoever is Active now changes these connections without telling us.
                     self.filter.forget();
                     self.neighbours.release(log);
                 }
-                vrrp::Action::Linger => self.answers = false,
+                vrrp::Action::Linger => self.fall_silent(now, out),
                 vrrp::Action::Handover(result) => self.handed_over(result, log),
                 vrrp::Action::Silent { routers } => log.events.push(Event::Silent { routers }),
                 vrrp::Action::StateChanged { from, to, cause } => {
@@ -368,6 +361,8 @@ impl<'t> Appliance<'t> {
                 .as_ref()
                 .map(|pairing| pairing.session.deadline()),
             self.office.as_ref().and_then(Office::deadline),
+            self.memberships.deadline(&self.legs),
+            self.router_adverts.deadline(),
         ];
         let earliest = timers
             .into_iter()

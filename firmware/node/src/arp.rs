@@ -49,7 +49,7 @@ impl Appliance<'_> {
         // A sender without an address yet asks whether somebody has it (RFC 5227 §2.1.1).
         if !sender.is_unspecified() {
             if routes.is_ours(sender.to_bits()) {
-                return self.claimed(now, leg, sender.into(), mac, log);
+                return self.claimed(now, leg, sender.into(), mac, log, out);
             }
             if !routes.is_neighbour(leg, sender.to_bits()) {
                 return Err(Drop::Arp);
@@ -93,6 +93,7 @@ impl Appliance<'_> {
         address: IpAddr,
         mac: Mac,
         log: &mut Log,
+        out: &mut impl Transmit,
     ) -> Result<(), Drop> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         // A Backup hears the Active announce virtual addresses, some implementations with a MAC of their own.
@@ -101,6 +102,7 @@ impl Appliance<'_> {
         }
         if now >= self.next_conflict_event {
             self.next_conflict_event = now + CONFLICT;
+            self.contradict(&on, address, mac, out);
             log.events.push(Event::AddressConflict {
                 leg: on.name.clone(),
                 address,

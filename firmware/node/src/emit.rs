@@ -9,13 +9,12 @@ use wire::ethernet::{self, BROADCAST, Mac};
 use wire::ipv4;
 use wire::nd::{self, Advertisement};
 use wire::tcp::{self, UDP_HEADER_LEN, UdpHeader};
-use wire::vrrp::{Checksum, Ends, MULTICAST, MULTICAST_MAC, NewAdvert, TTL};
 use zerocopy::IntoBytes;
 
 use crate::Transmit;
 use crate::error::version;
 use crate::held::MTU;
-use crate::leg::{Leg, Legs, Router};
+use crate::leg::{Leg, Legs};
 
 /// Asks for the MAC address of a neighbour: everybody, or only the station that had it last.
 pub fn ask(legs: &Legs, hop: Hop, unicast: Option<Mac>, out: &mut impl Transmit) {
@@ -69,21 +68,26 @@ pub fn neighbour_advert(
     frame(leg, mac, mine.0, ethernet::IPV6, &[&packet], out);
 }
 
-/// Tells everybody on the leg, and its switches, where a router's virtual addresses are (RFC 9568 §6.4.2).
-pub fn announce(leg: &Leg, router: &Router, out: &mut impl Transmit) {
-    for address in &router.config.addresses {
-        match *address {
-            IpAddr::V4(address) => gratuitous_arp(leg, router, address, out),
-            IpAddr::V6(address) if leg.six.is_some() => {
-                neighbour_advert(leg, (router.mac, address), None, out);
-            }
-            IpAddr::V6(_) => {}
-        }
-    }
-}
-
-fn gratuitous_arp(leg: &Leg, router: &Router, address: Ipv4Addr, out: &mut impl Transmit) {
-    arp(leg, BROADCAST, request(router.mac, address, address), out);
+/// Tells everybody on the leg, and its switches, where an IPv4 address is (RFC 9568 §6.4.2); `reply` for stations that do not
+/// learn from requests.
+pub fn gratuitous_arp(
+    leg: &Leg,
+    mac: Mac,
+    address: Ipv4Addr,
+    reply: bool,
+    out: &mut impl Transmit,
+) {
+    let repr = match reply {
+        false => request(mac, address, address),
+        true => ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Reply,
+            source_hardware_addr: EthernetAddress(mac),
+            source_protocol_addr: address,
+            target_hardware_addr: EthernetAddress(BROADCAST),
+            target_protocol_addr: address,
+        },
+    };
+    arp(leg, BROADCAST, repr, out);
 }
 
 /// Answers an ARP request.
@@ -98,31 +102,28 @@ pub fn arp_reply(leg: &Leg, mine: (Mac, Ipv4Addr), to: (Mac, Ipv4Addr), out: &mu
     arp(leg, to.0, reply, out);
 }
 
-/// Advertises a virtual router of IPv4 with this priority.
-pub fn advert(leg: &Leg, router: &Router, priority: u8, out: &mut impl Transmit) {
-    let config = &router.config;
-    let advert = NewAdvert {
-        checksum: Checksum::PseudoHeader,
-        ..NewAdvert::v3(
-            config.vrid,
-            priority,
-            config.advertisement_interval,
-            config.listed(),
-        )
-    };
-    let source = leg.address.octets();
-    let mut message = [0; 96];
-    let ends = Ends::multicast(leg.address.into());
-    let Some(message) = advert.write(&ends, &mut message) else {
-        return;
-    };
-    let header = ipv4::Header::new(source, MULTICAST, ipv4::VRRP, TTL, message.len());
-    frame(
+/// Sends a packet with an advertisement of a virtual router.
+pub fn advert(leg: &Leg, from: Mac, to: Mac, packet: &[u8], out: &mut impl Transmit) {
+    write(
+        &mut [0; LONG],
         leg,
-        MULTICAST_MAC,
-        router.mac,
-        ethernet::IPV4,
-        &[header.as_bytes(), message],
+        to,
+        from,
+        ethertype(packet),
+        &[packet],
+        out,
+    );
+}
+
+/// Sends a packet of the appliance's own to a group on the leg.
+pub fn to_group(leg: &Leg, to: Mac, packet: &[u8], out: &mut impl Transmit) {
+    write(
+        &mut [0; LONG],
+        leg,
+        to,
+        leg.mac,
+        ethertype(packet),
+        &[packet],
         out,
     );
 }
@@ -165,10 +166,7 @@ pub fn datagram(
 
 /// Sends a complete packet of either version.
 pub fn packet(leg: &Leg, from: Mac, to: Mac, packet: &[u8], out: &mut impl Transmit) {
-    let ethertype = match version(packet) {
-        Some(6) => ethernet::IPV6,
-        _ => ethernet::IPV4,
-    };
+    let ethertype = ethertype(packet);
     if packet.len() <= SMALL - HEADER {
         return frame(leg, to, from, ethertype, &[packet], out);
     }
@@ -216,6 +214,13 @@ pub fn fragments(leg: &Leg, to: Mac, packet: &[u8], out: &mut impl Transmit) -> 
         offset += part.len();
     }
     true
+}
+
+fn ethertype(packet: &[u8]) -> u16 {
+    match version(packet) {
+        Some(6) => ethernet::IPV6,
+        _ => ethernet::IPV4,
+    }
 }
 
 fn request(mac: Mac, from: Ipv4Addr, about: Ipv4Addr) -> ArpRepr {
@@ -296,5 +301,7 @@ fn write(
 }
 
 const HEADER: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
-/// Enough for everything that the appliance says of itself.
+/// Enough for nearly everything that the appliance says of itself.
 const SMALL: usize = 128;
+/// Enough for what lists many addresses.
+const LONG: usize = 480;

@@ -12,7 +12,7 @@ use policy::Name;
 use vrrp::{Cause, State};
 use wire::ethernet::Mac;
 
-use crate::Decided;
+use crate::{Decided, Heard};
 
 /// What the board should log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,17 @@ pub enum Event {
         address: IpAddr,
         /// Who claims it.
         mac: Mac,
+    },
+    /// Somebody advertises a virtual router in a way that a person should know of.
+    Advert {
+        /// Name of the network.
+        leg: Name,
+        /// The virtual router.
+        vrid: u8,
+        /// Who advertises it.
+        source: IpAddr,
+        /// What is to know.
+        heard: Heard,
     },
     /// A rule with `log` decided about a packet.
     Rule {
@@ -173,6 +184,18 @@ impl fmt::Display for Event {
                 f,
                 "{leg}: {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} claims our address {address}"
             ),
+            Self::Advert {
+                leg,
+                vrid,
+                source,
+                heard,
+            } => {
+                write!(f, "{leg}: {source} advertises virtual router {vrid}")?;
+                match heard {
+                    Heard::Refused(reason) => write!(f, ", and is refused: {reason}"),
+                    heard => f.write_str(words(*heard)),
+                }
+            }
             Self::Rule { rule, decided } => write!(f, "rule {rule} {decided}"),
             Self::Dropped { reason, count } => write!(f, "dropped {count}: {reason}"),
             Self::Lost { count } => write!(f, "{count} events lost"),
@@ -305,12 +328,43 @@ impl defmt::Format for Event {
                     address
                 );
             }
+            Self::Advert {
+                leg,
+                vrid,
+                source,
+                heard,
+            } => {
+                defmt::write!(
+                    f,
+                    "{=str}: {} advertises virtual router {=u8}",
+                    leg.as_str(),
+                    source,
+                    vrid
+                );
+                match heard {
+                    Heard::Refused(reason) => {
+                        defmt::write!(f, ", and is refused: {=str}", reason.name());
+                    }
+                    heard => defmt::write!(f, "{=str}", words(*heard)),
+                }
+            }
             Self::Rule { rule, decided } => defmt::write!(f, "rule {=u16} {}", rule, decided),
             Self::Dropped { reason, count } => {
                 defmt::write!(f, "dropped {=u32}: {=str}", count, reason.name());
             }
             Self::Lost { count } => defmt::write!(f, "{=u32} events lost", count),
         }
+    }
+}
+
+/// What follows the words about an advertisement.
+const fn words(heard: Heard) -> &'static str {
+    match heard {
+        Heard::Refused(reason) => reason.name(),
+        Heard::Unknown => ", which is none of ours",
+        Heard::Carp => " by CARP",
+        Heard::OtherAddresses => " with other addresses than ours",
+        Heard::OtherChecksum => " with the other form of checksum: it may not understand ours",
     }
 }
 

@@ -162,6 +162,31 @@ impl<'a> On<'a> {
         }
     }
 
+    /// Whether a packet that came to the own MAC address may be for a virtual router: one that has no other MAC address, unless it
+    /// is for the appliance itself.
+    pub fn is_for_router(self, packet: Option<&[u8]>) -> bool {
+        let six = match packet.and_then(|packet| packet.first()) {
+            Some(first) => first >> 4 == 6,
+            None => return false,
+        };
+        let mut routers = self.routers().map(|router| &router.config);
+        if !routers.any(|config| !config.virtual_mac && config.is_v6() == six) {
+            return false;
+        }
+        let packet = packet.unwrap_or_default();
+        let destination = match six {
+            false => packet
+                .get(16..20)
+                .and_then(<[u8]>::first_chunk::<4>)
+                .map(|bytes| IpAddr::from(*bytes)),
+            true => packet
+                .get(24..40)
+                .and_then(<[u8]>::first_chunk::<16>)
+                .map(|bytes| IpAddr::from(*bytes)),
+        };
+        destination.is_some_and(|address| !self.leg.is_own(address))
+    }
+
     /// Whether `address` can be another station's on this link. The first address of the subnet belongs to
     /// all its routers (RFC 4291 §2.6.1), so to nobody alone.
     pub fn is_neighbour6(self, address: Ipv6Addr) -> bool {
@@ -303,6 +328,12 @@ impl Legs {
         (self.routers.iter()).filter_map(|router| Some((self.get(router.leg)?, router)))
     }
 
+    /// One of them.
+    pub fn router(&self, index: u8) -> Option<(On<'_>, &Router)> {
+        let router = self.routers.get(usize::from(index))?;
+        Some((self.get(router.leg)?, router))
+    }
+
     /// How frames leave by a leg that exists.
     #[inline(always)]
     pub fn exit(&self, leg: u8) -> &Exit {
@@ -332,13 +363,33 @@ impl Legs {
         };
         let lane = Lane::new(port, vlan, head[5]);
         let lanes = &self.lanes[usize::from(head[4] - 1) & 1];
-        let leg = lanes.iter().position(|known| *known == lane)?;
+        let leg = match lanes.iter().position(|known| *known == lane) {
+            Some(leg) => leg,
+            None => self.another(lane, head[4] == 2)?,
+        };
         Some(Arrival {
             leg: leg as u8,
             payload,
             version,
             protocol,
         })
+    }
+
+    /// The leg of a lane that is not its first router's.
+    #[cold]
+    #[inline(never)]
+    fn another(&self, lane: Lane, v6: bool) -> Option<usize> {
+        let mut routers = self.routers.iter();
+        let router = routers.find(|router| {
+            let config = &router.config;
+            let leg = self.legs.get(usize::from(router.leg));
+            config.virtual_mac
+                && config.is_v6() == v6
+                && leg.is_some_and(|leg| {
+                    Lane::new(leg.port, leg.vlan.unwrap_or(0), config.vrid) == lane
+                })
+        })?;
+        Some(router.leg.into())
     }
 
     /// Which leg frames with this tag on this port belong to.

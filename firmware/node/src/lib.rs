@@ -7,6 +7,8 @@ use classifier::Policy;
 use time::{Duration, Instant};
 use wire::Frame;
 
+mod advert;
+mod announce;
 mod answer;
 mod appliance;
 mod arp;
@@ -20,15 +22,18 @@ mod event;
 mod held;
 mod leg;
 mod local;
+mod membership;
 mod nd;
 mod neighbour;
 mod office;
 mod pair;
 mod report;
+mod router_advert;
 pub mod superloop;
 mod tracker;
 mod transit;
 
+pub use advert::{AdvertCounters, Heard};
 pub use counters::Counters;
 pub use decided::Decided;
 pub use event::Event;
@@ -207,6 +212,11 @@ impl<'t> Node<'t> {
         self.appliance
             .as_ref()
             .is_some_and(|appliance| appliance.active)
+    }
+
+    /// How many advertisements of each virtual router there were, in the order of the configuration.
+    pub fn adverts(&self) -> impl Iterator<Item = AdvertCounters> {
+        self.appliance.iter().flat_map(Appliance::advert_counters)
     }
 
     /// State of all virtual routers; `None` for a closed node.

@@ -14,6 +14,7 @@ use zerocopy::FromBytes;
 use crate::answer::{ECHO_REQUEST_6, echo_reply};
 use crate::appliance::Appliance;
 use crate::error::version;
+use crate::leg::Router;
 use crate::office::Asker;
 use crate::{Log, Transmit};
 
@@ -86,6 +87,13 @@ impl Appliance<'_> {
         let own = on.is_own(local.destination);
         if !own && !self.answers {
             return Err(Drop::NotActive);
+        }
+        if own && local.protocol == ipv4::VRRP {
+            return self.unicast_advert(now, leg, packet, log, out);
+        }
+        let accepted = |router: &Router| router.config.accept;
+        if !own && !on.router_of(local.destination).is_some_and(accepted) {
+            return Err(Drop::NotAccepted);
         }
         let transport = packet.get(local.header..local.len).unwrap_or_default();
         if is_echo_request(&local, transport) {

@@ -5,9 +5,10 @@ use core::net::{IpAddr, Ipv6Addr};
 use filter::{Drop, Hop};
 use time::Instant;
 use wire::Frame;
-use wire::ethernet::Received;
+use wire::ethernet::{Mac, Received};
 use wire::ipv6::{self, Header};
 use wire::nd::{self, Advertisement, Message};
+use wire::router_discovery;
 
 use crate::appliance::Appliance;
 use crate::leg::Station;
@@ -25,6 +26,7 @@ pub fn is_discovery(packet: &[u8]) -> bool {
 }
 
 const NEXT_HEADER: usize = 6;
+const ALL_ROUTERS_MAC: Mac = nd::multicast_mac(nd::ALL_ROUTERS);
 
 impl Appliance<'_> {
     pub(crate) fn discovery(
@@ -42,6 +44,8 @@ impl Appliance<'_> {
             Station::Virtual if self.answers => {}
             Station::Virtual => return Err(Drop::NotActive),
             Station::Other if on.listens(received.destination, self.answers) => {}
+            Station::Other
+                if received.destination == ALL_ROUTERS_MAC && self.router_adverts.enabled() => {}
             Station::Other => return Err(Drop::OtherStation),
         }
         if on.six.is_none() {
@@ -55,8 +59,9 @@ impl Appliance<'_> {
         match message.first() {
             Some(&nd::ROUTER_ADVERTISEMENT) => return Err(Drop::RouterAdvert),
             Some(&nd::REDIRECT) => return Err(Drop::Redirect),
-            // Hosts of such a rack are told their router; nothing is advertised.
-            Some(&nd::ROUTER_SOLICITATION) => return Err(Drop::NotForUs),
+            Some(&nd::ROUTER_SOLICITATION) => {
+                return self.router_wanted(now, leg, header, message);
+            }
             Some(_) | None => {}
         }
         let message = Message::parse(header, message).map_err(|_| Drop::Nd)?;
@@ -66,7 +71,7 @@ impl Appliance<'_> {
             return Err(Drop::Nd);
         }
         if on.mac_of(source.into()).is_some() {
-            return self.claimed(now, leg, source.into(), received.source, log);
+            return self.claimed(now, leg, source.into(), received.source, log, out);
         }
         match message {
             Message::Solicitation {
@@ -84,6 +89,27 @@ impl Appliance<'_> {
                 self.advertised(now, leg, source, &advert, received, log, out)
             }
         }
+    }
+
+    /// A host looks for its router.
+    fn router_wanted(
+        &mut self,
+        now: Instant,
+        leg: u8,
+        header: &Header,
+        message: &[u8],
+    ) -> Result<(), Drop> {
+        // Hosts of most racks are told their router; then nothing is advertised.
+        if !self.router_adverts.enabled() {
+            return Err(Drop::NotForUs);
+        }
+        if !self.answers {
+            return Err(Drop::NotActive);
+        }
+        router_discovery::solicitation(header, message).map_err(|_| Drop::Nd)?;
+        self.router_adverts.solicited(now, leg);
+        self.reschedule();
+        Ok(())
     }
 
     /// Somebody asks for an address. `from` has its address, the MAC address it says it has, and the one
@@ -137,7 +163,7 @@ impl Appliance<'_> {
         let target = Ipv6Addr::from(advert.target);
         if on.mac_of(target.into()).is_some() {
             let mac = advert.mac.unwrap_or(received.source);
-            return self.claimed(now, leg, target.into(), mac, log);
+            return self.claimed(now, leg, target.into(), mac, log, out);
         }
         if !on.is_neighbour6(source) || !on.is_neighbour6(target) {
             return Err(Drop::Nd);

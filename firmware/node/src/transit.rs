@@ -5,14 +5,15 @@ use core::net::Ipv6Addr;
 use filter::{Drop, Hop, Left, Ticks, Unknown, V4, V6, Verdict};
 use time::Instant;
 use wire::Frame;
-use wire::ethernet::{self, Received};
+use wire::ethernet::{self, Mac, Received};
+use wire::igmp;
 use wire::ipv4;
-use wire::vrrp::MULTICAST_MAC;
+use wire::vrrp::{MULTICAST_MAC, MULTICAST6_MAC};
 
 use crate::appliance::Appliance;
 use crate::error::version;
 use crate::held::{MTU, Owner};
-use crate::leg::Station;
+use crate::leg::{On, Station};
 use crate::neighbour::Macs;
 use crate::{Log, Transmit, emit};
 
@@ -113,12 +114,22 @@ impl Appliance<'_> {
         match (on.station(received.destination), self.active) {
             (Station::Virtual, true) => {}
             (Station::Virtual, false) => return Err(Drop::NotActive),
+            // Virtual routers without a MAC address of their own have this one.
+            (Station::Own, true) if on.is_for_router(frame.bytes().get(received.payload..)) => {}
             (Station::Own, _) => return self.addressed(now, leg, received, frame, log, out),
-            (Station::Other, _) if received.destination == MULTICAST_MAC => {
+            (Station::Other, _) => {
                 let packet = frame.bytes().get(received.payload..).unwrap_or_default();
-                return self.advert(now, leg, packet, log, out);
+                return match received.destination {
+                    MULTICAST_MAC if packet.get(PROTOCOL) == Some(&ipv4::IGMP) => {
+                        self.asked_by_igmp(now, leg, packet)
+                    }
+                    MULTICAST_MAC | MULTICAST6_MAC => {
+                        self.multicast_advert(now, leg, packet, log, out)
+                    }
+                    ALL_SYSTEMS_MAC => self.asked_by_igmp(now, leg, packet),
+                    _ => Err(Drop::OtherStation),
+                };
             }
-            (Station::Other, _) => return Err(Drop::OtherStation),
         }
         let unknown = match now < self.pick_up_until {
             true => Unknown::PickUp,
@@ -137,7 +148,8 @@ impl Appliance<'_> {
                 let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
                 frame.resize(received.payload + len);
                 // From the station that it was sent to, back to the one that it came from.
-                let (from, to) = (received.destination, received.source);
+                let from = self.station(&on, received);
+                let to = received.source;
                 if ethernet::rewrite(&mut frame, received, to, from, on.vlan) {
                     frame.pad(ethernet::MIN_LEN);
                     out.transmit(on.port, frame.bytes());
@@ -147,7 +159,13 @@ impl Appliance<'_> {
             Verdict::Splice { len } => {
                 let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
                 let answer = packet.get(..len).unwrap_or_default();
-                emit::packet(&on, received.destination, received.source, answer, out);
+                emit::packet(
+                    &on,
+                    self.station(&on, received),
+                    received.source,
+                    answer,
+                    out,
+                );
                 let Some((hop, len)) = self.filter.update(packet) else {
                     return Err(Drop::Spliced);
                 };
@@ -161,6 +179,14 @@ impl Appliance<'_> {
                 Err(reason)
             }
             Verdict::Drop(reason) => Err(reason),
+        }
+    }
+
+    /// The MAC address that answers what came to a virtual one: a virtual one only as long as it is ours.
+    fn station(&self, on: &On<'_>, received: &Received) -> Mac {
+        match self.answers {
+            true => received.destination,
+            false => on.mac,
         }
     }
 
@@ -276,5 +302,8 @@ fn pad_more(buffer: &mut [u8], from: usize, to: usize) -> usize {
     to
 }
 
+/// Where an IPv4 header says what follows it.
+const PROTOCOL: usize = 9;
+const ALL_SYSTEMS_MAC: Mac = igmp::multicast_mac(igmp::ALL_SYSTEMS);
 /// Length of the header of a frame with a tag.
 const TAGGED: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;

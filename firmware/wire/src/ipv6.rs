@@ -110,6 +110,14 @@ impl Header {
         HEADER_LEN + usize::from(self.payload_len.get())
     }
 
+    /// The same header with another traffic class.
+    #[must_use]
+    pub fn with_traffic_class(mut self, class: u8) -> Self {
+        let rest = self.version_class_flow.get() & 0xf00f_ffff;
+        self.version_class_flow = (rest | u32::from(class) << 20).into();
+        self
+    }
+
     /// Differentiated services and ECN.
     #[must_use]
     pub fn traffic_class(&self) -> u8 {
@@ -328,6 +336,9 @@ mod tests {
         let header = Header::parse(&bytes).unwrap();
         assert_eq!((header.source, header.destination), (A, B));
         assert_eq!((header.next_header, header.hop_limit), (TCP, 64));
+        let marked = header.with_traffic_class(0xc0);
+        assert_eq!((header.traffic_class(), marked.traffic_class()), (0, 0xc0));
+        assert_eq!((marked.version(), marked.flow_label()), (6, 0));
         assert_eq!((header.traffic_class(), header.flow_label()), (0, 0));
         assert_eq!(header.total_len(), bytes.len());
         let mut marked = bytes;
