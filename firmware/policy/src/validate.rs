@@ -288,13 +288,18 @@ impl Config {
             return Ok(());
         };
         let mut subnets = self.interfaces.iter().map(Interface::subnet6);
-        let neighbour = if address.is_unicast_link_local() {
-            subnets.next().flatten().is_some()
+        let other = IpAddr::V6(address);
+        let (neighbour, ours) = if address.is_unicast_link_local() {
+            // On other links, the same one may be ours.
+            let mut there = self.routers_on(0);
+            let ours = there.any(|router| router.addresses.contains(&other));
+            (subnets.next().flatten().is_some(), ours)
         } else {
-            subnets.flatten().any(|subnet| is_host6(subnet, address))
+            let neighbour = subnets.flatten().any(|subnet| is_host6(subnet, address));
+            (neighbour, self.is_ours(other))
         };
-        let address = IpAddr::V6(address);
-        if self.is_ours(address) || !neighbour {
+        if ours || !neighbour {
+            let address = other;
             return Err(ConfigError::DefaultRoute { address });
         }
         Ok(())
