@@ -6,7 +6,7 @@ use policy::rule::{Legs, Protocol, Rule};
 use serde_json::{Value, json};
 use site::{
     Plan,
-    plan::{Flow, Leg, Nat, Party, Port, PortRange},
+    plan::{Authentication, Flow, Leg, Nat, Party, Port, PortRange, Tracked},
 };
 
 use crate::{
@@ -52,6 +52,9 @@ pub fn plan(site: Option<&Path>, options: &Json) -> Result<ExitCode, Failure> {
     addresses(&plan);
     let rows: Vec<Vec<String>> = cables(&plan).into_iter().map(Vec::from).collect();
     table::print("Cables", &["from", "to", "carries"], &rows);
+    routers(&plan);
+    pair(&plan);
+    tracks(&plan);
     services(&plan);
     sets(&plan);
     flows(&plan);
@@ -105,6 +108,17 @@ fn addresses(plan: &Plan) {
             ]);
         }
     }
+    for foreign in &plan.foreign {
+        for leg in &foreign.legs {
+            rows.push(vec![
+                foreign.name.clone(),
+                format!("keepalived, priority {}", foreign.priority),
+                leg.network.clone(),
+                both(Some(leg.address), leg.address6),
+                String::new(),
+            ]);
+        }
+    }
     for server in &plan.servers {
         let role = server.role.name().to_owned();
         rows.push(vec![
@@ -151,6 +165,15 @@ fn cables(plan: &Plan) -> Vec<[String; 3]> {
             ]);
         }
     }
+    for foreign in &plan.foreign {
+        let legs = foreign.legs.iter();
+        let carried = legs.map(|leg| format!("{} {}", leg.network, tag(leg.vlan)));
+        cables.push([
+            foreign.name.clone(),
+            "uplink and rack switch".to_owned(),
+            carried.collect::<Vec<_>>().join(", "),
+        ]);
+    }
     for server in &plan.servers {
         cables.push([
             server.name.clone(),
@@ -159,6 +182,106 @@ fn cables(plan: &Plan) -> Vec<[String; 3]> {
         ]);
     }
     cables
+}
+
+fn routers(plan: &Plan) {
+    let mut rows = Vec::new();
+    for network in &plan.networks {
+        for router in &network.routers {
+            let (listed, excluded) = (router.addresses)
+                .split_at_checked(router.advertised.into())
+                .unwrap_or((&router.addresses, &[]));
+            rows.push(vec![
+                network.name.clone(),
+                router.vrid.to_string(),
+                match router.version {
+                    policy::Version::V2 => "2".to_owned(),
+                    policy::Version::V3 => "3".to_owned(),
+                },
+                list(listed),
+                list(excluded),
+                traits(plan, router),
+            ]);
+        }
+    }
+    let columns = [
+        "network",
+        "vrid",
+        "version",
+        "addresses",
+        "not listed",
+        "how",
+    ];
+    table::print("Virtual routers (VRRP)", &columns, &rows);
+}
+
+fn list(addresses: &[std::net::IpAddr]) -> String {
+    let words: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    words.join(", ")
+}
+
+/// What else there is to know about a virtual router.
+fn traits(plan: &Plan, router: &site::plan::Router) -> String {
+    let interval = (router.advertisement_interval).unwrap_or(plan.vrrp.advertisement_interval);
+    let mut words = vec![format!("every {} ms", u32::from(interval) * 10)];
+    match (&plan.vrrp.authentication, router.version) {
+        (Authentication::Password(_), policy::Version::V2) => words.push("password".to_owned()),
+        (Authentication::Hmac { .. }, policy::Version::V3) => words.push("HMAC".to_owned()),
+        (Authentication::None | Authentication::Password(_) | Authentication::Hmac { .. }, _) => {}
+    }
+    for (word, applies) in [
+        ("unicast", router.unicast),
+        ("own MAC address", !router.virtual_mac),
+        ("not accepting", !router.accept),
+    ] {
+        if applies {
+            words.push(word.to_owned());
+        }
+    }
+    words.join(", ")
+}
+
+fn pair(plan: &Plan) {
+    let Some(pair) = &plan.pair else { return };
+    let yes = |is| if is { "yes" } else { "no" }.to_owned();
+    let dead = u32::from(pair.heartbeat) * u32::from(pair.misses);
+    let rows = [
+        ["paths".to_owned(), pair.networks.join(", ")],
+        ["serial line".to_owned(), yes(pair.serial)],
+        [
+            "heartbeat".to_owned(),
+            format!("every {} ms, dead after {dead} ms", pair.heartbeat),
+        ],
+        ["flows shared".to_owned(), yes(pair.sync)],
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
+    table::print("Pair", &["what", "how"], &rows);
+}
+
+fn tracks(plan: &Plan) {
+    let row = |track: &site::plan::Track| {
+        let what = match &track.what {
+            Tracked::Port(Port::Wan) => "carrier of wan".to_owned(),
+            Tracked::Port(Port::Lan) => "carrier of lan".to_owned(),
+            Tracked::Neighbours(network) => format!("neighbours in {network}"),
+            Tracked::Service(service) => format!("quorum of {service}"),
+            Tracked::Posted(name) => format!("posted value {name}"),
+        };
+        let (good, bad) = match track.reverse {
+            false => ("while good", "while bad"),
+            true => ("while bad", "while good"),
+        };
+        let cost = match track.weight {
+            0 => format!("fault {bad}"),
+            weight @ 1.. => format!("+{weight} {good}"),
+            weight => format!("{weight} {bad}"),
+        };
+        vec![what, cost]
+    };
+    let rows: Vec<_> = plan.tracks.iter().map(row).collect();
+    if !rows.is_empty() {
+        table::print("Watched", &["what", "priority"], &rows);
+    }
 }
 
 fn services(plan: &Plan) {

@@ -221,15 +221,10 @@ fn ordinary(plan: &Plan, space: &Space) -> Set {
 fn own(plan: &Plan, space: &Space, field: Field) -> Set {
     let legs = plan.appliances.iter().flat_map(|appliance| &appliance.legs);
     let legs = legs.flat_map(|leg| [Some(leg.address.into()), leg.address6.map(Into::into)]);
-    let networks = plan.networks.iter().flat_map(|network| {
-        [
-            Some(network.virtual_address.into()),
-            network.virtual6.map(Into::into),
-        ]
-    });
+    let networks = (plan.networks.iter()).flat_map(Network::virtual_addresses);
     space.any(
-        legs.chain(networks)
-            .flatten()
+        legs.flatten()
+            .chain(networks)
             .map(|address| space.host(field, address)),
     )
 }

@@ -1,16 +1,13 @@
 //! What one appliance does: the plan compiled to the configuration language of the firmware.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use heapless::Vec as Bounded;
 use policy::rule::Rule;
 use site::Plan;
-use site::plan::{Appliance, Leg, Nat, Network, Port};
+use site::plan::{Appliance, Leg, Nat, Network};
 
-use crate::{RenderError, rules};
-
-/// How far an appliance without tracked neighbours falls below the weakest of its healthy peers.
-const TRACK_MARGIN: u8 = 10;
+use crate::{RenderError, availability, rules};
 
 /// Compiles the configuration of the appliance called `name`.
 pub fn config(plan: &Plan, name: &str) -> Result<policy::Config, RenderError> {
@@ -27,11 +24,6 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
     let interfaces = (appliance.legs.iter())
         .map(|leg| interface(plan, appliance, leg))
         .collect::<Result<Vec<_>, RenderError>>()?;
-    let networks = (appliance.legs.iter())
-        .map(|leg| crate::network(plan, name, &leg.network))
-        .collect::<Result<Vec<_>, RenderError>>()?;
-    let routers =
-        (networks.iter().enumerate()).flat_map(|(index, network)| routers(plan, index, network));
     let services = (plan.services.iter())
         .map(|service| services(plan, service))
         .collect::<Result<Vec<_>, RenderError>>()?;
@@ -39,16 +31,11 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
         .map(|entry| nat(plan, appliance, entry))
         .collect::<Result<Vec<_>, RenderError>>()?;
     let (rules, limits) = rules::rules(plan, appliance)?;
-    let config = policy::Config {
+    let mut config = policy::Config {
         name: short(name)?,
         interfaces: bounded("networks on one appliance", interfaces)?,
-        routers: bounded("virtual routers", routers)?,
-        availability: policy::Availability {
-            priority: appliance.priority,
-            preempt: plan.vrrp.preempt,
-            tracks: bounded("tracked networks", tracks(plan, appliance, &networks))?,
-            ..policy::Availability::default()
-        },
+        routers: availability::routers(plan, appliance)?,
+        availability: availability::availability(plan, appliance)?,
         default_route: plan.networks.iter().find_map(|network| network.uplink),
         default_route6: plan.networks.iter().find_map(|network| network.uplink6),
         services: bounded("services", services.concat())?,
@@ -62,6 +49,10 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
         )?,
         made: u64::from(!plan.authorities.is_empty()),
     };
+    let fingerprint = availability::fingerprint(plan, &config, &rules);
+    if let Some(pair) = &mut config.availability.pair {
+        pair.fingerprint = fingerprint;
+    }
     // The device would refuse it; better that we say so now.
     config.validate().map_err(|cause| RenderError::Refused {
         name: name.to_owned(),
@@ -91,70 +82,11 @@ fn interface(
                 prefix: subnet.prefix_len(),
             }),
         mtu: network.mtu,
-        track: bounded("tracked neighbours", tracked(plan, network))?,
+        track: bounded(
+            "tracked neighbours",
+            availability::neighbours(plan, network),
+        )?,
     })
-}
-
-/// The virtual routers of a leg, one for each version of IP.
-fn routers(plan: &Plan, index: usize, network: &Network) -> Vec<policy::VirtualRouter> {
-    let router = |addresses: Vec<IpAddr>| policy::VirtualRouter {
-        advertisement_interval: plan.vrrp.advertisement_interval,
-        ..policy::VirtualRouter::new(index as u8, network.vrid, addresses)
-    };
-    let link_local = policy::VirtualRouter::link_local(network.vrid);
-    let v6 = network
-        .virtual6
-        .map(|shared| router(vec![link_local.into(), shared.into()]));
-    [router(vec![network.virtual_address.into()])]
-        .into_iter()
-        .chain(v6)
-        .collect()
-}
-
-/// What an appliance loses when a network is out of reach that users or service servers are in.
-fn tracks(plan: &Plan, appliance: &Appliance, networks: &[&Network]) -> Vec<policy::Track> {
-    let decisive = |network: &Network| {
-        let mut members = (plan.services.iter()).flat_map(|service| &service.servers);
-        network.port == Port::Wan
-            || members.any(|member| {
-                let mut servers = plan.servers.iter();
-                servers.any(|server| server.network == network.name && member.server == server.name)
-            })
-    };
-    (networks.iter().enumerate())
-        .filter(|(_, network)| decisive(network) && !tracked(plan, network).is_empty())
-        .map(|(index, _)| policy::Track {
-            what: policy::Tracked::Neighbours(index as u8),
-            weight: -i16::from(track_weight(plan, appliance)),
-            reverse: false,
-        })
-        .collect()
-}
-
-/// The neighbours whose silence means that this leg leads nowhere: the provider's router on wan, the
-/// first few servers elsewhere.
-fn tracked(plan: &Plan, network: &Network) -> Vec<Ipv4Addr> {
-    if let Some(uplink) = network.uplink {
-        return vec![uplink];
-    }
-    (plan.servers.iter())
-        .filter(|server| server.network == network.name)
-        .map(|server| server.address)
-        .take(policy::MAX_TRACKED)
-        .collect()
-}
-
-/// Enough that an appliance whose users or service servers are out of reach ranks below every healthy
-/// one. If all are cut off alike they all fall by it, and their order stays.
-fn track_weight(plan: &Plan, appliance: &Appliance) -> u8 {
-    let priorities = || plan.appliances.iter().map(|appliance| appliance.priority);
-    let spread = priorities()
-        .max()
-        .unwrap_or(0)
-        .saturating_sub(priorities().min().unwrap_or(0));
-    spread
-        .saturating_add(TRACK_MARGIN)
-        .min(appliance.priority.saturating_sub(1))
 }
 
 /// A service on each version of IP that it has: what a device calls a service has one address.
@@ -175,6 +107,15 @@ fn services(
         }
     }
     Ok(services)
+}
+
+/// Whether a service is a second one on IPv6.
+pub(crate) fn has_version6(plan: &Plan, service: &site::plan::Service) -> bool {
+    let has = |member: &site::plan::Member| {
+        plan.server(&member.server)
+            .is_some_and(|server| server.address6.is_some())
+    };
+    service.address6.is_some() && service.servers.iter().any(has)
 }
 
 fn versioned(
@@ -332,7 +273,7 @@ pub(crate) fn short(name: &str) -> Result<policy::Name, RenderError> {
     Ok(short)
 }
 
-fn bounded<T, const N: usize>(
+pub(crate) fn bounded<T, const N: usize>(
     what: &'static str,
     items: impl IntoIterator<Item = T>,
 ) -> Result<Bounded<T, N>, RenderError> {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+mod availability;
 mod firewall;
 mod rules;
 pub mod server;

@@ -126,8 +126,7 @@ fn ends(plan: &Plan, appliance: &Appliance, party: &Party) -> Result<Vec<End>, R
         Party::Set(_) | Party::Address(_) => {
             let translated = !returns_directly(plan, party)
                 && (plan.networks.iter()).any(|network| {
-                    let v6 = network.virtual6.map(IpAddr::V6);
-                    is_virtual(party, network.virtual_address.into(), v6)
+                    (network.virtual_addresses()).any(|own| is_virtual(party, own, None))
                 });
             for (leg, network) in legs(plan, appliance)? {
                 let prefixes: Vec<IpPrefix> = (plan.prefixes_of(party).iter())

@@ -12,13 +12,13 @@ use crate::{
     boards::Boards,
     derive,
     error::Problem,
-    file::SiteFile,
+    file::{KEEPALIVED, SiteFile},
     flow, nat,
     plan::{Flow, Party, Plan, Port, Role},
     read::At,
     service_check,
     traffic::host_address,
-    version6,
+    version6, vrrp_check,
 };
 
 /// Most servers of a site.
@@ -41,6 +41,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     flow::check(file, problems);
     service_check::check(file, problems);
     nat::check(file, problems);
+    vrrp_check::check(file, problems);
     sizes(file, problems);
 }
 
@@ -180,18 +181,19 @@ fn unique_numbers(file: &SiteFile, problems: &mut Vec<Problem>) {
     let mut vrids: BTreeMap<u8, (&str, Range<usize>)> = BTreeMap::new();
     let mut vlans: BTreeMap<u16, (&str, Range<usize>)> = BTreeMap::new();
     for (name, network) in &file.networks.entries {
-        let vrid = network.vrid.get_ref().0;
-        if let Some((earlier, place)) = vrids.get(&vrid) {
-            problems.push(
-                Problem::new("site::duplicate_vrid", format!("VRID {vrid} is used twice"))
-                    .at(place.clone(), format!("by `{earlier}`"))
-                    .at(network.vrid.span(), format!("and by `{}`", name.get_ref()))
-                    .help("the virtual MAC address is made of it: give each network a VRID of its own, 1 to 255"),
-            );
+        for router in network.all_routers() {
+            let vrid = router.vrid.get_ref().0;
+            let here = router.vrid.span();
+            if let Some((earlier, place)) = vrids.get(&vrid) {
+                problems.push(
+                    Problem::new("site::duplicate_vrid", format!("VRID {vrid} is used twice"))
+                        .at(place.clone(), format!("by `{earlier}`"))
+                        .at(here.clone(), format!("and by `{}`", name.get_ref()))
+                        .help("the virtual MAC address is made of it: give each virtual router a VRID of its own, 1 to 255"),
+                );
+            }
+            vrids.entry(vrid).or_insert((name.get_ref(), here));
         }
-        vrids
-            .entry(vrid)
-            .or_insert((name.get_ref(), network.vrid.span()));
         let Some(vlan) = &network.vlan else { continue };
         let id = vlan.get_ref().0;
         if let Some((earlier, place)) = vlans.get(&id) {
@@ -262,14 +264,14 @@ fn appliances(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem>) {
     }
     for (own, appliance) in &appliances.entries {
         let board = appliance.board.get_ref();
-        if boards.get(board).is_none() {
+        if boards.get(board).is_none() && !appliance.is_foreign() {
             problems.push(
                 Problem::new(
                     "site::unknown_board",
                     format!("`{}` has an unknown board `{board}`", own.get_ref()),
                 )
                 .at(appliance.board.span(), "no folder of this name in boards/")
-                .suggest(board, boards.names()),
+                .suggest(board, boards.names().chain([KEEPALIVED])),
             );
         }
     }
@@ -423,19 +425,20 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
     };
     for (name, network) in sound() {
         let (name, subnet) = (name.get_ref(), &network.subnet);
-        let own = &network.virtual_address;
-        place_in(
-            subnet,
-            own,
-            &format!("virtual address of `{name}`"),
-            problems,
-        );
-        claim(
-            &mut claims,
-            own,
-            format!("virtual address of `{name}`"),
-            problems,
-        );
+        let who = format!("virtual address of `{name}`");
+        for router in network.all_routers() {
+            let excluded = router
+                .excluded
+                .iter()
+                .filter_map(|one| match one.get_ref() {
+                    IpAddr::V4(v4) => Some(At::new(one.span(), *v4)),
+                    IpAddr::V6(_) => None,
+                });
+            for own in router.v4.iter().cloned().chain(excluded) {
+                place_in(subnet, &own, &who, problems);
+                claim(&mut claims, &own, who.clone(), problems);
+            }
+        }
         if let Some(uplink) = &network.uplink {
             place_in(subnet, uplink, &format!("uplink of `{name}`"), problems);
             claim(&mut claims, uplink, format!("uplink of `{name}`"), problems);
@@ -465,6 +468,9 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
         }
         for (name, network) in sound() {
             let address = host_address(*network.subnet.get_ref(), host);
+            if vrrp_check::is_owner(appliance) && is_virtual(network, address) {
+                continue;
+            }
             let at = At::new(appliance.host.span(), address);
             claim(
                 &mut claims,
@@ -491,6 +497,12 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
             problems,
         );
     }
+}
+
+/// Whether an address is one of the network's virtual ones.
+fn is_virtual(network: &crate::file::Network, address: Ipv4Addr) -> bool {
+    let mut listed = network.all_routers().flat_map(|router| &router.v4);
+    listed.any(|own| *own.get_ref() == address)
 }
 
 /// Number of the broadcast address: one more than the last host.
@@ -596,6 +608,7 @@ pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
     flow::impossible(plan, file)
         .or_else(|| service_check::fit(plan, file))
         .or_else(|| nat::fit(plan, file))
+        .or_else(|| vrrp_check::fit(plan, file))
         .or_else(|| limits_fit(plan, file))
         .or_else(|| rules_fit(plan, file))
 }

@@ -6,11 +6,11 @@ use crate::{
     error::Problem,
     file::{self, SiteFile},
     flow, nat,
-    plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, Vrrp, ports},
+    plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, ports},
     read::At,
     service,
     traffic::{host_address, host_address6},
-    version6,
+    version6, vrrp,
 };
 
 /// Completes the plan of a file without problems.
@@ -23,10 +23,15 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         .networks
         .entries
         .iter()
-        .map(|(name, n)| network(name.get_ref(), n))
+        .map(|(name, n)| network(file, name.get_ref(), n))
         .collect();
     let mut appliances = Vec::new();
+    let mut foreign = Vec::new();
     for (own, appliance) in &file.appliances.entries {
+        if appliance.is_foreign() {
+            foreign.push(vrrp::foreign(own.get_ref(), appliance, &networks));
+            continue;
+        }
         let board = boards
             .get(appliance.board.get_ref())
             .ok_or_else(|| absent("a known board"))?;
@@ -72,12 +77,10 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     flows.extend(roles_flows());
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
-        vrrp: Vrrp {
-            advertisement_interval: file
-                .interval
-                .ok_or_else(|| absent("`advertisement_interval`"))?,
-            preempt: file.preempt.ok_or_else(|| absent("`preempt`"))?,
-        },
+        vrrp: vrrp::settings(file).ok_or_else(|| absent("`advertisement_interval`"))?,
+        pair: vrrp::pair(file),
+        tracks: vrrp::tracks(file),
+        foreign,
         name,
         networks,
         appliances,
@@ -93,22 +96,31 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     Ok(plan)
 }
 
-fn network(name: &str, network: &file::Network) -> Network {
+fn network(file: &SiteFile, name: &str, network: &file::Network) -> Network {
+    let (virtual_address, virtual6) = (
+        network.router.v4.first().map(|address| *address.get_ref()),
+        version6::virtual_address(network),
+    );
     Network {
         name: name.to_owned(),
         port: *network.port.get_ref(),
         subnet: *network.subnet.get_ref(),
         vlan: network.vlan.as_ref().map(|vlan| vlan.get_ref().0),
-        vrid: network.vrid.get_ref().0,
-        virtual_address: *network.virtual_address.get_ref(),
+        vrid: network.router.vrid.get_ref().0,
+        // There is always one: the list is not empty.
+        virtual_address: virtual_address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
         uplink: network.uplink.as_ref().map(|uplink| *uplink.get_ref()),
         subnet6: network.subnet6.as_ref().map(|subnet| *subnet.get_ref()),
-        virtual6: version6::virtual_address(network),
+        virtual6,
         uplink6: network.uplink6.as_ref().map(|uplink| *uplink.get_ref()),
         mtu: network
             .mtu
             .as_ref()
             .map_or(policy::MTU, |mtu| mtu.get_ref().0),
+        routers: vrrp::routers(file, network, virtual6),
+        neighbours: (network.neighbours.iter())
+            .map(|address| *address.get_ref())
+            .collect(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The site file as written: right types, known keys, nothing compared with anything else yet.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Range,
 };
 
@@ -13,9 +13,10 @@ use crate::{
     error::Problem,
     flow, nat,
     plan::Port,
-    read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan, Vrid},
+    read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan},
     service_file,
     value::Prefixes,
+    vrrp_file::{self, PairEntry, RouterEntry, TrackEntry},
 };
 
 /// What could be read of a site file; absent parts were reported.
@@ -23,8 +24,9 @@ use crate::{
 pub(crate) struct SiteFile {
     pub(crate) name: Option<String>,
     pub(crate) domain: Option<String>,
-    pub(crate) interval: Option<u16>,
-    pub(crate) preempt: Option<bool>,
+    pub(crate) vrrp: vrrp_file::Entry,
+    pub(crate) pair: Option<PairEntry>,
+    pub(crate) tracks: Vec<TrackEntry>,
     pub(crate) networks: Section<Network>,
     pub(crate) appliances: Section<Appliance>,
     pub(crate) servers: Section<Server>,
@@ -77,13 +79,26 @@ pub(crate) struct Network {
     pub(crate) port: At<Port>,
     pub(crate) subnet: At<Ipv4Net>,
     pub(crate) vlan: Option<At<Vlan>>,
-    pub(crate) vrid: At<Vrid>,
-    pub(crate) virtual_address: At<Ipv4Addr>,
+    /// The virtual router whose first addresses are the network's own.
+    pub(crate) router: RouterEntry,
+    /// Others in the same network.
+    pub(crate) routers: Vec<RouterEntry>,
     pub(crate) uplink: Option<At<Ipv4Addr>>,
     pub(crate) subnet6: Option<At<Ipv6Net>>,
-    pub(crate) virtual6: Option<At<Ipv6Addr>>,
     pub(crate) uplink6: Option<At<Ipv6Addr>>,
     pub(crate) mtu: Option<At<Mtu>>,
+    pub(crate) interval: Option<At<Interval>>,
+    pub(crate) accept: Option<At<bool>>,
+    pub(crate) virtual_mac: Option<At<bool>>,
+    pub(crate) peers: Vec<At<IpAddr>>,
+    pub(crate) neighbours: Vec<At<Ipv4Addr>>,
+}
+
+impl Network {
+    /// All virtual routers, the network's own first.
+    pub(crate) fn all_routers(&self) -> impl Iterator<Item = &RouterEntry> {
+        std::iter::once(&self.router).chain(&self.routers)
+    }
 }
 
 pub(crate) struct Appliance {
@@ -91,6 +106,16 @@ pub(crate) struct Appliance {
     pub(crate) priority: At<Priority>,
     pub(crate) host: At<Host>,
 }
+
+impl Appliance {
+    /// Whether it is a Debian machine with keepalived instead of one of ours.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.board.get_ref() == KEEPALIVED
+    }
+}
+
+/// What stands for a board where there is none.
+pub(crate) const KEEPALIVED: &str = "keepalived";
 
 pub(crate) struct Server {
     /// A name until `check` has compared it with the roles that exist.
@@ -111,6 +136,8 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     let keys = [
         "site",
         "vrrp",
+        "pair",
+        "track",
         "networks",
         "appliances",
         "servers",
@@ -130,10 +157,15 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
             .required::<Domain>("domain", problems)
             .map(|name| name.into_inner().0);
     }
-    if let Some(vrrp) = root.table("vrrp", &["advertisement_interval", "preempt"], problems) {
-        let interval = vrrp.required::<Interval>("advertisement_interval", problems);
-        file.interval = interval.map(|interval| interval.into_inner().0);
-        file.preempt = vrrp.required("preempt", problems).map(At::into_inner);
+    if let Some(vrrp) = root.table("vrrp", &vrrp_file::Entry::KEYS, problems) {
+        file.vrrp = vrrp_file::Entry::read(&vrrp, problems);
+    }
+    if let Some(pair) = root.optional_table("pair", &vrrp_file::PAIR, problems) {
+        file.pair = vrrp_file::pair(&pair, problems);
+    }
+    for (place, entries) in root.array("track", problems) {
+        let table = Table::new("[[track]]", place, entries, &vrrp_file::TRACK, problems);
+        file.tracks.extend(vrrp_file::track(&table, problems));
     }
     file.networks = section(&root, "networks", &NETWORK, network, problems);
     file.appliances = section(&root, "appliances", &APPLIANCE, appliance, problems);
@@ -197,8 +229,24 @@ fn section<T>(
     section
 }
 
-const NETWORK: [&str; 10] = [
-    "port", "subnet", "vlan", "vrid", "virtual", "uplink", "subnet6", "virtual6", "uplink6", "mtu",
+const NETWORK: [&str; 17] = [
+    "port",
+    "subnet",
+    "vlan",
+    "vrid",
+    "virtual",
+    "excluded",
+    "routers",
+    "uplink",
+    "subnet6",
+    "virtual6",
+    "uplink6",
+    "mtu",
+    "advertisement_interval",
+    "accept",
+    "virtual_mac",
+    "peers",
+    "neighbours",
 ];
 
 fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
@@ -206,23 +254,39 @@ fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
     let subnet = table.required("subnet", problems);
     let vlan = table.optional("vlan", problems);
     let vrid = table.required("vrid", problems);
-    let virtual_address = table.required("virtual", problems);
+    let v4 = table.required_list("virtual", problems);
+    let excluded = table.list("excluded", problems);
+    let routers = vrrp_file::routers(table, problems);
     let uplink = table.optional("uplink", problems);
     let subnet6 = table.optional("subnet6", problems);
-    let virtual6 = table.optional("virtual6", problems);
+    let v6 = table.list("virtual6", problems);
     let uplink6 = table.optional("uplink6", problems);
     let mtu = table.optional("mtu", problems);
+    let interval = table.optional("advertisement_interval", problems);
+    let accept = table.optional("accept", problems);
+    let virtual_mac = table.optional("virtual_mac", problems);
+    let peers = table.list("peers", problems);
+    let neighbours = table.list("neighbours", problems);
     Some(Network {
         port: port?,
         subnet: subnet?,
         vlan: vlan?,
-        vrid: vrid?,
-        virtual_address: virtual_address?,
+        router: RouterEntry {
+            vrid: vrid?,
+            v4: v4?,
+            v6: v6?,
+            excluded: excluded?,
+        },
+        routers: routers?,
         uplink: uplink?,
         subnet6: subnet6?,
-        virtual6: virtual6?,
         uplink6: uplink6?,
         mtu: mtu?,
+        interval: interval?,
+        accept: accept?,
+        virtual_mac: virtual_mac?,
+        peers: peers?,
+        neighbours: neighbours?,
     })
 }
 
@@ -300,7 +364,14 @@ mod tests {
     #[test]
     fn the_reference_names_every_key() {
         let keys = [
-            &["name", "domain", "advertisement_interval", "preempt"][..],
+            &["name", "domain"][..],
+            &vrrp_file::Entry::KEYS,
+            &vrrp_file::AUTHENTICATION,
+            &vrrp_file::KEY,
+            &vrrp_file::ANNOUNCE,
+            &vrrp_file::ROUTER,
+            &vrrp_file::PAIR,
+            &vrrp_file::TRACK,
             &NETWORK,
             &APPLIANCE,
             &SERVER,

@@ -1,6 +1,6 @@
 //! `[[flows]]` and `[sets]`: reading them, checking them, and what they become in the plan.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::Range};
+use std::{collections::BTreeMap, ops::Range};
 
 use ipnet::IpNet;
 
@@ -491,9 +491,8 @@ fn virtual_network<'a>(plan: &'a Plan, party: &Party) -> Option<&'a str> {
         return None;
     };
     let is_virtual = |network: &&Network| {
-        let v4 = IpNet::from(IpAddr::V4(network.virtual_address));
-        let v6 = network.virtual6.map(|v6| IpNet::from(IpAddr::V6(v6)));
-        *address == v4 || v6 == Some(*address)
+        let mut all = network.virtual_addresses();
+        all.any(|own| IpNet::from(own) == *address)
     };
     let network = plan.networks.iter().find(is_virtual);
     network.map(|network| network.name.as_str())

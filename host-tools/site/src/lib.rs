@@ -22,6 +22,9 @@ mod service_file;
 mod traffic;
 mod value;
 mod version6;
+mod vrrp;
+mod vrrp_check;
+mod vrrp_file;
 
 pub use boards::{Board, Boards};
 pub use error::{Problem, SiteErrors};
@@ -43,7 +46,8 @@ pub fn parse_on_board(
 ) -> Result<Plan, SiteErrors> {
     let mut problems = Vec::new();
     let mut file = file::read(text, &mut problems);
-    for (_, appliance) in &mut file.appliances.entries {
+    let ours = (file.appliances.entries.iter_mut()).filter(|(_, one)| !one.is_foreign());
+    for (_, appliance) in ours {
         board.clone_into(appliance.board.get_mut());
     }
     complete(name, text, boards, &file, problems)

@@ -34,6 +34,12 @@ pub struct Plan {
     pub authorities: Vec<Authority>,
     /// VRRP settings shared by all networks.
     pub vrrp: Vrrp,
+    /// Machines of others that share the virtual addresses with an appliance.
+    pub foreign: Vec<ForeignRouter>,
+    /// How two appliances talk to each other apart from VRRP.
+    pub pair: Option<Pair>,
+    /// What appliances watch, besides the links of their ports and the neighbours that matter.
+    pub tracks: Vec<Track>,
 }
 
 impl Plan {
@@ -45,6 +51,14 @@ impl Plan {
     /// The server of this name.
     pub fn server(&self, name: &str) -> Option<&Server> {
         self.servers.iter().find(|server| server.name == name)
+    }
+
+    /// Names of the values that programs post, in the order of the file: appliances know them by their position.
+    pub fn posted(&self) -> impl Iterator<Item = &str> {
+        self.tracks.iter().filter_map(|track| match &track.what {
+            Tracked::Posted(name) => Some(name.as_str()),
+            Tracked::Port(_) | Tracked::Neighbours(_) | Tracked::Service(_) => None,
+        })
     }
 
     /// The servers of a role, the preferred one first.
@@ -80,6 +94,52 @@ pub struct Network {
     pub uplink6: Option<Ipv6Addr>,
     /// Longest IP packet, in bytes.
     pub mtu: u16,
+    /// All virtual routers, the one with `virtual_address` first, then the one with `virtual6`.
+    pub routers: Vec<Router>,
+    /// Neighbours that are asked whether the network is there, instead of the uplink or the first servers.
+    pub neighbours: Vec<Ipv4Addr>,
+}
+
+impl Network {
+    /// Every address that the Active answers for here, but for link-local ones.
+    pub fn virtual_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let all = (self.routers.iter()).flat_map(|router| &router.addresses);
+        all.copied().filter(|address| !is_link_local(*address))
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// One virtual router, of one IP version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Router {
+    /// Virtual router identifier.
+    pub vrid: u8,
+    /// The protocol.
+    pub version: policy::Version,
+    /// Its addresses; of IPv6 the first is link-local.
+    pub addresses: Vec<IpAddr>,
+    /// How many of them adverts list.
+    pub advertised: u8,
+    /// Its interval in centiseconds, if not that of the site.
+    pub advertisement_interval: Option<u16>,
+    /// Accept_Mode.
+    pub accept: bool,
+    /// Whether it has the virtual MAC address.
+    pub virtual_mac: bool,
+    /// Whether adverts go to the other appliance and to `peers`, one by one.
+    pub unicast: bool,
+    /// Routers besides the other appliance.
+    pub peers: Vec<IpAddr>,
+}
+
+impl Router {
+    /// Whether it is one of IPv6.
+    pub fn is_v6(&self) -> bool {
+        self.addresses.first().is_some_and(IpAddr::is_ipv6)
+    }
 }
 
 /// The two sides of an appliance.
@@ -284,12 +344,107 @@ pub enum Nat {
 }
 
 /// VRRP settings of the site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Vrrp {
     /// Advertisement interval in centiseconds (RFC 9568 §5.2.7).
     pub advertisement_interval: u16,
     /// Preempt_Mode (RFC 9568 §6.1).
     pub preempt: bool,
+    /// Milliseconds that a better appliance waits before it takes over.
+    pub preempt_delay: u32,
+    /// Milliseconds that an appliance only listens after its start.
+    pub start_delay: u32,
+    /// The checksum of IPv4 adverts of version 3.
+    pub checksum: policy::Checksum,
+    /// Whether adverts with other addresses are dropped.
+    pub strict_addresses: bool,
+    /// TTLs that adverts may arrive with.
+    pub ttl: (u8, u8),
+    /// How adverts are authenticated.
+    pub authentication: Authentication,
+    /// How addresses are announced.
+    pub announce: policy::Announce,
+}
+
+/// How adverts are authenticated; the secrets are in files beside the site file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authentication {
+    /// Not at all.
+    None,
+    /// By the password in this file, in adverts of version 2.
+    Password(String),
+    /// By HMAC, in adverts of version 3.
+    Hmac {
+        /// Identifiers and files of the keys; the first one signs.
+        keys: Vec<(u8, String)>,
+        /// What becomes of adverts without a trailer.
+        mode: policy::HmacMode,
+    },
+}
+
+/// A machine with keepalived that stands in for one appliance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForeignRouter {
+    /// Name, unique among all machines.
+    pub name: String,
+    /// VRRP priority.
+    pub priority: u8,
+    /// Its presence in each network, in the order of [`Plan::networks`].
+    pub legs: Vec<ForeignLeg>,
+}
+
+/// Its presence in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForeignLeg {
+    /// Name of the network.
+    pub network: String,
+    /// Tag on its cable; `None` where the network is alone on it.
+    pub vlan: Option<u16>,
+    /// Own address.
+    pub address: Ipv4Addr,
+    /// Own IPv6 address, if the network has IPv6.
+    pub address6: Option<Ipv6Addr>,
+}
+
+/// How two appliances talk to each other apart from VRRP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pair {
+    /// Milliseconds between two heartbeats.
+    pub heartbeat: u16,
+    /// How many must be missing for a dead peer.
+    pub misses: u8,
+    /// Names of the networks that are paths, the one for the flows first.
+    pub networks: Vec<String>,
+    /// Whether a serial line is one more path.
+    pub serial: bool,
+    /// Whether flows are shared.
+    pub sync: bool,
+}
+
+/// A condition, and what it costs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Track {
+    /// What is watched.
+    pub what: Tracked,
+    /// Added while good if positive, while bad if negative; 0 for a fault.
+    pub weight: i16,
+    /// Whether good and bad change places.
+    pub reverse: bool,
+}
+
+/// What can be watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tracked {
+    /// The link of a port.
+    Port(Port),
+    /// Neighbours in this network.
+    Neighbours(String),
+    /// The quorum of this service.
+    Service(String),
+    /// The value that is posted under this name.
+    Posted(String),
 }
 
 /// Ports that the roles listen on; rendered configurations and derived flows both use these.

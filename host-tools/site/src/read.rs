@@ -94,6 +94,46 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The value of `key`, or the values of its list: empty if it is absent, `None` if something is wrong.
+    pub(crate) fn list<T: Value>(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Vec<At<T>>> {
+        let Some(value) = self.entries.get(key) else {
+            return Some(Vec::new());
+        };
+        let Some(items) = value.get_ref().as_array() else {
+            let one = self.optional(key, problems)?;
+            return Some(one.into_iter().collect());
+        };
+        if items.is_empty() {
+            let wrong = Wrong::Content("an empty list".to_owned());
+            problems.push(wrong.problem(key, value, T::WANTED));
+            return None;
+        }
+        let mut read = Vec::new();
+        for item in items {
+            match T::read(item.get_ref()) {
+                Ok(one) => read.push(At::new(item.span(), one)),
+                Err(wrong) => problems.push(wrong.problem(key, item, T::WANTED)),
+            }
+        }
+        (read.len() == items.len()).then_some(read)
+    }
+
+    /// The value of `key`, or the values of its list, which must be there.
+    pub(crate) fn required_list<T: Value>(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Vec<At<T>>> {
+        if !self.has(key) && !self.misspelt.contains(&key) {
+            problems.push(self.missing(key, T::WANTED));
+        }
+        self.list(key, problems).filter(|list| !list.is_empty())
+    }
+
     /// The named sub-tables of this one in the order of the file.
     pub(crate) fn tables(
         &self,
@@ -287,6 +327,9 @@ pub(crate) enum Wrong {
 
 impl Wrong {
     fn problem(self, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
+        if value.get_ref().as_str().is_some_and(is_to_do) {
+            return to_do(key, value.span(), wanted);
+        }
         match self {
             Self::Type => wrong_type(key, value, wanted),
             Self::Content(label) => Problem::new(
@@ -297,6 +340,19 @@ impl Wrong {
             .help(format!("write {wanted}")),
         }
     }
+}
+
+/// Whether a text stands where somebody has to fill something in: `"TODO"`, or `"TODO: the provider's router"`.
+pub(crate) fn is_to_do(text: &str) -> bool {
+    text.strip_prefix("TODO")
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+}
+
+/// Reports such a text.
+pub(crate) fn to_do(key: &str, place: Range<usize>, wanted: &str) -> Problem {
+    Problem::new("site::to_do", format!("`{key}` is still to be filled in"))
+        .at(place, "nobody but you knows it")
+        .help(format!("write {wanted}"))
 }
 
 pub(crate) fn wrong_type(key: &str, value: &Spanned<DeValue<'_>>, wanted: &str) -> Problem {
@@ -342,7 +398,10 @@ pub(crate) fn number(
 impl Value for String {
     const WANTED: &'static str = "a text in double quotes";
     fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
-        text(value).map(str::to_owned)
+        match text(value)? {
+            open if is_to_do(open) => Err(Wrong::Content("to be filled in".to_owned())),
+            text => Ok(text.to_owned()),
+        }
     }
 }
 
@@ -482,8 +541,8 @@ macro_rules! whole_numbers {
 whole_numbers! {
     /// Virtual router identifier (RFC 9568 §5.2.3).
     Vrid(u8) 1 to 255;
-    /// Priority; 0 and 255 have meanings of their own (RFC 9568 §5.2.4).
-    Priority(u8) 1 to 254;
+    /// Priority; 0 has a meaning of its own, 255 is the owner's (RFC 9568 §5.2.4).
+    Priority(u8) 1 to 255;
     /// 802.1Q VLAN identifier.
     Vlan(u16) 1 to 4094;
     /// Position of an address in its subnet.
@@ -504,6 +563,10 @@ whole_numbers! {
     Bits(u8) 1 to 32;
     /// Bits of an IPv6 prefix.
     Bits6(u8) 1 to 128;
+    /// How many heartbeats.
+    Misses(u8) 2 to 255;
+    /// Identifier of a key.
+    KeyId(u8) 1 to 255;
     /// How many, of what a device counts in 16 bits.
     Number(u16) 1 to 65535;
 }

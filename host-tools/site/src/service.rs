@@ -116,8 +116,13 @@ fn service(
     };
     Some(Service {
         name: of.name.to_owned(),
-        address: network.virtual_address,
-        address6: network.virtual6,
+        address: entry
+            .and_then(|entry| entry.address.as_ref())
+            .map_or(network.virtual_address, |address| *address.get_ref()),
+        address6: match entry.and_then(|entry| entry.address6.as_ref()) {
+            Some(address) => Some(*address.get_ref()),
+            None => network.virtual6,
+        },
         port,
         transport,
         servers: list(of, servers),

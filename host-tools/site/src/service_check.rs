@@ -1,5 +1,7 @@
 //! What must fit together in `[services]`, by itself and in the plan.
 
+use std::net::IpAddr;
+
 use policy::Forwarding;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
     error::Problem,
     file::{Section, SiteFile},
     flow,
-    plan::{Member, Party, Plan, Role, Server, Service},
+    plan::{Member, Party, Plan, Port, Role, Server, Service},
     read::At,
     service::{MAX_NAME, is_public, resolved, time},
     service_file::{CheckEntry, Entry},
@@ -410,6 +412,9 @@ pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
                     .help("give one of them another port, or put both into one"),
             );
         }
+        if let Some(problem) = elsewhere(plan, file, service) {
+            return Some(problem);
+        }
         if let Some(problem) = way_back(plan, file, service, place(&service.name)) {
             return Some(problem);
         }
@@ -441,6 +446,30 @@ fn has_version6(plan: &Plan, service: &Service) -> bool {
     service.address6.is_some() && service.servers.iter().any(has)
 }
 
+/// A service at an address that its network does not have.
+fn elsewhere(plan: &Plan, file: &SiteFile, service: &Service) -> Option<Problem> {
+    let entry = file.services.get(&service.name)?;
+    let network = match &entry.network {
+        Some(network) => plan.network(network.get_ref())?,
+        None => (plan.networks.iter()).find(|network| network.port == Port::Wan)?,
+    };
+    let v4 = (entry.address.as_ref()).map(|at| (at.span(), IpAddr::V4(*at.get_ref())));
+    let v6 = (entry.address6.as_ref()).map(|at| (at.span(), IpAddr::V6(*at.get_ref())));
+    let has = |address: IpAddr| network.virtual_addresses().any(|own| own == address);
+    let (place, _) = [v4, v6]
+        .into_iter()
+        .flatten()
+        .find(|(_, address)| !has(*address))?;
+    Some(
+        Problem::new(
+            "site::not_virtual",
+            format!("service `{}` is at no virtual address", service.name),
+        )
+        .at(place, format!("`{}` does not have it", network.name))
+        .help("use an address of `virtual`, `virtual6`, `excluded` or `routers` of its network"),
+    )
+}
+
 /// Translated answers must pass the appliances again; those of direct return must not have to.
 fn way_back(
     plan: &Plan,
@@ -453,7 +482,7 @@ fn way_back(
         .filter_map(|member| plan.server(&member.server))
         .collect();
     let home = (plan.networks.iter())
-        .find(|network| network.virtual_address == service.address)
+        .find(|network| (network.virtual_addresses()).any(|address| address == service.address))
         .map(|network| network.name.as_str());
     let clients: Vec<&Server> = plan.servers_in(&of.from).collect();
     match service.forwarding {

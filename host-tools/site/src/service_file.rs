@@ -1,5 +1,7 @@
 //! `[services]` as written: right types, known keys.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use policy::{Balance, Forwarding, Transport};
 
 use crate::{
@@ -15,6 +17,8 @@ pub(crate) struct Entry {
     pub(crate) server_port: Option<At<PortNumber>>,
     pub(crate) transport: Option<At<Transport>>,
     pub(crate) network: Option<At<String>>,
+    pub(crate) address: Option<At<Ipv4Addr>>,
+    pub(crate) address6: Option<At<Ipv6Addr>>,
     pub(crate) role: Option<At<String>>,
     pub(crate) members: Vec<(At<String>, MemberEntry)>,
     pub(crate) from: Option<At<String>>,
@@ -65,11 +69,13 @@ pub(crate) struct CheckEntry {
 }
 
 impl Entry {
-    pub(crate) const KEYS: [&str; 19] = [
+    pub(crate) const KEYS: [&str; 21] = [
         "port",
         "server_port",
         "transport",
         "network",
+        "address",
+        "address6",
         "role",
         "servers",
         "from",
@@ -92,6 +98,8 @@ impl Entry {
         let server_port = table.optional("server_port", problems);
         let transport = table.optional("transport", problems);
         let network = table.optional("network", problems);
+        let address = table.optional("address", problems);
+        let address6 = table.optional("address6", problems);
         let role = table.optional("role", problems);
         let members = members(table, problems);
         let from = table.optional("from", problems);
@@ -110,6 +118,8 @@ impl Entry {
             server_port: server_port?,
             transport: transport?,
             network: network?,
+            address: address?,
+            address6: address6?,
             role: role?,
             members: members?,
             from: from?,
@@ -127,10 +137,10 @@ impl Entry {
     }
 }
 
-type Part<T> = fn(&Table<'_>, &mut Vec<Problem>) -> Option<T>;
+pub(crate) type Part<T> = fn(&Table<'_>, &mut Vec<Problem>) -> Option<T>;
 
 /// A sub-table that may be absent: `None` if it is there but wrong.
-fn part<T>(
+pub(crate) fn part<T>(
     table: &Table<'_>,
     key: &'static str,
     keys: &[&'static str],

@@ -1,6 +1,6 @@
 //! IPv6 in networks and on machines: what the file leaves out follows from the IPv4 addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -20,14 +20,19 @@ const LONGEST_PREFIX: u8 = 96;
 /// The virtual address of a network with IPv6: as written, or with the digits of the IPv4 one.
 pub(crate) fn virtual_address(network: &Network) -> Option<Ipv6Addr> {
     let subnet6 = *network.subnet6.as_ref()?.get_ref();
-    Some(match &network.virtual6 {
-        Some(address) => *address.get_ref(),
-        None => same_digits(
+    match written(network) {
+        Some(address) => Some(*address.get_ref()),
+        None => Some(same_digits(
             *network.subnet.get_ref(),
-            *network.virtual_address.get_ref(),
+            *network.router.v4.first()?.get_ref(),
             subnet6,
-        ),
-    })
+        )),
+    }
+}
+
+/// The first virtual address that is written and not link-local.
+fn written(network: &Network) -> Option<&At<Ipv6Addr>> {
+    (network.router.v6.iter()).find(|address| !address.get_ref().is_unicast_link_local())
 }
 
 /// The address of a server whose network has IPv6: as written, or with the digits of the IPv4 one.
@@ -127,7 +132,8 @@ fn subnets(file: &SiteFile, problems: &mut Vec<Problem>) {
 
 /// Without a subnet no other IPv6 address of the network means anything.
 fn without(name: &str, network: &Network, problems: &mut Vec<Problem>) {
-    for address in [&network.virtual6, &network.uplink6].into_iter().flatten() {
+    let routers = network.all_routers().flat_map(|router| &router.v6);
+    for address in routers.chain(&network.uplink6) {
         problems.push(no_subnet6(name, address));
     }
 }
@@ -197,16 +203,26 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
         if unusable(*subnet.get_ref()).is_some() {
             continue;
         }
-        if let Some(address) = virtual_address(network) {
-            let place = match &network.virtual6 {
-                Some(written) => {
-                    place_in(subnet, written, &format!("virtual6 of `{name}`"), problems);
-                    written.span()
+        let who = format!("virtual address of `{name}`");
+        if let (None, Some(address)) = (written(network), virtual_address(network)) {
+            let place = network.router.v4.first().map_or(0..0, At::span);
+            note(&At::new(place, address), who.clone(), problems);
+        }
+        for router in network.all_routers() {
+            let excluded = router
+                .excluded
+                .iter()
+                .filter_map(|one| match one.get_ref() {
+                    IpAddr::V6(v6) => Some(At::new(one.span(), *v6)),
+                    IpAddr::V4(_) => None,
+                });
+            let listed = router.v6.iter().cloned();
+            for address in listed.chain(excluded) {
+                if !address.get_ref().is_unicast_link_local() {
+                    place_in(subnet, &address, &format!("virtual6 of `{name}`"), problems);
+                    note(&address, who.clone(), problems);
                 }
-                None => network.virtual_address.span(),
-            };
-            let who = format!("virtual address of `{name}`");
-            note(&At::new(place, address), who, problems);
+            }
         }
         if let Some(uplink) = &network.uplink6 {
             if !uplink.get_ref().is_unicast_link_local() {
@@ -216,6 +232,9 @@ fn addresses(file: &SiteFile, problems: &mut Vec<Problem>) {
         }
         for (own, appliance) in &file.appliances.entries {
             let address = host_address6(*subnet.get_ref(), appliance.host.get_ref().0);
+            if crate::vrrp_check::is_owner(appliance) && virtual_address(network) == Some(address) {
+                continue;
+            }
             let who = format!("`{}` in network `{name}`", own.get_ref());
             note(&At::new(appliance.host.span(), address), who, problems);
         }
