@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::board::{Board, known};
 use crate::error::BuildError;
+use crate::secrets::{self, SecretError};
 use crate::trust::{self, TrustError};
 use crate::{Places, sandbox};
 
@@ -137,6 +138,10 @@ pub enum FirmwareError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Trust(#[from] TrustError),
+    /// A secret of the appliance is missing or unusable.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Secret(#[from] SecretError),
     /// A file could not be read or written.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {
@@ -204,6 +209,7 @@ pub fn write_configuration(
     let path = folder(places)?.join(format!("{appliance}.config"));
     let made_at = |time| {
         compiled(plan, appliance, room, |config| {
+            secrets::fill(config, plan, &places.state)?;
             Ok(trust::fill(config, plan, &places.state, time)?)
         })
     };

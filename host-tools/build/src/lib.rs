@@ -18,6 +18,7 @@ mod programs;
 mod progress;
 mod roots;
 mod sandbox;
+pub mod secrets;
 pub mod spec;
 mod trees;
 pub mod trust;

@@ -64,7 +64,7 @@ pub enum PkiError {
     /// A file of ours holds something else.
     #[error("{} is not what it should be: {problem}", path.display())]
     #[diagnostic(help(
-        "put back a good copy; or delete {} to start over: users must then trust a new authority",
+        "put back a good copy; or delete {} to start over: users must then trust a new authority, and all appliances be built anew",
         path.parent().unwrap_or(path).display()
     ))]
     Broken {
@@ -273,6 +273,32 @@ fn password(path: &Path) -> Result<String, PkiError> {
         ));
     }
     Ok(password.to_owned())
+}
+
+/// The secret called `name`, which is made if there is none yet.
+pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
+    let directory = state.join("pki");
+    create_directory(&directory)?;
+    let _lock = lock(&directory)?;
+    let path = directory.join(name);
+    let Some(text) = read(&path)? else {
+        let secret: [u8; 32] = rand::random();
+        let digits = secret.iter().map(|byte| format!("{byte:02x}"));
+        write(&path, &format!("{}\n", digits.collect::<String>()), SECRET)?;
+        return Ok(secret);
+    };
+    let secret = from_hex(text.trim_end()).and_then(|bytes| bytes.try_into().ok());
+    secret.ok_or_else(|| broken(&path, "64 hexadecimal digits were expected".to_owned()))
+}
+
+/// The bytes that hexadecimal digits say.
+pub(crate) fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    let value = |pair: &[u8]| {
+        let text = std::str::from_utf8(pair).ok()?;
+        let plain = pair.len() == 2 && pair.iter().all(u8::is_ascii_hexdigit);
+        u8::from_str_radix(text, 16).ok().filter(|_| plain)
+    };
+    digits.as_bytes().chunks(2).map(value).collect()
 }
 
 /// Hands the first certificate of a PEM text to `question`.

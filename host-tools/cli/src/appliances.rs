@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use build::{ApplianceFirmware, FirmwareError, Places};
+use build::{ApplianceFirmware, FirmwareError, Places, secrets::SecretError};
 use rehearse::Appliance as Body;
 use serde::Serialize;
 use site::{Plan, plan::Appliance};
@@ -82,7 +82,9 @@ pub fn build(
 
 fn failure(error: FirmwareError) -> Failure {
     match error {
-        FirmwareError::UnknownBoard { .. } | FirmwareError::Config { .. } => Failure::input(error),
+        FirmwareError::UnknownBoard { .. }
+        | FirmwareError::Config { .. }
+        | FirmwareError::Secret(SecretError::File { .. }) => Failure::input(error),
         _ => Failure::machine(error),
     }
 }

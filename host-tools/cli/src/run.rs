@@ -92,6 +92,7 @@ fn site_policy(
         )
     })?;
     let state = Places::new(Path::new("."), &file.path).state;
+    build::secrets::fill(&mut config, &plan, &state).map_err(Failure::input)?;
     build::trust::fill(&mut config, &plan, &state, SystemTime::now()).map_err(Failure::input)?;
     let names = rules.iter().map(|rule| rule.name.to_string()).collect();
     let policy = classifier::policy(config, &rules)

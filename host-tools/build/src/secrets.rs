@@ -1,0 +1,111 @@
+//! Secrets of virtual routers and pairs: those that others know too are in files beside the site file, those that two
+//! appliances alone share are made here and kept in the state directory.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use policy::{Authentication, Config};
+use site::Plan;
+use site::plan;
+use thiserror::Error;
+
+use crate::pki::{self, PkiError};
+
+#[cfg(test)]
+mod tests;
+
+/// Why an appliance cannot have its secrets.
+#[derive(Debug, Error, Diagnostic)]
+pub enum SecretError {
+    /// Those of the pair could not be read or made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Pki(#[from] PkiError),
+    /// A file beside the site file is not what VRRP needs.
+    #[error("{}: {problem}", path.display())]
+    #[diagnostic(help(
+        "[vrrp.authentication] names files beside the site file, for you alone (chmod 600): a password of up to 8 characters, or a key as keepalived reads it: 32 to 64 characters, or `hex:` and 64 to 128 hexadecimal digits (openssl rand -hex 32)"
+    ))]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Fills in what `plan` says about the authentication of adverts, and the keys of the pair.
+///
+/// # Errors
+/// If a file is missing, open to others, or holds something else.
+pub fn fill(config: &mut Config, plan: &Plan, state: &Path) -> Result<(), SecretError> {
+    for router in &mut config.routers {
+        match (&mut router.authentication, &plan.vrrp.authentication) {
+            (Authentication::Password(password), plan::Authentication::Password(file)) => {
+                *password = self::password(&beside(state, file))?;
+            }
+            (Authentication::Hmac(hmac), plan::Authentication::Hmac { keys, .. }) => {
+                for (key, (_, file)) in hmac.keys.iter_mut().zip(keys) {
+                    key.secret = self::key(&beside(state, file))?;
+                }
+            }
+            (Authentication::None | Authentication::Password(_) | Authentication::Hmac(_), _) => {}
+        }
+    }
+    if let Some(pair) = &mut config.availability.pair {
+        pair.key = pki::secret(state, "pair.key")?;
+        pair.operator = pki::secret(state, "operator.key")?;
+    }
+    Ok(())
+}
+
+fn beside(state: &Path, file: &str) -> PathBuf {
+    state.parent().unwrap_or(state).join(file)
+}
+
+/// The text of a file that nobody else may read.
+fn read(path: &Path) -> Result<String, SecretError> {
+    let failed = |problem: String| SecretError::File {
+        path: path.to_owned(),
+        problem,
+    };
+    let cannot = |error| failed(format!("cannot read it: {error}"));
+    let mode = fs::metadata(path).map_err(cannot)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(failed("others may read this secret".to_owned()));
+    }
+    let text = fs::read_to_string(path).map_err(cannot)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Version 2 has room for eight characters (RFC 2338 §5.3.10).
+fn password(path: &Path) -> Result<[u8; 8], SecretError> {
+    let text = read(path)?;
+    let mut password = [0; 8];
+    match password.get_mut(..text.len()) {
+        Some(room) if !text.is_empty() => room.copy_from_slice(text.as_bytes()),
+        _ => {
+            return Err(SecretError::File {
+                path: path.to_owned(),
+                problem: format!("a password has 1 to 8 characters, not {}", text.len()),
+            });
+        }
+    }
+    Ok(password)
+}
+
+fn key(path: &Path) -> Result<heapless::Vec<u8, 64>, SecretError> {
+    let text = read(path)?;
+    let bytes = match text.strip_prefix("hex:") {
+        Some(digits) => pki::from_hex(digits),
+        None => Some(text.into_bytes()),
+    };
+    let key = bytes.filter(|bytes| (32..=64).contains(&bytes.len()));
+    let key = key.and_then(|bytes| heapless::Vec::from_slice(&bytes).ok());
+    key.ok_or_else(|| SecretError::File {
+        path: path.to_owned(),
+        problem: "not a key of 32 to 64 bytes".to_owned(),
+    })
+}
