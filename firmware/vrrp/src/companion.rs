@@ -126,6 +126,18 @@ impl Companion {
         )
     }
 
+    /// Its priority, if it is Active.
+    pub(crate) fn active_priority(&self) -> Option<u8> {
+        match self.news {
+            Peer::Alive {
+                state: State::Active,
+                priority,
+                ..
+            } => Some(priority),
+            Peer::Unknown | Peer::Lost | Peer::Alive { .. } => None,
+        }
+    }
+
     /// Whether it is Active and wants to be relieved.
     pub(crate) fn asks_for_relief(&self) -> bool {
         matches!(

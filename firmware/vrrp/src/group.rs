@@ -397,7 +397,7 @@ impl Group {
         {
             return self.take_over(now, cause, actions);
         }
-        if self.timers() > now || self.is_held_back(now) {
+        if self.timers() > now || self.is_held_back(now) && !self.outranks(now) {
             return;
         }
         let priority = self.priority();
@@ -435,6 +435,13 @@ impl Group {
                 .all(|(_, router)| router.hears(now, priority))
         };
         self.companion.is_active() && !heard()
+    }
+
+    /// Whether the Active peer is the weaker one, as it says itself: it gives way on all legs, the silent ones too.
+    fn outranks(&mut self, now: Instant) -> bool {
+        let priority = self.priority();
+        self.companion.active_priority().is_some_and(|peer| peer < priority)
+            && self.preempts(now, priority)
     }
 
     /// Reports which legs are silent although the peer is Active, when that changes.
