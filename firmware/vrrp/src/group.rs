@@ -440,7 +440,9 @@ impl Group {
     /// Whether the Active peer is the weaker one, as it says itself: it gives way on all legs, the silent ones too.
     fn outranks(&mut self, now: Instant) -> bool {
         let priority = self.priority();
-        self.companion.active_priority().is_some_and(|peer| peer < priority)
+        self.companion
+            .active_priority()
+            .is_some_and(|peer| peer < priority)
             && self.preempts(now, priority)
     }
 

@@ -280,7 +280,7 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
     let directory = state.join("pki");
     create_directory(&directory)?;
     let _lock = lock(&directory)?;
-    let path = directory.join(name);
+    let path = place(state, name);
     let Some(text) = read(&path)? else {
         let secret: [u8; 32] = rand::random();
         let digits = secret.iter().map(|byte| format!("{byte:02x}"));
@@ -289,6 +289,11 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
     };
     let secret = from_hex(text.trim_end()).and_then(|bytes| bytes.try_into().ok());
     secret.ok_or_else(|| broken(&path, "64 hexadecimal digits were expected".to_owned()))
+}
+
+/// Where a secret of this name is.
+pub(crate) fn place(state: &Path, name: &str) -> PathBuf {
+    state.join("pki").join(name)
 }
 
 /// The bytes that hexadecimal digits say.

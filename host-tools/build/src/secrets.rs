@@ -56,10 +56,23 @@ pub fn fill(config: &mut Config, plan: &Plan, state: &Path) -> Result<(), Secret
     }
     if let Some(pair) = &mut config.availability.pair {
         pair.key = pki::secret(state, "pair.key")?;
-        pair.operator = pki::secret(state, "operator.key")?;
+        pair.operator = pki::secret(state, OPERATOR)?;
     }
     Ok(())
 }
+
+/// The key of operators' commands, which was made when the appliances were built; `None` if they never were.
+///
+/// # Errors
+/// If its file cannot be read, or holds something else.
+pub fn operator_key(state: &Path) -> Result<Option<[u8; 32]>, SecretError> {
+    match pki::place(state, OPERATOR).exists() {
+        true => Ok(Some(pki::secret(state, OPERATOR)?)),
+        false => Ok(None),
+    }
+}
+
+const OPERATOR: &str = "operator.key";
 
 fn beside(state: &Path, file: &str) -> PathBuf {
     state.parent().unwrap_or(state).join(file)

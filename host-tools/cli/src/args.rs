@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::{num::NonZero, path::PathBuf};
+use std::{net::IpAddr, num::NonZero, path::PathBuf};
 
 use board_linux::PortSpec;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -37,6 +37,14 @@ pub enum Command {
     Build(Build),
     /// Boot the whole rack in emulation and open a local port into it.
     Rehearse(Rehearse),
+    /// Ask the running appliances how they are.
+    Status(Status),
+    /// Let an appliance's peer take over without losing a frame; it stands back until `maintenance NAME off`.
+    Handover(Order),
+    /// Let an appliance stand back, so that its peer does the work, or end that.
+    Maintenance(Maintenance),
+    /// Tell an appliance a value that the site file tracks; without news it is bad again.
+    Post(Post),
     /// Run an appliance as a process on interfaces of this machine (needs root or CAP_NET_RAW).
     Run(Run),
     /// Measure the numbers that the project shows.
@@ -136,6 +144,75 @@ pub struct Trace {
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this appliance.
+    pub appliance: Option<String>,
+    /// Where it answers [default: its own addresses of the site file].
+    #[arg(long, value_name = "ADDRESS", requires = "appliance")]
+    pub address: Option<IpAddr>,
+    /// Machine-readable output, in the names of RFC 8347.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of orders to an appliance.
+#[derive(Debug, Args)]
+pub struct Order {
+    /// The appliance.
+    pub appliance: String,
+    /// Where it answers [default: its own addresses of the site file].
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `maintenance`.
+#[derive(Debug, Args)]
+pub struct Maintenance {
+    /// Which appliance.
+    #[command(flatten)]
+    pub order: Order,
+    /// Whether it stands back.
+    pub switch: Switch,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+}
+
+/// Options of `post`.
+#[derive(Debug, Args)]
+pub struct Post {
+    /// Which appliance.
+    #[command(flatten)]
+    pub order: Order,
+    /// The value's name in the site file's `[[track]]`.
+    pub value: String,
+    /// How it is.
+    pub verdict: Verdict,
+    /// Seconds until it is bad without news.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..))]
+    pub seconds: u16,
+}
+
+/// Good or bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Verdict {
+    /// As it should be.
+    Good,
+    /// Not.
+    Bad,
 }
 
 /// Options of commands that only report.

@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod doctor;
 mod failure;
+mod manage;
 mod new;
 mod plan;
 mod progress;
@@ -44,6 +45,10 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Plan(options) => plan::plan(site, options),
         Command::Build(options) => build::build(site, options),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
+        Command::Status(options) => manage::status(site, options),
+        Command::Handover(options) => manage::hand_over(site, options),
+        Command::Maintenance(options) => manage::maintenance(site, options),
+        Command::Post(options) => manage::post(site, options),
         Command::Run(options) => run::run(site, options),
         Command::Bench(options) => bench::bench(site, options),
         Command::Doctor(options) => doctor::doctor(options),
