@@ -33,7 +33,7 @@ use crate::announcements::Announcements;
 use crate::companion::Companion;
 use crate::router::{Judgement, Router};
 use crate::standing::{OWNER, Reason, Reasons, Standing};
-use crate::{Action, Actions, Advert, Cause, Handover, Input, Peer, State};
+use crate::{Action, Actions, Advert, Cause, Input, Outcome, Peer, State};
 
 /// How long a peer may take to take over when the operator asks for it.
 const HANDOVER: Duration = Duration::from_secs(3);
@@ -244,7 +244,7 @@ impl Group {
     /// Stops before a frame that waited is answered, and listens for a while.
     fn stall(&mut self, now: Instant, actions: &mut Actions) {
         self.standing.demote(now, Reason::Watchdog, true);
-        self.abandon(now, Handover::NotActive, actions);
+        self.abandon(now, Outcome::NotActive, actions);
         self.announcements.stop();
         push(actions, Action::Release);
         for (_, router) in self.routers_mut() {
@@ -281,14 +281,13 @@ impl Group {
     fn give_way(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         let priority = self.priority();
         for (index, _) in self.routers() {
-            let router = index;
-            push(actions, Action::SendAdvert { router, priority });
+            send(actions, index, priority);
         }
         self.announcements.stop();
         push(actions, Action::Linger);
         self.linger = Some(now + LINGER);
         if self.handover.take().is_some() {
-            push(actions, Action::Handover(Handover::Done));
+            push(actions, Action::Handover(Outcome::Done));
         }
         for (_, router) in self.routers_mut() {
             router.await_active(now, priority);
@@ -311,26 +310,21 @@ impl Group {
         self.linger = None;
         self.stalled = false;
         self.companion.forgo();
+        let from = core::mem::replace(&mut self.state, State::Active);
         push(actions, Action::Claim);
-        self.enter(State::Active, cause, actions);
         self.advertise(now, actions);
         push(actions, Action::Announce);
         self.announcements.start(now);
+        self.changed(from, cause, actions);
     }
 
     /// To Initialize or Fault: an Active says goodbye on every leg that is left (RFC 9568 §6.4.3).
     fn leave(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         if self.state == State::Active {
-            self.abandon(self.awake, Handover::NotActive, actions);
+            self.abandon(self.awake, Outcome::NotActive, actions);
             self.announcements.stop();
             for (router, _) in self.routers() {
-                push(
-                    actions,
-                    Action::SendAdvert {
-                        router,
-                        priority: 0,
-                    },
-                );
+                send(actions, router, 0);
             }
             push(actions, Action::Release);
         }
@@ -344,6 +338,11 @@ impl Group {
 
     fn enter(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         let from = core::mem::replace(&mut self.state, to);
+        self.changed(from, cause, actions);
+    }
+
+    fn changed(&mut self, from: State, cause: Cause, actions: &mut Actions) {
+        let to = self.state;
         push(actions, Action::StateChanged { from, to, cause });
         self.note_silence(self.awake, actions);
     }
@@ -353,8 +352,7 @@ impl Group {
         let priority = self.priority();
         for (index, router) in self.routers_mut() {
             router.restart_adverts(now);
-            let router = index;
-            push(actions, Action::SendAdvert { router, priority });
+            send(actions, index, priority);
         }
     }
 
@@ -366,15 +364,14 @@ impl Group {
                 let priority = self.priority();
                 for (index, router) in self.routers_mut() {
                     if router.advert_due(now) {
-                        let router = index;
-                        push(actions, Action::SendAdvert { router, priority });
+                        send(actions, index, priority);
                     }
                 }
                 if self.announcements.due(now) {
                     push(actions, Action::Announce);
                 }
                 if (self.handover.as_ref()).is_some_and(|pending| pending.until <= now) {
-                    self.fail(now, Handover::NotTaken, actions);
+                    self.fail(now, Outcome::NotTaken, actions);
                 }
             }
         }
@@ -403,7 +400,7 @@ impl Group {
         let priority = self.priority();
         let contested = self
             .routers()
-            .any(|(_, router)| router.hears(now, priority));
+            .any(|(_, router)| router.is_contested(now, priority));
         let cause = match (priority, contested) {
             (OWNER, _) => Cause::Owner,
             (_, true) => Cause::WeakerPeer,
@@ -432,7 +429,7 @@ impl Group {
         let priority = self.priority();
         let heard = || {
             self.routers()
-                .all(|(_, router)| router.hears(now, priority))
+                .all(|(_, router)| router.is_contested(now, priority))
         };
         self.companion.is_active() && !heard()
     }
@@ -452,7 +449,7 @@ impl Group {
         if self.state == State::Backup && self.companion.is_active() {
             let priority = self.priority();
             for (index, router) in self.routers() {
-                if router.timer <= now && !router.hears(now, priority) {
+                if router.timer <= now && !router.is_contested(now, priority) {
                     routers |= 1 << index;
                 }
             }
@@ -506,8 +503,7 @@ impl Group {
                         if judgement == Judgement::Goodbye {
                             router.restart_adverts(now);
                         }
-                        let router = index;
-                        push(actions, Action::SendAdvert { router, priority });
+                        send(actions, index, priority);
                         self.announcements.rival(now);
                     }
                     Judgement::Stronger => {
@@ -606,7 +602,7 @@ impl Group {
     fn demote(&mut self, now: Instant, reason: Reason, on: bool, actions: &mut Actions) {
         self.reassess(now, actions, |standing| standing.demote(now, reason, on));
         if reason == Reason::Operator && !on && self.handover.is_some() {
-            self.fail(now, Handover::NotTaken, actions);
+            self.fail(now, Outcome::NotTaken, actions);
         }
         self.elect(now, actions);
     }
@@ -651,7 +647,7 @@ impl Group {
     /// The operator wants the peer to take over: this one goes on until it has.
     fn hand_over(&mut self, now: Instant, actions: &mut Actions) {
         let obstacle = match self.state {
-            State::Initialize | State::Backup | State::Fault => Some(Handover::NotActive),
+            State::Initialize | State::Backup | State::Fault => Some(Outcome::NotActive),
             State::Active => self.obstacle(),
         };
         if let Some(obstacle) = obstacle {
@@ -669,19 +665,19 @@ impl Group {
     }
 
     /// Why the peer cannot take over, if so.
-    fn obstacle(&self) -> Option<Handover> {
+    fn obstacle(&self) -> Option<Outcome> {
         match self.companion.news() {
-            Peer::Unknown | Peer::Lost => Some(Handover::NoPeer),
+            Peer::Unknown | Peer::Lost => Some(Outcome::NoPeer),
             Peer::Alive { state, in_sync, .. } => match state {
-                State::Initialize | State::Fault => Some(Handover::PeerFault),
-                State::Backup if !in_sync => Some(Handover::PeerNotInSync),
+                State::Initialize | State::Fault => Some(Outcome::PeerFault),
+                State::Backup if !in_sync => Some(Outcome::PeerNotInSync),
                 State::Backup | State::Active => None,
             },
         }
     }
 
     /// Ends a hand-over that does not come about; this appliance goes on as before.
-    fn fail(&mut self, now: Instant, why: Handover, actions: &mut Actions) {
+    fn fail(&mut self, now: Instant, why: Outcome, actions: &mut Actions) {
         let before = self.priority();
         self.abandon(now, why, actions);
         if self.priority() != before {
@@ -689,7 +685,7 @@ impl Group {
         }
     }
 
-    fn abandon(&mut self, now: Instant, why: Handover, actions: &mut Actions) {
+    fn abandon(&mut self, now: Instant, why: Outcome, actions: &mut Actions) {
         if let Some(pending) = self.handover.take() {
             self.standing.demote(now, Reason::Operator, pending.demoted);
             push(actions, Action::Handover(why));
@@ -716,6 +712,22 @@ impl Group {
             .zip(&mut self.routers)
             .filter(|(_, router)| standing.is_up(router.port))
     }
+}
+
+/// One advertisement of a router is enough for one answer: the last word counts.
+fn send(actions: &mut Actions, router: u8, priority: u8) {
+    for action in &mut *actions {
+        if let Action::SendAdvert {
+            router: other,
+            priority: word,
+        } = action
+            && *other == router
+        {
+            *word = priority;
+            return;
+        }
+    }
+    push(actions, Action::SendAdvert { router, priority });
 }
 
 /// There is room: `Actions` holds the longest answer of any input.

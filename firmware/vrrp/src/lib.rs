@@ -131,7 +131,7 @@ pub enum Action {
         cause: Cause,
     },
     /// How the hand-over ended that [`Input::Handover`] asked for.
-    Handover(Handover),
+    Handover(Outcome),
     /// Which routers hear no adverts although the peer says that it is Active: their path is cut, the peer is not dead.
     Silent {
         /// One bit for each router, the first is the lowest; 0 when all is well again.
@@ -139,7 +139,7 @@ pub enum Action {
     },
 }
 
-/// The longest answer of any input: an advertisement of every router, and what a change of state comes with, twice.
+/// The longest answer of any input: an advertisement of every router, and what two changes of state come with.
 pub type Actions = heapless::Vec<Action, { MAX_ROUTERS + 12 }>;
 
 /// State of the whole appliance (RFC 9568 §6.4, and Fault).
@@ -209,7 +209,7 @@ pub enum Cause {
 /// How a hand-over ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
-pub enum Handover {
+pub enum Outcome {
     /// The peer is Active.
     Done,
     /// This appliance was not Active in the first place, or had to stop being it.

@@ -122,10 +122,10 @@ impl Router {
         self.seen.is_some_and(|seen| seen > since)
     }
 
-    /// Whether adverts come in at all, be they of a weaker router.
-    pub(crate) fn hears(&self, now: Instant, priority: u8) -> bool {
-        self.seen
-            .is_some_and(|seen| now <= seen + self.down_interval(priority))
+    /// Whether adverts come in that are not accepted, because the Active is weaker.
+    pub(crate) fn is_contested(&self, now: Instant, priority: u8) -> bool {
+        let contested = |seen| seen > self.heard && now <= seen + self.down_interval(priority);
+        self.seen.is_some_and(contested)
     }
 
     /// What a Backup makes of an advertisement (RFC 9568 §6.4.2).
