@@ -150,16 +150,16 @@ impl Companion {
         )
     }
 
-    /// Whether it has the better claim if both are Active, with its priority.
-    pub(crate) fn outranks(&self, priority: u8) -> Option<u8> {
+    /// Whether it has the better claim if both are Active, with its priority. Who asks for relief has none, unless both do.
+    pub(crate) fn outranks(&self, priority: u8, yielding: bool) -> Option<u8> {
         let senior = self.terms.as_ref()?.senior;
         match self.news {
             Peer::Alive {
                 state: State::Active,
                 priority: theirs,
-                yielding: false,
+                yielding: asks,
                 ..
-            } if (theirs, !senior) > (priority, senior) => Some(theirs),
+            } if (!asks || yielding) && (theirs, !senior) > (priority, senior) => Some(theirs),
             Peer::Alive { .. } | Peer::Lost | Peer::Unknown => None,
         }
     }

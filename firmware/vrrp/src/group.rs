@@ -462,6 +462,7 @@ impl Group {
 
     fn advert(&mut self, now: Instant, advert: Advert, actions: &mut Actions) {
         let priority = self.priority();
+        let relieves = self.companion.asks_for_relief() && !self.yielding();
         let index = advert.router;
         let Some(router) = self.routers.get_mut(usize::from(index)) else {
             return;
@@ -495,7 +496,7 @@ impl Group {
             State::Active => {
                 let mut judgement = router.heard_as_active(now, &advert, priority);
                 // Whoever asked to be relieved does not win a tie.
-                if self.companion.asks_for_relief() && advert.priority <= priority {
+                if relieves && advert.priority <= priority {
                     judgement = judgement.min(Judgement::Weaker);
                 }
                 match judgement {
@@ -634,7 +635,7 @@ impl Group {
                 if self.yielding() && !self.companion.asks_for_relief() {
                     return self.give_way(now, Cause::HandedOver, actions);
                 }
-                if let Some(priority) = self.companion.outranks(self.priority()) {
+                if let Some(priority) = self.companion.outranks(self.priority(), self.yielding()) {
                     return self.give_way(now, Cause::SplitBrain { priority }, actions);
                 }
                 if !was_active {
