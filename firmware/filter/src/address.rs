@@ -7,7 +7,8 @@ use wire::tcp::Flags;
 use zerocopy::FromZeros;
 
 use crate::Drop;
-use crate::packet::{self, Packet, Quoted, Tuple};
+use crate::gone::Gone;
+use crate::packet::{self, Class, Packet, Quoted, Tuple};
 use crate::rewrite::{self, Change};
 use crate::route::{Family, Routes};
 
@@ -45,6 +46,14 @@ pub trait Address: Copy + Eq + Debug + Default + Into<IpAddr> {
 
     /// Where addresses of this version live.
     fn family(routes: &Routes) -> &Family<Self>;
+
+    /// Remembers a flow of this version that is no more.
+    fn bury<const N: usize>(
+        v4: &mut Gone<V4, N>,
+        v6: &mut Gone<V6, N>,
+        tuple: &Tuple<Self>,
+        class: Class,
+    );
 
     /// Reads any packet of this version at the front of `bytes`.
     ///
@@ -199,6 +208,15 @@ impl Address for V4 {
         routes.v4()
     }
 
+    fn bury<const N: usize>(
+        v4: &mut Gone<V4, N>,
+        _: &mut Gone<V6, N>,
+        tuple: &Tuple<Self>,
+        class: Class,
+    ) {
+        v4.bury(*tuple, class);
+    }
+
     fn parse(bytes: &[u8]) -> Result<Packet<Self>, Drop> {
         packet::parse_v4(bytes)
     }
@@ -300,6 +318,15 @@ impl Address for V6 {
 
     fn family(routes: &Routes) -> &Family<Self> {
         routes.v6()
+    }
+
+    fn bury<const N: usize>(
+        _: &mut Gone<V4, N>,
+        v6: &mut Gone<V6, N>,
+        tuple: &Tuple<Self>,
+        class: Class,
+    ) {
+        v6.bury(*tuple, class);
     }
 
     fn parse(bytes: &[u8]) -> Result<Packet<Self>, Drop> {

@@ -17,11 +17,39 @@ use wire::{ipv4, ipv6};
 use zerocopy::FromBytes;
 
 use crate::hash::Key;
+use crate::record::Secret;
 
 /// Makes and recognises cookies of one appliance.
 #[derive(Clone, Copy, Debug)]
 pub struct Cookies {
     key: Key,
+}
+
+/// The cookies of the appliance that was Active before.
+#[derive(Clone, Copy, Debug)]
+pub struct Inherited {
+    cookies: Cookies,
+    /// What the other's clock said at a moment of ours.
+    clock: (u64, Instant),
+}
+
+impl Inherited {
+    /// Cookies as the other has just told of them.
+    #[must_use]
+    pub const fn new(now: Instant, secret: &Secret) -> Self {
+        Self {
+            cookies: Cookies::new(Key::from_words(secret.key)),
+            clock: (secret.clock, now),
+        }
+    }
+
+    /// See [`Cookies::check`].
+    #[must_use]
+    pub fn check(&self, now: Instant, packet: &[u8], transport: usize) -> Option<Opened> {
+        let (clock, at) = self.clock;
+        let theirs = Instant::from_micros(clock) + now.since(at);
+        self.cookies.check(theirs, packet, transport)
+    }
 }
 
 /// What a SYN offers besides its sequence number (RFC 9293 §3.2, RFC 7323, RFC 2018).
@@ -53,6 +81,16 @@ impl Cookies {
     #[must_use]
     pub const fn new(key: Key) -> Self {
         Self { key }
+    }
+
+    /// What the other appliance needs to recognise these cookies for `left` seconds more.
+    #[must_use]
+    pub const fn secret(&self, now: Instant, left: u16) -> Secret {
+        Secret {
+            key: self.key.words(),
+            clock: now.as_micros(),
+            left,
+        }
     }
 
     /// Turns the SYN at the front of `buffer`, whose TCP header begins at `transport`, into its answer: a SYN-ACK with

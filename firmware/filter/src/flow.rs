@@ -87,7 +87,7 @@ impl Path {
     }
 
     #[inline(always)]
-    const fn from_bits(bits: u8) -> Self {
+    pub(crate) const fn from_bits(bits: u8) -> Self {
         Self {
             leg: bits & 7,
             routed: bits & 8 != 0,
@@ -158,6 +158,18 @@ impl<A: Address> Flow<A> {
         self.extra.0 & SPECIAL != 0
     }
 
+    /// Paths, owner, and limit with the mark of special ones, as the other appliance is told of them.
+    #[must_use]
+    pub const fn bits(&self) -> (u8, u8, u8) {
+        (self.paths[0], self.owner.0, self.extra.0)
+    }
+
+    /// Sets what [`Self::bits`] says besides the paths.
+    pub const fn set_bits(&mut self, owner: u8, extra: u8) {
+        self.owner = Owner(owner);
+        self.extra = Extra(extra);
+    }
+
     /// The real server that it counts for.
     #[must_use]
     pub const fn owner(&self) -> Owner {
@@ -216,6 +228,31 @@ impl<A: Address> Flow<A> {
             Direction::Original => self.change,
             Direction::Reply => self.change.reversed(),
         }
+    }
+
+    /// Forgets where both sides of a connection are, for it goes on elsewhere.
+    pub fn grow_old(&mut self) {
+        match self.state {
+            State::Established => self.state = State::Inherited,
+            State::Inherited
+            | State::FinWait
+            | State::CloseWait
+            | State::LastAck
+            | State::TimeWait
+            | State::Closed => {}
+            State::Free
+            | State::SynSent
+            | State::SynSent2
+            | State::SynReceived
+            | State::PickedUp
+            | State::Sent
+            | State::Talking
+            | State::Pinged
+            | State::Answered
+            | State::Asked
+            | State::Mutual => return,
+        }
+        self.windows = self.windows.aged();
     }
 
     /// Whether packets change on their way.

@@ -79,7 +79,9 @@ impl Shared<'_> {
             return None;
         }
         let whole = bytes.get(..packet.len.into())?;
-        self.cookies.check(self.now, whole, packet.transport.into())
+        let at = packet.transport.into();
+        let theirs = || self.inherited?.check(self.now, whole, at);
+        self.cookies.check(self.now, whole, at).or_else(theirs)
     }
 
     /// Opens the flow of a client that has brought its cookie back: the ACK becomes the SYN for the server.
@@ -309,7 +311,7 @@ fn payload<'p, A: Address>(packet: &Packet<A>, bytes: &'p mut [u8]) -> Option<&'
 }
 
 /// A flow's name among the splices, which both versions share.
-fn key<A: Address>(id: u32) -> u32 {
+pub(crate) fn key<A: Address>(id: u32) -> u32 {
     id << 1 | u32::from(A::ICMP == wire::ipv6::ICMP)
 }
 

@@ -12,6 +12,18 @@ impl Key {
     /// The key that is no secret: every appliance hashes alike with it.
     pub const PUBLIC: Self = Self([0x6576_6172, 0x006e_696c]);
 
+    /// A key that somebody else has made.
+    #[must_use]
+    pub const fn from_words(words: [u32; 2]) -> Self {
+        Self(words)
+    }
+
+    /// The key itself, for somebody who is trusted.
+    #[must_use]
+    pub const fn words(self) -> [u32; 2] {
+        self.0
+    }
+
     /// The key made of a secret seed; `purpose` tells several keys of one seed apart.
     #[must_use]
     pub const fn secret(seed: u64, purpose: u32) -> Self {
@@ -79,6 +91,12 @@ pub const fn words(number: u128) -> [u32; 4] {
         (number >> 32) as u32,
         number as u32,
     ]
+}
+
+/// The [`number`] of [`words`].
+#[must_use]
+pub const fn from_words([a, b, c, d]: [u32; 4]) -> u128 {
+    (a as u128) << 96 | (b as u128) << 64 | (c as u128) << 32 | d as u128
 }
 
 #[derive(Clone, Copy)]

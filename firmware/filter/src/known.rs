@@ -129,8 +129,11 @@ fn known<A: Address>(
         _ => true,
     };
     if !inside {
-        if shared.strict {
-            return Some(Verdict::Drop(Drop::OutsideWindow));
+        match (shared.is_lenient(), before) {
+            (true, State::Inherited) => renew(flow, direction, packet, bytes),
+            (true, _) => {}
+            (false, _) if shared.strict => return Some(Verdict::Drop(Drop::OutsideWindow)),
+            (false, _) => {}
         }
         shared.outside = shared.outside.wrapping_add(1);
     }
@@ -142,6 +145,7 @@ fn known<A: Address>(
         // What nobody of the connection can have sent does not change its state.
         _ if !inside || doubtful => before,
         State::PickedUp if flow.windows.are_known() => State::Established,
+        State::Inherited if flow.windows.are_fresh() && !shared.is_lenient() => State::Established,
         state => state,
     };
     // A connection that is over is not kept by what still trickles in.
@@ -149,13 +153,24 @@ fn known<A: Address>(
         let timeout = match after {
             // To its receiver it may come next, for nobody knows here what arrived there. If it does not, the receiver asks
             // back, which shows that the connection lives.
-            State::Established if doubtful && inside => State::DOUBTED,
+            State::Established | State::Inherited if doubtful && inside => State::DOUBTED,
             _ => after.timeout(),
         };
         flow.expiry = now.after(timeout);
     }
     flows.set_state(id, after);
     Some(verdict)
+}
+
+/// Learns the windows of an inherited connection from a segment that does not fit what was learned so far: it may be the
+/// first one whose way nothing was lost on.
+fn renew<A: Address>(flow: &mut Flow<A>, direction: Direction, packet: &Packet<A>, bytes: &[u8]) {
+    let segment = bytes.get(packet.transport.into()..packet.len.into());
+    if let Some(segment) = segment.and_then(Segment::parse)
+        && !segment.flags.contains(Flags::RST)
+    {
+        flow.windows.renew(direction, &segment);
+    }
 }
 
 /// Whether a packet that was let through belongs to a flow that is translated, or to none.
@@ -193,6 +208,11 @@ impl Shared<'_> {
         // What may be fragmented is: by the node, when it is on its way out.
         (packet.whole && packet.len > mtu)
             .then_some(Verdict::Error(Problem::TooBig { mtu }, Drop::TooBig))
+    }
+
+    /// Whether the appliance has taken over a moment ago, so that windows are not what they were.
+    pub(crate) fn is_lenient(&self) -> bool {
+        self.now < self.lenient_until
     }
 
     /// Lets a packet of a flow go on.

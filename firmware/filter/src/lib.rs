@@ -25,6 +25,7 @@ mod fast;
 mod first;
 mod flow;
 pub mod fragment;
+mod gone;
 mod handshake;
 pub mod hash;
 mod known;
@@ -36,7 +37,9 @@ mod packet;
 mod part;
 mod persist;
 mod ports;
+mod record;
 mod refuse;
+mod replica;
 mod rewrite;
 mod route;
 mod rule;
@@ -53,6 +56,7 @@ pub use packet::{
     Class, ECHO_REPLY, ECHO_REPLY_V6, ECHO_REQUEST, ECHO_REQUEST_V6, Fragment, Kind, Local, Packet,
     Ports, Tuple, parse_v4, parse_v6,
 };
+pub use replica::Imports;
 pub use rewrite::is_intact;
 pub use route::{Family, Hop, Routes};
 pub use track::Ticks;
@@ -60,6 +64,7 @@ pub use track::Ticks;
 use cookie::Cookies;
 use flow::{Flow, Owner};
 use fragment::Fragments;
+use gone::Gone;
 use handshake::Update;
 use hash::Key;
 use limit::Limits;
@@ -67,6 +72,7 @@ use nat6::Prefixes;
 use part::Course;
 use ports::Translations;
 use refuse::Doors;
+use replica::GONE;
 use rule::Rules;
 use services::Services;
 use synproxy::Splices;
@@ -190,6 +196,23 @@ struct Shared<'t> {
     answer_rejects: bool,
     /// How many segments outside their connection's windows were let through.
     outside: u32,
+    /// Until then windows may not be what they were.
+    lenient_until: Instant,
+    /// Whether the two appliances of a pair know each other's flows.
+    shares: bool,
+    /// Whether the other one is Active, so that flows are kept as it says.
+    standby: bool,
+    /// Servers that ceased to answer meanwhile, by service.
+    fallen: [u16; policy::MAX_SERVICES],
+    gone: Gone<V4, GONE>,
+    gone6: Gone<V6, GONE>,
+    /// The other's cookies.
+    inherited: Option<cookie::Inherited>,
+    /// When tokens are told again.
+    accounts_due: Instant,
+    /// The next of them.
+    account: u32,
+    imports: Imports,
 }
 
 /// A packet that a rule with a log has decided about.
@@ -259,6 +282,20 @@ impl<'t> Filter<'t> {
                 clamp_mss: protection.clamp_mss,
                 answer_rejects: protection.answer_rejects,
                 outside: 0,
+                lenient_until: Instant::ZERO,
+                shares: config
+                    .availability
+                    .pair
+                    .as_ref()
+                    .is_some_and(|pair| pair.sync),
+                standby: false,
+                fallen: [0; policy::MAX_SERVICES],
+                gone: Gone::new(),
+                gone6: Gone::new(),
+                inherited: None,
+                accounts_due: Instant::ZERO,
+                account: 0,
+                imports: Imports::default(),
             },
         }
     }
@@ -410,16 +447,29 @@ impl<'t> Filter<'t> {
     /// Tells whether a server answers its checks, and so may get new flows. The flows of one that no longer does are
     /// forgotten, so that their clients' next attempts reach another.
     pub fn set_health(&mut self, now: Instant, service: usize, server: usize, healthy: bool) {
-        let Self { v4, v6, shared } = self;
+        let shared = &mut self.shared;
         shared.now = now;
         let balancer = &mut shared.services.balancer;
         let news = balancer.set_health(now, service, server, healthy);
-        if news && !healthy {
-            let owner = Owner::new(service, server);
-            v4.remove_where(|flow| flow.owner() == owner, shared);
-            v6.remove_where(|flow| flow.owner() == owner, shared);
-            shared.services.forget(service, server);
+        if let Some(fallen) = shared.fallen.get_mut(service)
+            && shared.standby
+        {
+            // The other appliance may still reach it.
+            let server = 1_u16.unbounded_shl(server as u32);
+            *fallen &= !server;
+            *fallen |= if news && !healthy { server } else { 0 };
+        } else if news && !healthy {
+            self.abandon(service, server);
         }
+    }
+
+    /// Forgets all about a server.
+    fn abandon(&mut self, service: usize, server: usize) {
+        let Self { v4, v6, shared } = self;
+        let owner = Owner::new(service, server);
+        v4.remove_where(|flow| flow.owner() == owner, shared);
+        v6.remove_where(|flow| flow.owner() == owner, shared);
+        shared.services.forget(service, server);
     }
 
     /// Drains a server (it keeps its flows and gets no new ones) or ends that.
@@ -456,8 +506,14 @@ impl<'t> Filter<'t> {
     pub fn sweep(&mut self, now: Instant) {
         self.shared.cookies_are_out &= now < self.shared.cookies_until;
         let now = Ticks::at(now);
-        self.v4.sweep(now, SWEEP_BUDGET, &mut self.shared);
-        self.v6.sweep(now, SWEEP_BUDGET, &mut self.shared);
+        let Self { v4, v6, shared } = self;
+        if shared.standby {
+            v4.refresh(now, SWEEP_BUDGET, shared);
+            v6.refresh(now, SWEEP_BUDGET, shared);
+        } else {
+            v4.sweep(now, SWEEP_BUDGET, shared);
+            v6.sweep(now, SWEEP_BUDGET, shared);
+        }
     }
 
     /// Forgets all flows: for a router that is no longer Active, since its successor may change them.
@@ -541,6 +597,11 @@ impl<A: Address> Ledger<A> for Shared<'_> {
         if flow.is_special() {
             self.unsplice::<A>(id);
         }
+    }
+
+    fn gone(&mut self, flow: &Flow<A>) {
+        let tuple = flow.tuple(Direction::Original);
+        A::bury(&mut self.gone, &mut self.gone6, tuple, flow.state.class());
     }
 }
 

@@ -9,6 +9,7 @@ use policy::{Limit, LimitKind, MAX_LIMITS, Scope};
 use time::Instant;
 
 use crate::hash::{self, Key};
+use crate::record;
 
 /// How many sources' allowance those share that find no place.
 pub const SHARED: u32 = 16;
@@ -177,12 +178,96 @@ impl<const SETS: usize> Limits<SETS> {
         }
     }
 
+    /// Whether there is such a limit.
+    #[must_use]
+    pub fn is_known(&self, limit: u8) -> bool {
+        usize::from(limit) < self.limits.len()
+    }
+
+    /// How many accounts of tokens there are: of limits, then of sources.
+    #[must_use]
+    pub const fn rates(&self) -> u32 {
+        (MAX_LIMITS + SETS * WAYS) as u32
+    }
+
+    /// An account of which tokens are used.
+    #[must_use]
+    pub fn rate(&self, now: Instant, index: u32) -> Option<record::Rate> {
+        let now = now.as_micros().saturating_mul(1000);
+        let index = index as usize;
+        let (limit, source, bucket) = match index.checked_sub(MAX_LIMITS) {
+            None => (index as u8, None, self.limits.get(index)?.bucket),
+            Some(place) => {
+                let rate = self.rates.as_flattened().get(place)?;
+                (rate.limit, Some(rate.source), rate.bucket)
+            }
+        };
+        let left = bucket.0.checked_sub(now).filter(|left| *left > 0)?;
+        Some(record::Rate {
+            limit,
+            source,
+            left,
+        })
+    }
+
+    /// As many tokens are used as the other appliance says, at least.
+    pub fn set_rate(&mut self, now: Instant, rate: &record::Rate) {
+        let now = now.as_micros().saturating_mul(1000);
+        let Some(account) = self.limits.get_mut(usize::from(rate.limit)) else {
+            return;
+        };
+        let LimitKind::Rate { per_second, burst } = account.limit.kind else {
+            return;
+        };
+        let step = SECOND / u64::from(per_second.max(1));
+        let most = step
+            * u64::from(burst)
+            * if rate.source.is_some() {
+                1
+            } else {
+                SHARED.into()
+            };
+        let full = now + rate.left.min(most);
+        let bucket = match rate.source {
+            None => &mut account.bucket,
+            Some(source) => {
+                let set = self.key.hash_source(rate.limit, source) as usize % SETS.max(1);
+                let Some(set) = self.rates.get_mut(set) else {
+                    return;
+                };
+                let own = |place: &&mut Rate| (place.limit, place.source) == (rate.limit, source);
+                let place = match set.iter_mut().find(own) {
+                    Some(place) => Some(place),
+                    None => set.iter_mut().find(|place| place.bucket.0 <= now),
+                };
+                let Some(place) = place else {
+                    return;
+                };
+                if (place.limit, place.source) != (rate.limit, source) {
+                    *place = Rate {
+                        source,
+                        bucket: Bucket(0),
+                        limit: rate.limit,
+                    };
+                }
+                &mut place.bucket
+            }
+        };
+        bucket.0 = bucket.0.max(full);
+    }
+
     /// The set of a source's prefix.
     fn set(&self, limit: u8, source: u128) -> usize {
         let account = self.limits.get(usize::from(limit));
         let prefix = account.and_then(|account| account.limit.source(source));
-        let [a, b, c, d] = prefix.unwrap_or_default();
-        self.key.hash([a, b, c, d, limit.into()]) as usize % SETS.max(1)
+        let prefix = prefix.unwrap_or_default();
+        self.key.hash_source(limit, prefix) as usize % SETS.max(1)
+    }
+}
+
+impl Key {
+    fn hash_source(self, limit: u8, [a, b, c, d]: [u32; 4]) -> u32 {
+        self.hash([a, b, c, d, limit.into()])
     }
 }
 

@@ -3,6 +3,7 @@
 use time::{Duration, Instant};
 
 use crate::hash::{self, Key};
+use crate::record;
 
 /// Remembers servers of up to `SETS * 4` clients; a client is the prefix of an address.
 ///
@@ -74,6 +75,25 @@ impl<const SETS: usize> Memory<SETS> {
                 expiry: now.saturating_add(time.as_secs() as u32),
             };
         }
+    }
+
+    /// How many places there are.
+    #[must_use]
+    pub const fn places(&self) -> u32 {
+        (SETS * WAYS) as u32
+    }
+
+    /// Who is remembered at a place.
+    #[must_use]
+    pub fn get(&self, now: Instant, place: u32) -> Option<record::Client> {
+        let entry = self.sets.as_flattened().get(place as usize)?;
+        let left = entry.expiry.checked_sub(seconds(now))?;
+        (entry.service != NOBODY && left > 0).then_some(record::Client {
+            service: entry.service,
+            choice: entry.choice,
+            client: entry.client,
+            left,
+        })
     }
 
     /// Forgets who stays with a server that is gone.

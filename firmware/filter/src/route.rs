@@ -217,6 +217,12 @@ impl<A: Address> Family<A> {
         })
     }
 
+    /// Whether there is a leg with this index and version.
+    #[must_use]
+    pub fn is_leg(&self, leg: u8) -> bool {
+        matches!(self.subnets.get(usize::from(leg)), Some(Some(_)))
+    }
+
     /// The next station on a path to `destination`.
     #[must_use]
     #[inline(always)]

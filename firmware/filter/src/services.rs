@@ -9,9 +9,10 @@ use time::{Duration, Instant};
 use crate::Drop;
 use crate::balance::{Balancer, Refusal, SORRY};
 use crate::flow::Owner;
-use crate::hash::Key;
+use crate::hash::{self, Key};
 use crate::packet::Kind;
 use crate::persist::Memory;
+use crate::record;
 
 /// All services of an appliance.
 #[derive(Debug)]
@@ -155,6 +156,36 @@ impl Services {
     /// Forgets who stays with a server.
     pub fn forget(&mut self, service: usize, server: usize) {
         self.memory.forget(service as u8, server as u8);
+    }
+
+    /// How many clients can be remembered.
+    #[must_use]
+    pub const fn clients(&self) -> u32 {
+        self.memory.places()
+    }
+
+    /// One of those that are.
+    #[must_use]
+    pub fn client(&self, now: Instant, place: u32) -> Option<record::Client> {
+        self.memory.get(now, place)
+    }
+
+    /// Remembers a client as the other appliance does.
+    pub fn set_client(&mut self, now: Instant, client: &record::Client) {
+        let service = self.list.get(usize::from(client.service));
+        let Some(persistence) = service.and_then(|service| service.persistence) else {
+            return;
+        };
+        let owner = Owner::new(client.service.into(), client.choice.into());
+        if client.choice < SORRY && self.server(owner).is_some() {
+            let left = client.left.min(persistence.seconds.into());
+            let number = hash::from_words(client.client);
+            let (service, choice) = (client.service, client.choice);
+            let prefix = persistence.prefix;
+            let time = Duration::from_secs(left.into());
+            self.memory
+                .touch(now, service, number, prefix, choice, time);
+        }
     }
 
     fn remember(&mut self, now: Instant, index: usize, choice: usize, client: u128) {

@@ -183,6 +183,23 @@ impl Opening {
 }
 
 impl Splice {
+    /// A splice of these [`Self::parts`].
+    #[must_use]
+    pub const fn of(sequence: u32, timestamp: u32, scale: Option<u8>) -> Self {
+        Self {
+            sequence,
+            timestamp,
+            scale,
+        }
+    }
+
+    /// What is added to sequence numbers and timestamps of the server's, and its window scale where the client believes in
+    /// another.
+    #[must_use]
+    pub const fn parts(&self) -> (u32, u32, Option<u8>) {
+        (self.sequence, self.timestamp, self.scale)
+    }
+
     /// Changes a segment of the server's into what the client expects.
     pub fn reply(&self, tcp: &mut [u8]) {
         let Some((flags, len)) = Header::parse(tcp).map(|h| (h.flags(), h.header_len())) else {

@@ -18,6 +18,8 @@ pub trait Ledger<A> {
     fn opened(&mut self, flow: &Flow<A>);
     /// A flow was removed, for whatever reason.
     fn closed(&mut self, id: u32, flow: &Flow<A>);
+    /// A flow was removed that the peer may know.
+    fn gone(&mut self, flow: &Flow<A>);
 }
 
 /// Why no flow in its usual state was found.
@@ -77,6 +79,8 @@ pub struct Room<A, const N: usize> {
     /// Three for each flow.
     index: [[Entry; 3]; N],
     flows: [Flow<A>; N],
+    /// What the peer knows of each.
+    marks: [Marks; N],
 }
 
 impl<A: Address, const N: usize> Room<A, N> {
@@ -90,6 +94,7 @@ impl<A: Address, const N: usize> Room<A, N> {
         Self {
             index: [[Entry(0); 3]; N],
             flows: [Flow::ZERO; N],
+            marks: [Marks::NONE; N],
         }
     }
 }
@@ -115,6 +120,29 @@ pub struct Flows<'t, A> {
     hand: u32,
     used: u32,
     half_open: u32,
+    marks: &'t mut [Marks],
+    /// Whether changes are marked: this appliance is the one that tells the other.
+    tells: bool,
+    /// How many flows are marked as changed.
+    changed: u32,
+    /// Where the search for changed flows goes on.
+    finger: u32,
+}
+
+/// What the peer knows of a flow, and what was heard of it from the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
+struct Marks(u8);
+
+impl Marks {
+    const NONE: Self = Self(0);
+    /// The peer should hear of it.
+    const CHANGED: u8 = 1;
+    /// The peer may have heard of it.
+    const TOLD: u8 = 2;
+    /// The peer has spoken of it since its last pass.
+    const CONFIRMED: u8 = 4;
+    /// The peer has spoken of it in the pass before.
+    const CONFIRMED_BEFORE: u8 = 8;
 }
 
 /// Secret numbers of the hash: one for each class, then one for each word.
@@ -171,6 +199,9 @@ impl<'t, A: Address> Flows<'t, A> {
         {
             *bucket = [Entry(0); WAYS];
         }
+        for marks in room.marks.iter_mut().filter(|marks| **marks != Marks::NONE) {
+            *marks = Marks::NONE;
+        }
         Self {
             flows: &mut room.flows,
             index,
@@ -184,6 +215,10 @@ impl<'t, A: Address> Flows<'t, A> {
             hand: 0,
             used: 0,
             half_open: 0,
+            marks: &mut room.marks,
+            tells: false,
+            changed: 0,
+            finger: 0,
         }
     }
 
@@ -337,6 +372,19 @@ impl<'t, A: Address> Flows<'t, A> {
             let was = core::mem::replace(&mut flow.state, state);
             self.half_open += u32::from(state.is_half_open());
             self.half_open -= u32::from(was.is_half_open());
+            if state != was && self.tells {
+                self.tell(id, state);
+            }
+        }
+    }
+
+    /// The peer should hear of a flow in this state, if it has heard of it before or it is worth it: nobody asks the peer to
+    /// know of what was never answered.
+    #[cold]
+    fn tell(&mut self, id: u32, state: State) {
+        let told = |marks: &Marks| marks.0 & Marks::TOLD != 0;
+        if !state.is_expendable() || self.marks.get(id as usize).is_some_and(told) {
+            self.mark(id);
         }
     }
 
@@ -367,9 +415,14 @@ impl<'t, A: Address> Flows<'t, A> {
             self.half_open -= u32::from(flow.state.is_half_open());
             ledger.closed(id, &flow);
         }
+        let marks = self.unmark(id);
+        // What is over ends there by itself.
+        if self.tells && marks.0 & Marks::TOLD != 0 && !flow.state.is_over() {
+            ledger.gone(&flow);
+        }
     }
 
-    /// Removes expired flows among the next `budget`.
+    /// Removes expired flows among the next `budget`. (Of those that the peer keeps alive see [`Self::refresh`].)
     pub fn sweep(&mut self, now: Ticks, budget: u32, ledger: &mut impl Ledger<A>) {
         for _ in 0..budget.min(self.fresh) {
             let id = self.hand;
@@ -565,5 +618,6 @@ const fn mix(hash: u32) -> u32 {
     hash ^ hash >> 15
 }
 
+mod shared;
 #[cfg(test)]
 mod tests;

@@ -55,6 +55,8 @@ pub enum State {
     Closed = 0x08,
     /// Taken up in the middle after a take-over; only one side heard so far.
     PickedUp = 0x09,
+    /// Established at the former Active. Its windows are learned anew before they count.
+    Inherited = 0x0a,
     /// UDP, no answer yet.
     Sent = 0x10,
     /// UDP, answered.
@@ -110,6 +112,24 @@ impl State {
         }
     }
 
+    /// The state with this number, if it is one that the appliances of a pair tell each other of.
+    #[must_use]
+    pub const fn shared(number: u8) -> Option<Self> {
+        Some(match number {
+            0x03 => Self::Established,
+            0x04 => Self::FinWait,
+            0x05 => Self::CloseWait,
+            0x06 => Self::LastAck,
+            0x07 => Self::TimeWait,
+            0x08 => Self::Closed,
+            0x0a => Self::Inherited,
+            0x11 => Self::Talking,
+            0x21 => Self::Answered,
+            0x31 => Self::Mutual,
+            _ => return None,
+        })
+    }
+
     /// The state of a flow without connections after one more packet.
     #[must_use]
     pub const fn next(self, direction: Direction) -> Self {
@@ -143,7 +163,9 @@ impl State {
         }
         if flags.contains(Flags::FIN) {
             return match self {
-                Self::SynReceived | Self::Established | Self::PickedUp => Step::To(Self::FinWait),
+                Self::SynReceived | Self::Established | Self::PickedUp | Self::Inherited => {
+                    Step::To(Self::FinWait)
+                }
                 Self::FinWait | Self::CloseWait => Step::To(Self::LastAck),
                 Self::LastAck | Self::TimeWait | Self::Closed => Step::Keep,
                 _ => Step::Invalid,
@@ -192,7 +214,7 @@ impl State {
             Self::SynSent | Self::SynSent2 => Ticks::from_secs(8),
             Self::SynReceived => Ticks::from_secs(16),
             // RFC 5382 REQ-5: not less than 2 hours 4 minutes.
-            Self::Established => Ticks::from_secs(7_440),
+            Self::Established | Self::Inherited => Ticks::from_secs(7_440),
             Self::PickedUp => Ticks::from_secs(300),
             // RFC 5382 REQ-5: not less than 4 minutes while one side may still send.
             Self::FinWait | Self::CloseWait => Ticks::from_secs(240),
@@ -223,6 +245,7 @@ impl State {
             | Self::Pinged
             | Self::Asked => true,
             Self::Established
+            | Self::Inherited
             | Self::FinWait
             | Self::CloseWait
             | Self::LastAck

@@ -21,12 +21,40 @@ pub struct Side {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromZeros)]
 pub struct Window(u16);
 
+impl Side {
+    /// No segment is half of all numbers long: that stands for a limit that nobody knows.
+    const AGED: u32 = 1 << 31;
+
+    const fn aged(self) -> Self {
+        Self {
+            end: self.end,
+            limit: self.end.wrapping_add(Self::AGED),
+        }
+    }
+
+    const fn is_aged(self) -> bool {
+        self.limit.wrapping_sub(self.end) == Self::AGED
+    }
+}
+
 impl Window {
     /// The window field of a segment, and the scale that goes with it.
     #[must_use]
     pub const fn new(window: u16, scale: u8) -> Self {
         let window = if window < 16 { 16 } else { window };
         Self(window & !0xf | (scale & 0xf) as u16)
+    }
+
+    /// A window of these [`Self::bits`].
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// Window and scale as one number.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
     }
 
     /// Whether the side has not been heard yet.
@@ -143,6 +171,43 @@ impl Windows {
             && segment.sequence != self.sides[me].end
     }
 
+    /// The same, as somebody knows them who has not seen what was sent since: what the sides have announced still holds.
+    #[must_use]
+    pub const fn aged(mut self) -> Self {
+        self.sides[0] = self.sides[0].aged();
+        self.sides[1] = self.sides[1].aged();
+        self
+    }
+
+    /// Whether what both sides have sent is known.
+    #[must_use]
+    pub const fn are_fresh(&self) -> bool {
+        !self.sides[0].is_aged() && !self.sides[1].is_aged()
+    }
+
+    /// Takes a segment as one that its side sent, whatever was known of it.
+    pub fn renew(&mut self, from: Direction, segment: &Segment) {
+        let other = from.opposite() as usize & 1;
+        self.hear_again(from, segment);
+        if segment.flags.contains(Flags::ACK) {
+            // It may acknowledge what went another way.
+            if after(segment.acknowledgment, self.sides[other].end) {
+                self.sides[other].end = segment.acknowledgment;
+            }
+            self.advance(from, segment);
+        }
+    }
+
+    /// Takes the first segment of a side whose windows are aged.
+    fn hear_again(&mut self, from: Direction, segment: &Segment) {
+        let (me, other) = (from as usize & 1, from.opposite() as usize & 1);
+        let room = self.announced[other].bytes();
+        self.sides[me] = Side {
+            end: segment.end,
+            limit: segment.end.wrapping_add(room),
+        };
+    }
+
     /// Takes the first segment of one side.
     fn hear(&mut self, from: Direction, segment: &Segment) {
         let (me, other) = (from as usize & 1, from.opposite() as usize & 1);
@@ -196,8 +261,17 @@ impl Windows {
             if syn && !ack {
                 return true;
             }
+        } else if self.sides[me].is_aged() {
+            if segment.flags.contains(Flags::RST) {
+                return true;
+            }
+            self.hear_again(from, &segment);
         } else if syn && opening && after(segment.end, self.sides[me].end) {
             self.hear(from, &segment);
+        }
+        if ack && self.sides[other].is_aged() {
+            let end = segment.acknowledgment;
+            self.sides[other] = Side { end, limit: end }.aged();
         }
         if syn {
             segment.window = unscaled(segment.window, self.announced[me].scale());

@@ -10,6 +10,7 @@
 #[cfg(test)]
 extern crate std;
 
+mod exchange;
 mod hello;
 mod message;
 mod path;
@@ -20,11 +21,12 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use exchange::{Counters as ExchangeCounters, Lag};
 pub use message::{Standing, State};
 pub use path::{PATHS, Path};
 pub use serial::{Deframer, MAX_FRAME, MAX_SERIAL, frame};
 pub use session::{Counters, Event, Events, Input, Peer, Remote, Session, Settings, Status};
-pub use store::{Nothing, Store, Terms};
+pub use store::{MAX_RECORD, Nothing, Store, Terms};
 
 /// UDP port of both appliances.
 pub const PORT: u16 = 3781;

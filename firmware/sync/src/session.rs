@@ -5,12 +5,13 @@ use sha2::Sha256;
 use time::{Duration, Instant};
 use zerocopy::IntoBytes;
 
+use crate::exchange::{Exchange, Lag};
 use crate::hello::{self, Hello, Keys, NOBODY, Nonce};
-use crate::message::{self, ACK, BATCH, BEAT, Beat, Standing};
+use crate::message::{self, ACK, BATCH, BEAT, Beat, Standing, State};
 use crate::path::{Line, PATHS, Path};
-use crate::seal::{HEADER_LEN, OpenError, SEALED, Seal};
-use crate::store::Store;
-use crate::{MAX_DATAGRAM, VERSIONS};
+use crate::seal::{HEADER_LEN, MAX_BODY, OpenError, SEALED, Seal};
+use crate::store::{Store, Terms};
+use crate::{ExchangeCounters, MAX_DATAGRAM, VERSIONS};
 
 /// How a session is kept: from the configuration, the same on both appliances but for `first`.
 #[derive(Clone, Copy)]
@@ -156,6 +157,12 @@ pub struct Status {
     pub mismatch: Option<u64>,
     /// Whether the Backup knows all that the Active does.
     pub in_sync: bool,
+    /// How far the peer is behind, while this appliance is Active.
+    pub lag: Lag,
+    /// How long it took to tell the peer all, the last time.
+    pub last_bulk: Option<Duration>,
+    /// What was counted of that.
+    pub exchange: ExchangeCounters,
     /// Paths on which the peer is heard, one bit each.
     pub hears: u8,
     /// Paths on which the peer hears us, one bit each.
@@ -217,6 +224,11 @@ pub struct Session {
     hellos: Allowance,
     /// Hellos that may still be answered now.
     answers: Allowance,
+    exchange: Exchange,
+    /// What the Backup knows.
+    in_sync: bool,
+    /// Whether flows were told when the session was asked last, and to somebody who is not Active too.
+    told: (bool, bool),
     incompatible: bool,
     mismatch: Option<u64>,
     /// When the session was asked last.
@@ -263,6 +275,9 @@ impl Session {
             hello_due: Instant::ZERO,
             hellos: Allowance::NONE,
             answers: Allowance::NONE,
+            exchange: Exchange::new(),
+            in_sync: false,
+            told: (false, false),
             incompatible: false,
             mismatch: None,
             asked: Instant::ZERO,
@@ -298,6 +313,8 @@ impl Session {
         }
         self.silence(now, &mut events);
         self.greet(now, out);
+        self.tell(now, store, out);
+        self.compare(&mut events);
         self.send_beats(now, out);
         events
     }
@@ -312,11 +329,9 @@ impl Session {
         let ends = self.lines.iter().filter_map(Line::end);
         let ends = ends.map(|end| end.max(self.patient_until));
         let hello = self.is_greeting().then_some(self.hello_due);
-        beats
-            .chain(ends)
-            .chain(hello)
-            .min()
-            .unwrap_or(self.hello_due)
+        let exchange = self.told.0.then(|| self.exchange.due());
+        let all = beats.chain(ends).chain(hello).chain(exchange);
+        all.min().unwrap_or(self.hello_due)
     }
 
     /// What is known of the peer.
@@ -336,12 +351,18 @@ impl Session {
 
     /// The state of the session for telemetry.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self, now: Instant, store: &impl Store) -> Status {
         Status {
             version: self.talk.as_ref().map(|talk| talk.seal.version()),
             peer: self.peer(),
             mismatch: self.mismatch,
-            in_sync: self.in_sync(),
+            in_sync: self.in_sync,
+            lag: match self.told.0 {
+                true => self.exchange.lag(now, store.changed()),
+                false => Lag::default(),
+            },
+            last_bulk: self.exchange.last_bulk(),
+            exchange: self.exchange.counters(),
             hears: self.hears(),
             heard: self
                 .beat
@@ -351,8 +372,10 @@ impl Session {
         }
     }
 
-    fn in_sync(&self) -> bool {
-        self.alive
+    /// Whether the Backup of the two knows all that the Active does.
+    #[must_use]
+    pub const fn in_sync(&self) -> bool {
+        self.in_sync
     }
 
     /// Paths that are configured.
@@ -396,7 +419,7 @@ impl Session {
         }
         match bytes.first() {
             Some(&hello::HELLO) if bytes.len() == hello::HELLO_LEN => {
-                self.hear_hello(now, path, bytes, out, events);
+                self.hear_hello(now, path, bytes, store, out, events);
             }
             Some(&SEALED) => self.hear_sealed(now, path, bytes, store, out, events),
             _ => count(&mut self.counters.foreign),
@@ -408,6 +431,7 @@ impl Session {
         now: Instant,
         path: Path,
         bytes: &[u8],
+        store: &mut impl Store,
         out: &mut impl FnMut(Path, &[u8]),
         events: &mut Events,
     ) {
@@ -427,7 +451,7 @@ impl Session {
             return;
         }
         if hello.echo == self.fresh {
-            self.begin(now, &hello, events);
+            self.begin(now, &hello, store, events);
         } else if self.answers.take(now, ANSWERS) {
             // It may be years old. It costs us one answer, and changes nothing.
             let answer = self.hello(self.fresh, hello.own);
@@ -436,7 +460,7 @@ impl Session {
     }
 
     /// The peer has answered our number: it is here, and this is its own.
-    fn begin(&mut self, now: Instant, hello: &Hello, events: &mut Events) {
+    fn begin(&mut self, now: Instant, hello: &Hello, store: &mut impl Store, events: &mut Events) {
         let theirs = (hello.oldest, hello.newest);
         let Some(version) = hello::common(self.settings.versions, theirs) else {
             if !core::mem::replace(&mut self.incompatible, true) {
@@ -458,6 +482,8 @@ impl Session {
             confirmed: false,
         });
         self.current = false;
+        self.told = (false, false);
+        self.exchange.restart(store);
         count(&mut self.counters.sessions);
         push(events, Event::Established { version });
         if is_first && hello.remembered != 0 {
@@ -495,19 +521,35 @@ impl Session {
         talk.confirmed = true;
         let known = match body.split_first() {
             Some((&BEAT, rest)) => {
-                message::read(rest).map(|beat| self.hear_beat(now, path, beat, events))
+                message::read(rest).map(|beat| self.hear_beat(now, path, beat, store, events))
             }
-            Some((&ACK, _)) => Some(()),
-            Some((&BATCH, _)) => Some(()),
+            Some((&ACK, rest)) => {
+                message::read(rest).map(|ack| self.exchange.hear(now, ack, store))
+            }
+            Some((&BATCH, rest)) => {
+                let terms = Terms {
+                    peer_is_right: self.standing.state != State::Active,
+                    same_policy: self.current && self.mismatch.is_none(),
+                };
+                let taken = self.exchange.take(now, rest, store, terms);
+                self.acknowledge(path, out);
+                taken
+            }
             _ => None,
         };
-        let _ = (store, out);
         if known.is_none() {
             count(&mut self.counters.malformed);
         }
     }
 
-    fn hear_beat(&mut self, now: Instant, path: Path, beat: Beat, events: &mut Events) {
+    fn hear_beat(
+        &mut self,
+        now: Instant,
+        path: Path,
+        beat: Beat,
+        store: &mut impl Store,
+        events: &mut Events,
+    ) {
         count(&mut self.counters.beats);
         if let Some(line) = self.lines.get_mut(path.index()) {
             line.heard = Some(now);
@@ -515,13 +557,14 @@ impl Session {
                 push(events, Event::PathUp(path));
             }
         }
-        self.alive = true;
+        self.exchange.hear(now, beat.ack, store);
         let latest = self.beat.filter(|_| self.current);
         if latest
             .is_some_and(|latest| beat.sequence.wrapping_sub(latest.sequence).cast_signed() < 0)
         {
             return;
         }
+        self.alive = true;
         self.current = true;
         self.beat = Some(beat);
         let mismatch = Some(beat.fingerprint).filter(|theirs| *theirs != self.settings.fingerprint);
@@ -549,6 +592,91 @@ impl Session {
             self.alive = false;
             self.hello_due = now;
             push(events, Event::Lost);
+        }
+    }
+
+    /// The peer as far as it counts in this session.
+    fn current_peer(&self) -> Option<&Beat> {
+        let is_here = self.alive && self.current;
+        self.beat.as_ref().filter(|_| is_here)
+    }
+
+    /// The path for flows: the first one that lives both ways.
+    fn flow_path(&self) -> Option<Path> {
+        let peer = self.current_peer()?;
+        let mut paths = self.used();
+        let (path, _) = paths.find(|(path, line)| {
+            *path != Path::SERIAL && line.up && peer.hears & path.bit() != 0
+        })?;
+        Some(path)
+    }
+
+    /// Tells the peer of flows, if this appliance is Active.
+    fn tell(&mut self, now: Instant, store: &mut impl Store, out: &mut impl FnMut(Path, &[u8])) {
+        self.exchange.expire(now, store);
+        let path = self.flow_path().filter(|_| self.settings.sync);
+        let tells = path.is_some() && self.standing.state == State::Active;
+        let peer = self.current_peer();
+        let listens = peer.is_some_and(|peer| peer.standing.state != State::Active);
+        let told = (tells, tells && listens);
+        let before = core::mem::replace(&mut self.told, told);
+        // Who begins to listen, or begins to believe what it hears, has to hear all.
+        if (told.0 && !before.0) || (told.1 && !before.1) {
+            self.exchange.begin(now);
+        }
+        let (Some(path), Some(talk), true) = (path, &mut self.talk, tells) else {
+            return;
+        };
+        for _ in 0..BATCHES {
+            if now < self.exchange.due() && !self.exchange.is_urgent(store) {
+                break;
+            }
+            let Some((_, body)) = self.buffer.split_at_mut_checked(HEADER_LEN) else {
+                return;
+            };
+            let Some((front, batch)) = body.get_mut(..MAX_BODY).and_then(<[u8]>::split_first_mut)
+            else {
+                return;
+            };
+            *front = BATCH;
+            let Some(len) = self.exchange.fill(now, store, batch) else {
+                break;
+            };
+            if let Some(len) = talk.seal.seal(path, 1 + len, &mut self.buffer) {
+                out(path, &self.buffer[..len]);
+            }
+        }
+        self.exchange.rest(now);
+    }
+
+    fn acknowledge(&mut self, path: Path, out: &mut impl FnMut(Path, &[u8])) {
+        let Some(talk) = &mut self.talk else {
+            return;
+        };
+        let len = message::write(ACK, &self.exchange.ack(), &mut self.buffer[HEADER_LEN..]);
+        let sealed = len.and_then(|len| talk.seal.seal(path, len, &mut self.buffer));
+        if let Some(len) = sealed {
+            out(path, &self.buffer[..len]);
+        }
+    }
+
+    /// Finds out whether the Backup knows all: the Active knows that, and the Backup believes it.
+    fn compare(&mut self, events: &mut Events) {
+        let in_sync = match self.current_peer() {
+            None => false,
+            Some(_) if !self.settings.sync => true,
+            Some(_) if self.standing.state == State::Active => self.exchange.is_complete(),
+            Some(peer) if peer.standing.state == State::Active => peer.in_sync,
+            // Without an Active there is nothing to know.
+            Some(_) => true,
+        };
+        if core::mem::replace(&mut self.in_sync, in_sync) != in_sync {
+            let event = if in_sync {
+                Event::InSync
+            } else {
+                Event::OutOfSync
+            };
+            push(events, event);
         }
     }
 
@@ -590,11 +718,11 @@ impl Session {
         let beat = Beat {
             sequence: self.sequence,
             standing: self.standing,
-            in_sync: self.in_sync(),
+            in_sync: self.in_sync,
             hears: self.hears(),
             fingerprint: self.settings.fingerprint,
             firmware: self.settings.firmware,
-            ack: message::Ack::default(),
+            ack: self.exchange.ack(),
         };
         let Some(talk) = &mut self.talk else {
             return;
@@ -669,5 +797,7 @@ const CONFIRMATIONS: u32 = 5;
 const TICK: Duration = Duration::from_millis(10);
 /// Hellos that are verified in one tick.
 const HELLOS: u8 = 32;
+/// Batches that are sent in one step.
+const BATCHES: u32 = 2;
 /// Hellos that are answered in one tick.
 const ANSWERS: u8 = 8;

@@ -13,8 +13,8 @@ pub trait Store {
     /// How many items have changed since they were taken.
     fn changed(&self) -> u32;
 
-    /// Takes the next item that has changed.
-    fn take_changed(&mut self) -> Option<u32>;
+    /// Takes the next item that has changed; also what is to be told now and then without being counted as changed.
+    fn take_changed(&mut self, now: Instant) -> Option<u32>;
 
     /// Says again that an item has changed: its record was lost.
     fn mark(&mut self, item: u32);
@@ -54,7 +54,7 @@ impl Store for Nothing {
         0
     }
 
-    fn take_changed(&mut self) -> Option<u32> {
+    fn take_changed(&mut self, _: Instant) -> Option<u32> {
         None
     }
 

@@ -158,6 +158,8 @@ impl Ledger<V4> for Count {
     fn closed(&mut self, _id: u32, _: &Flow<V4>) {
         self.0 -= 1;
     }
+
+    fn gone(&mut self, _: &Flow<V4>) {}
 }
 
 fn flow(n: u32, state: State) -> Flow<V4> {
