@@ -242,7 +242,8 @@ struct Random {
 }
 
 impl<'t> Filter<'t> {
-    /// The filter of a policy, with room for flows in `tables`. No server is healthy yet. `seed` is secret and keys all
+    /// The filter of a policy, with room for flows in `tables`. No server is healthy yet. One of a pair that knows each other's
+    /// flows begins as the one that is not Active. `seed` is secret and keys all
     /// hashes.
     #[must_use]
     pub fn new<const FLOWS: usize, const FLOWS6: usize>(
@@ -254,6 +255,8 @@ impl<'t> Filter<'t> {
         let protection = &config.protection;
         let services = Services::new(config, Key::secret(seed, 1));
         let translations = Translations::new(config);
+        let pair = config.availability.pair.as_ref();
+        let shares = pair.is_some_and(|pair| pair.sync);
         Self {
             v4: Flows::new(&mut tables.v4, seed),
             v6: Flows::new(&mut tables.v6, !seed),
@@ -283,12 +286,8 @@ impl<'t> Filter<'t> {
                 answer_rejects: protection.answer_rejects,
                 outside: 0,
                 lenient_until: Instant::ZERO,
-                shares: config
-                    .availability
-                    .pair
-                    .as_ref()
-                    .is_some_and(|pair| pair.sync),
-                standby: false,
+                shares,
+                standby: shares,
                 fallen: [0; policy::MAX_SERVICES],
                 gone: Gone::new(),
                 gone6: Gone::new(),

@@ -47,7 +47,7 @@ impl Filter<'_> {
         }
     }
 
-    /// The appliance is no longer Active, or has just started and is not yet. With `synced` the peer knows all flows and goes on
+    /// The appliance is no longer Active. With `synced` the peer knows all flows and goes on
     /// with them; otherwise they are forgotten, for whoever is Active now changes them without telling.
     pub fn stand_down(&mut self, now: Instant, synced: bool) {
         let Self { v4, v6, shared } = self;

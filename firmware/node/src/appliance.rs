@@ -331,13 +331,15 @@ impl<'t> Appliance<'t> {
                     self.memberships.claim(now);
                     self.router_adverts.claim(now, &self.legs);
                     self.pick_up_until = now + PICK_UP;
+                    self.filter.take_over(now);
                 }
                 vrrp::Action::Announce => self.announce(out),
                 vrrp::Action::Release => {
                     self.fall_silent(now, out);
                     self.active = false;
-                    // Whoever is Active now changes these connections without telling us.
-                    self.filter.forget();
+                    let pairing = self.pairing.as_ref();
+                    let shares = pairing.is_some_and(|pairing| pairing.session.shares());
+                    self.filter.stand_down(now, shares);
                     self.neighbours.release(log);
                 }
                 vrrp::Action::Linger => self.fall_silent(now, out),

@@ -223,13 +223,13 @@ impl Appliance<'_> {
                 log.counters.forwarded as u32,
             ),
             hand_over: office.refusal,
-            peer: self.peer_status(),
+            peer: self.peer_status(now),
         })
     }
 
-    fn peer_status(&self) -> Option<PeerStatus> {
+    fn peer_status(&self, now: Instant) -> Option<PeerStatus> {
         let pairing = self.pairing.as_ref()?;
-        let session = pairing.session.status();
+        let session = pairing.session.status(now, &self.filter);
         let up = |path: sync::Path| session.hears & path.bit() != 0;
         let paths = (0..)
             .zip(pairing.ways())
@@ -258,7 +258,7 @@ impl Appliance<'_> {
             paths: paths.chain(serial).collect(),
             same_configuration: session.mismatch.is_none(),
             in_sync: session.in_sync,
-            lag: 0,
+            lag: session.lag.entries,
         })
     }
 }

@@ -136,7 +136,12 @@ impl Appliance<'_> {
         log: &mut Log,
         out: &mut impl Transmit,
     ) {
-        let Self { pairing, legs, .. } = self;
+        let Self {
+            pairing,
+            legs,
+            filter,
+            ..
+        } = self;
         let Some(Pairing { session, paths, .. }) = pairing else {
             return;
         };
@@ -150,7 +155,7 @@ impl Appliance<'_> {
                 emit::datagram(&on, (way.mac, way.address), ports, datagram, out);
             }
         };
-        let events = session.step(now, input, &mut sync::Nothing, &mut send);
+        let events = session.step(now, input, filter, &mut send);
         for event in events {
             self.paired(now, event, log, out);
         }

@@ -111,10 +111,10 @@ pub enum Event {
     },
     /// Both configurations are the same again.
     Match,
-    /// The Backup now knows all that the Active does.
-    InSync,
-    /// It no longer does.
+    /// The Active knows flows that this appliance, a Backup, has not heard of yet.
     OutOfSync,
+    /// It has heard of all, or there is nobody left to hear of them from.
+    InSync,
 }
 
 /// Everything one step can bring.
@@ -227,6 +227,8 @@ pub struct Session {
     exchange: Exchange,
     /// What the Backup knows.
     in_sync: bool,
+    /// Whether this appliance is the one that does not.
+    lacks: bool,
     /// Whether flows were told when the session was asked last, and to somebody who is not Active too.
     told: (bool, bool),
     incompatible: bool,
@@ -277,6 +279,7 @@ impl Session {
             answers: Allowance::NONE,
             exchange: Exchange::new(),
             in_sync: false,
+            lacks: false,
             told: (false, false),
             incompatible: false,
             mismatch: None,
@@ -660,6 +663,12 @@ impl Session {
         }
     }
 
+    /// Whether the other appliance is there, and each hears of the other's flows while that one is Active.
+    #[must_use]
+    pub const fn shares(&self) -> bool {
+        self.alive && self.settings.sync
+    }
+
     /// Finds out whether the Backup knows all: the Active knows that, and the Backup believes it.
     fn compare(&mut self, events: &mut Events) {
         let in_sync = match self.current_peer() {
@@ -670,13 +679,21 @@ impl Session {
             // Without an Active there is nothing to know.
             Some(_) => true,
         };
-        if core::mem::replace(&mut self.in_sync, in_sync) != in_sync {
-            let event = if in_sync {
-                Event::InSync
-            } else {
-                Event::OutOfSync
-            };
-            push(events, event);
+        self.in_sync = in_sync;
+        let is_told = self.standing.state != State::Active
+            && self
+                .current_peer()
+                .is_some_and(|peer| peer.standing.state == State::Active);
+        let lacks = is_told && !in_sync;
+        if core::mem::replace(&mut self.lacks, lacks) != lacks {
+            push(
+                events,
+                if lacks {
+                    Event::OutOfSync
+                } else {
+                    Event::InSync
+                },
+            );
         }
     }
 
