@@ -112,6 +112,12 @@ impl Appliance<'_> {
     ) -> Result<(), Drop> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         match (on.station(received.destination), self.active) {
+            // The filter routes nothing to or from link-local addresses, but virtual routers have one, and users on the link.
+            (Station::Virtual, true)
+                if stays_on_link(&on, frame.bytes().get(received.payload..)) =>
+            {
+                return self.addressed(now, leg, received, frame, log, out);
+            }
             (Station::Virtual, true) => {}
             (Station::Virtual, false) => return Err(Drop::NotActive),
             // Virtual routers without a MAC address of their own have this one.
@@ -278,6 +284,15 @@ impl Appliance<'_> {
         log.counters.forwarded += 1;
         Ok(())
     }
+}
+
+/// Whether it is a packet of IPv6 to one of our addresses from or to a link-local one.
+fn stays_on_link(on: &On<'_>, packet: Option<&[u8]>) -> bool {
+    let header = packet.and_then(|packet| wire::ipv6::Header::parse(packet).ok());
+    header.is_some_and(|header| {
+        let ends = [header.source, header.destination].map(Ipv6Addr::from);
+        ends.iter().any(Ipv6Addr::is_unicast_link_local) && on.mac_of(ends[1].into()).is_some()
+    })
 }
 
 /// Zeros from `from` up to `to`; where that is, or where the buffer ends.
