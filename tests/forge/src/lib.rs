@@ -6,9 +6,11 @@
 
 mod ip;
 mod transport;
+mod vrrp;
 
 pub use ip::{Extension, Ip, Ipv4, Ipv6, read};
 pub use transport::{Icmp, Tcp, Transport, Udp, flags};
+pub use vrrp::Vrrp;
 
 /// What stands in a checksum field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

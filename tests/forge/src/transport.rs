@@ -26,7 +26,7 @@ pub trait Transport {
 }
 
 /// Addresses, length and protocol, which checksums begin with (RFC 9293 §3.1, RFC 8200 §8.1).
-fn pseudo(ends: (IpAddr, IpAddr), protocol: u8, len: usize) -> Vec<u8> {
+pub(crate) fn pseudo(ends: (IpAddr, IpAddr), protocol: u8, len: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for end in [ends.0, ends.1] {
         match end {

@@ -182,6 +182,18 @@ impl Emulated {
         );
     }
 
+    /// The other end of a cable: a socket, where it is bound, and where the board's is.
+    ///
+    /// # Panics
+    /// If there are no more file descriptors.
+    pub fn cable(&self, port: usize) -> (UnixDatagram, &Path, &Path) {
+        let socket = self.cables[port].try_clone().expect("a file descriptor");
+        let Socket {
+            machine, switch, ..
+        } = &self.sockets[port];
+        (socket, switch, machine)
+    }
+
     /// How many cables the board has.
     pub fn ports(&self) -> usize {
         self.cables.len()
