@@ -44,8 +44,11 @@ pub fn judge<A: Address>(
     };
     let class = packet.kind.class();
     let found = class.and_then(|class| flows.find(&packet.tuple, class));
-    let known = found
-        .and_then(|(id, direction)| known(flows, shared, now, leg, &packet, bytes, id, direction));
+    let known = found.and_then(|(id, direction)| {
+        known(
+            flows, shared, now, leg, &packet, bytes, unknown, id, direction,
+        )
+    });
     let verdict = match known {
         Some(verdict) => verdict,
         None => shared
@@ -70,6 +73,7 @@ fn known<A: Address>(
     leg: u8,
     packet: &Packet<A>,
     bytes: &mut [u8],
+    unknown: Unknown,
     id: u32,
     direction: Direction,
 ) -> Option<Verdict> {
@@ -119,6 +123,11 @@ fn known<A: Address>(
             doubtful = !before.is_half_open()
                 && segment.is_some_and(|s| flow.windows.is_doubtful(direction, &s));
             let mut windows = flow.windows;
+            if unknown == Unknown::PickUp
+                && let Some(segment) = &segment
+            {
+                windows.catch_up(direction, segment);
+            }
             let inside =
                 segment.is_some_and(|s| windows.check(direction, &s, before.is_half_open()));
             if !doubtful {

@@ -240,6 +240,20 @@ impl Windows {
         }
     }
 
+    /// For a while after a take-over: what a side acknowledges was sent, though not through here. If what was sent last before is
+    /// heard again first, the acknowledgments of all that followed it would otherwise never pass.
+    pub fn catch_up(&mut self, from: Direction, segment: &Segment) {
+        let other = &mut self.sides[from.opposite() as usize & 1];
+        let acknowledgment = segment.acknowledgment;
+        if segment.flags.contains(Flags::ACK)
+            && !segment.flags.contains(Flags::RST)
+            && after(acknowledgment, other.end)
+            && !after(acknowledgment, other.limit)
+        {
+            other.end = acknowledgment;
+        }
+    }
+
     /// Compares any segment with the windows and moves them. `true`: it is inside.
     ///
     /// A side's first segment is taken as it is, a SYN may be sent anew with other numbers, and a RST without ACK is

@@ -354,6 +354,32 @@ fn a_connection_taken_up_in_the_middle_is_held_to_the_widest_scale() {
     assert!(windows.are_known());
 }
 
+/// Both sides have sent more before a take-over than is heard after it, and hear of its loss one after the other.
+#[test]
+fn what_was_sent_before_a_take_over_may_be_acknowledged_after_it() {
+    let again = segment(Client, 40_000, 1460, ACK, 90_000, 501, None);
+    let mut windows = Windows::first(Client, &again);
+    let acknowledgments = [
+        segment(Server, 90_000, 1460, ACK, 56_060, 502, None),
+        segment(Client, 56_060, 0, ACK, 106_060, 501, None),
+    ];
+    for (sender, acknowledgment) in [Server, Client].into_iter().zip(&acknowledgments) {
+        let mut strict = windows;
+        assert!(!strict.check(sender, acknowledgment, false));
+        windows.catch_up(sender, acknowledgment);
+        assert!(windows.check(sender, acknowledgment, false));
+    }
+    // Not more than the other side was allowed to send, and not by who ends the connection.
+    let before = windows;
+    let beyond = segment(Client, 56_060, 0, ACK, 90_000 + (600 << 14), 501, None);
+    let reset = segment(Client, 56_060, 0, RST.with(ACK), 106_061, 501, None);
+    for guess in [beyond, reset] {
+        windows.catch_up(Client, &guess);
+        assert_eq!(windows, before);
+        assert!(!windows.check(Client, &guess, false));
+    }
+}
+
 #[test]
 fn window_scale_options() {
     let table: [(&[u8], Option<u8>); 8] = [
