@@ -393,9 +393,10 @@ impl Session {
         up.fold(0, |set, (path, _)| set | path.bit())
     }
 
-    /// Who was away for long must look at what came meanwhile before it calls anybody dead.
+    /// Who was away for long must look at what came meanwhile before it calls anybody dead. Being asked a moment after each
+    /// heartbeat is not being away.
     fn notice_absence(&mut self, now: Instant) {
-        if now.since(self.asked) > self.settings.heartbeat {
+        if now.since(self.asked) >= self.settings.heartbeat * 2 {
             self.patient_until = now + self.settings.heartbeat;
         }
         self.asked = now;

@@ -263,6 +263,19 @@ fn every_path_must_be_silent() {
     }
 }
 
+/// Timers ring a moment late, every one of them: that is not being away.
+#[test]
+fn a_dead_peer_is_lost_by_a_late_clock_too() {
+    let mut pair = Pair::started();
+    pair.ends[1].running = false;
+    let dead = pair.now;
+    while pair.now.since(dead) < Duration::from_millis(60) {
+        pair.now = pair.ends[0].session.deadline() + Duration::from_micros(300);
+        pair.give(0, Input::Timer);
+    }
+    assert_eq!(pair.ends[0].session.peer(), Peer::Lost);
+}
+
 #[test]
 fn a_dead_peer_is_lost_and_comes_back() {
     let mut pair = Pair::started();
