@@ -183,14 +183,14 @@ impl Appliance<'_> {
     }
 
     /// The group says how a hand-over ended.
-    pub(crate) fn handed_over(&mut self, result: vrrp::Handover, log: &mut Log) {
+    pub(crate) fn handed_over(&mut self, result: vrrp::Outcome, log: &mut Log) {
         let refusal = match result {
-            vrrp::Handover::Done => None,
-            vrrp::Handover::NotActive => Some(Refusal::NotActive),
-            vrrp::Handover::NoPeer => Some(Refusal::NoPeer),
-            vrrp::Handover::PeerFault => Some(Refusal::PeerUnable),
-            vrrp::Handover::PeerNotInSync => Some(Refusal::NotInSync),
-            vrrp::Handover::NotTaken => Some(Refusal::TimedOut),
+            vrrp::Outcome::Done => None,
+            vrrp::Outcome::NotActive => Some(Refusal::NotActive),
+            vrrp::Outcome::NoPeer => Some(Refusal::NoPeer),
+            vrrp::Outcome::PeerFault => Some(Refusal::PeerUnable),
+            vrrp::Outcome::PeerNotInSync => Some(Refusal::NotInSync),
+            vrrp::Outcome::NotTaken => Some(Refusal::TimedOut),
         };
         self.handing_over = refusal.map_or(Ok(()), Err);
         if let Some(office) = &mut self.office {
