@@ -15,6 +15,15 @@ pub struct Socket {
     pub mac: [u8; 6],
 }
 
+/// One end of a serial line between two emulated appliances.
+#[derive(Clone, Debug)]
+pub struct Serial {
+    /// Where the ends meet.
+    pub socket: PathBuf,
+    /// Whether this end waits there for the other one.
+    pub listens: bool,
+}
+
 /// What an appliance runs.
 #[derive(Clone, Debug)]
 pub enum Appliance {
@@ -49,11 +58,13 @@ pub struct CommandLine {
     pub arguments: Vec<String>,
 }
 
-/// How to start an appliance on its cables. An emulated one writes its log to `log` and listens on `monitor`.
+/// How to start an appliance on its cables. An emulated one writes its log to `log` and listens on `monitor`; a process has no
+/// serial line.
 #[must_use]
 pub fn appliance(
     appliance: &Appliance,
     cables: &[Socket],
+    serial: Option<&Serial>,
     log: &Path,
     monitor: &Path,
 ) -> CommandLine {
@@ -107,6 +118,16 @@ pub fn appliance(
                 arguments.extend(["-net".into(), nic]);
             }
             arguments.extend(["-serial".into(), format!("file:{}", text(log))]);
+            if let Some(Serial { socket, listens }) = serial {
+                let end = if *listens {
+                    "server=on,wait=off"
+                } else {
+                    "reconnect=1"
+                };
+                let line = format!("socket,id=line,path={},{end}", text(socket));
+                arguments.extend(["-chardev".into(), line]);
+                arguments.extend(["-serial".into(), "chardev:line".into()]);
+            }
             arguments.extend(without_display(monitor));
             CommandLine {
                 program: "qemu-system-arm".into(),
@@ -216,6 +237,10 @@ mod tests {
         let line = appliance(
             &body,
             &[cable("wan"), cable("lan")],
+            Some(&Serial {
+                socket: "/s/line".into(),
+                listens: false,
+            }),
             Path::new("/c/raw"),
             Path::new("/s/qmp"),
         );
@@ -228,7 +253,8 @@ mod tests {
              -net nic,netdev=n0,macaddr=02:00:00:00:00:01,model=cadence_gem \
              -netdev dgram,id=n1,local.type=unix,local.path=/s/lan.m,remote.type=unix,remote.path=/s/lan.s \
              -net nic,netdev=n1,macaddr=02:00:00:00:00:01,model=cadence_gem \
-             -serial file:/c/raw -display none -monitor none -qmp unix:/s/qmp,server=on,wait=off"
+             -serial file:/c/raw -chardev socket,id=line,path=/s/line,reconnect=1 -serial chardev:line \
+             -display none -monitor none -qmp unix:/s/qmp,server=on,wait=off"
         );
     }
 
@@ -239,7 +265,7 @@ mod tests {
             config: "/f/gw1,old.config".into(),
         };
         let arguments = |cables: &[Socket]| {
-            appliance(&body, cables, Path::new(""), Path::new(""))
+            appliance(&body, cables, None, Path::new(""), Path::new(""))
                 .arguments
                 .join(" ")
         };

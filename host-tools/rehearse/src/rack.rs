@@ -20,7 +20,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{RehearseError, require_file, require_program};
 use crate::light;
 use crate::log::BoardLog;
-use crate::machine::{self, Appliance, CommandLine, Socket};
+use crate::machine::{self, Appliance, CommandLine, Serial, Socket};
 use crate::observer::{Advert, Observer};
 use crate::process::{Process, describe};
 use crate::qmp::Qmp;
@@ -130,6 +130,16 @@ impl Rack {
         })
     }
 
+    /// An appliance's end of the serial line between the two of a pair that has one.
+    fn serial(&self, name: &str) -> Option<Serial> {
+        let pair = self.plan.pair.as_ref()?;
+        let first = self.plan.appliances.first()?;
+        pair.serial.then(|| Serial {
+            socket: self.sockets.path().join("line"),
+            listens: first.name == name,
+        })
+    }
+
     /// Starts an appliance on its cables.
     pub fn start_appliance(
         &mut self,
@@ -181,7 +191,7 @@ impl Rack {
             Appliance::Process { program, config } => {
                 require_file("the program", program, "build it again")?;
                 require_file(&format!("the configuration of {name}"), config, BUILD)?;
-                let line = machine::appliance(body, &sockets, &console, Path::new(""));
+                let line = machine::appliance(body, &sockets, None, &console, Path::new(""));
                 let output = console.clone();
                 Parts {
                     name,
@@ -204,7 +214,8 @@ impl Rack {
                     format!("cannot read the log of {name}"),
                 ))?;
                 let monitor = self.sockets.path().join(format!("{name}.qmp"));
-                let line = machine::appliance(body, &sockets, &raw, &monitor);
+                let serial = self.serial(name);
+                let line = machine::appliance(body, &sockets, serial.as_ref(), &raw, &monitor);
                 let (output, monitor, log) = (self.qemu_log(name), Some(monitor), Some(log));
                 Parts {
                     name,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use build::Firmware;
 use build::defmt_log::Decoder;
 use miette::Diagnostic as _;
 use object::{Object as _, ObjectSymbol as _};
-use rehearse::machine::{self, Appliance, Socket};
+use rehearse::machine::{self, Appliance, Serial, Socket};
 use rehearse::process::Process;
 use rehearse::qmp::Qmp;
 use tempfile::TempDir;
@@ -98,7 +98,17 @@ impl Emulated {
             nic_model: Some(board.qemu.nic.clone()),
         };
         let console = path("console");
-        let line = machine::appliance(&appliance, &sockets, &console, &path("monitor"));
+        let serial = Serial {
+            socket: path("line"),
+            listens: true,
+        };
+        let line = machine::appliance(
+            &appliance,
+            &sockets,
+            Some(&serial),
+            &console,
+            &path("monitor"),
+        );
         let mut process = Process::spawn(&line.program, &line.arguments, 0, &path("qemu.log"))
             .unwrap_or_else(|error| panic!("cannot run setpriv: {error}; install util-linux"));
         let monitor = wait(
@@ -129,6 +139,14 @@ impl Emulated {
         };
         this.wait_for_log(""); // frames before the driver runs would be lost
         this
+    }
+
+    /// The other end of its serial line.
+    ///
+    /// # Panics
+    /// If QEMU does not listen there.
+    pub fn line(&self) -> UnixStream {
+        UnixStream::connect(self.directory.path().join("line")).expect("QEMU listens")
     }
 
     /// Puts a frame on a cable.
