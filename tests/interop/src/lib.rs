@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use policy::{Availability, Config, Interface, Name, VirtualRouter};
+use policy::{Availability, Checksum, Config, Interface, Name, VirtualRouter};
 use tempfile::TempDir;
 
 pub mod servers;
@@ -443,6 +443,8 @@ pub fn config(side: Side, priority: u8, centiseconds: u16) -> Config {
     };
     let router = |port: u8, address: Ipv4Addr| VirtualRouter {
         advertisement_interval: centiseconds,
+        // The only form that keepalived takes before 2.3.3.
+        checksum: Checksum::PseudoHeader,
         ..VirtualRouter::new(port, WAN_VRID + port, [address.into()])
     };
     Config {
