@@ -66,10 +66,7 @@ impl Appliance<'_> {
         }
         match operation {
             ArpOperation::Request => {
-                let own = target == on.address;
-                if let Some(mine) = on.mac_of(target.into())
-                    && (own || self.answers)
-                {
+                if let Some(mine) = on.answers_for(target.into(), self.answers) {
                     emit::arp_reply(&on, (mine, target), (mac, sender), out);
                 }
                 Ok(())

@@ -154,6 +154,15 @@ impl<'a> On<'a> {
         self.routers().find(|router| router.has(address))
     }
 
+    /// The MAC address that answers for one of the leg's addresses; `None` if that is somebody else's. The Active answers with the
+    /// virtual one also for virtual addresses that it owns (RFC 9568 §6.4.3).
+    pub fn answers_for(self, address: IpAddr, active: bool) -> Option<Mac> {
+        match self.router_of(address).filter(|_| active) {
+            Some(router) => Some(router.mac),
+            None => self.leg.is_own(address).then_some(self.leg.mac),
+        }
+    }
+
     /// The MAC address that goes with one of the leg's addresses: the virtual one with virtual ones.
     pub fn mac_of(self, address: IpAddr) -> Option<Mac> {
         match self.leg.is_own(address) {

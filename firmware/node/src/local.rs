@@ -83,11 +83,11 @@ impl Appliance<'_> {
         let local = Local::parse(packet)?;
         let on = self.legs.get(leg).ok_or(Drop::NotForUs)?;
         // Only the addresses of this very leg; the virtual ones only while Active.
-        let mac = on.mac_of(local.destination).ok_or(Drop::NotForUs)?;
+        let Some(mac) = on.answers_for(local.destination, self.answers) else {
+            let shared = on.router_of(local.destination);
+            return Err(shared.map_or(Drop::NotForUs, |_| Drop::NotActive));
+        };
         let own = on.is_own(local.destination);
-        if !own && !self.answers {
-            return Err(Drop::NotActive);
-        }
         if own && local.protocol == ipv4::VRRP {
             return self.unicast_advert(now, leg, packet, log, out);
         }

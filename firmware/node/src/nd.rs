@@ -125,8 +125,7 @@ impl Appliance<'_> {
     ) {
         let Some(on) = self.legs.get(leg) else { return };
         let (source, mac, station) = from;
-        let ours = on.mac_of(target.into());
-        let ours = ours.filter(|_| self.answers || on.is_own(target.into()));
+        let ours = on.answers_for(target.into(), self.answers);
         if let Some(mac) = mac {
             let hop = Hop {
                 leg,

@@ -70,6 +70,10 @@ impl<'a> Addresses<'a> {
     /// Whether these are exactly `configured` (no address twice), in any order.
     #[must_use]
     pub fn are(&self, configured: &[IpAddr]) -> bool {
+        // Routers list them in the same order always, most also in that of their peer.
+        if self.iter().eq(configured.iter().copied()) {
+            return true;
+        }
         let listed = |address: &IpAddr| match (self, address) {
             (Self::V4(addresses), IpAddr::V4(address)) => addresses.contains(&address.octets()),
             (Self::V6(addresses), IpAddr::V6(address)) => addresses.contains(&address.octets()),

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use node::{Drop, Event};
+use node::{Drop, Event, State};
 use policy::VirtualRouter;
 use wire::ethernet::{self, BROADCAST};
 use wire::nd;
@@ -231,4 +231,23 @@ fn several_virtual_routers_share_a_leg() {
         [Drop::OtherStation],
         "it is a router of the other leg"
     );
+}
+
+/// Its own address is the virtual one, and its stations must not learn another MAC address for it.
+#[test]
+fn an_owner_answers_with_the_virtual_mac_address() {
+    let router = VirtualRouter {
+        accept: false,
+        ..VirtualRouter::new(0, VRID, [WAN.into()])
+    };
+    let mut lone = Lone::altered([router], |config| config.availability.priority = 255);
+    assert_eq!(lone.node.state(), Some(State::Active));
+    lone.take(0, &arp(PEER, BROADCAST, 1, (PEER, WAN_PEER), WAN));
+    assert_eq!(lone.arp_replies(), [(MAC4, WAN)]);
+    lone.take(0, &ping4(MAC4, WAN));
+    assert_eq!(lone.pongs(), 1, "an owner accepts what is for it");
+    lone.node.stop(lone.now, &mut lone.sent);
+    lone.sent.0.clear();
+    lone.take(0, &arp(PEER, BROADCAST, 1, (PEER, WAN_PEER), WAN));
+    assert_eq!(lone.arp_replies(), [(OWN, WAN)]);
 }
