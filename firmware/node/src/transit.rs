@@ -113,7 +113,7 @@ impl Appliance<'_> {
         let on = self.legs.get(leg).ok_or(Drop::UnknownVlan)?;
         match (on.station(received.destination), self.active) {
             // The filter routes nothing to or from link-local addresses, but virtual routers have one, and users on the link.
-            (Station::Virtual, true)
+            (Station::Virtual | Station::Own, true)
                 if stays_on_link(&on, frame.bytes().get(received.payload..)) =>
             {
                 return self.addressed(now, leg, received, frame, log, out);

@@ -169,6 +169,19 @@ fn without_virtual_mac_addresses_the_own_one_is_forwarded_for() {
     assert_eq!(lone.pongs(), 1);
     lone.take(0, &ping4(OWN, WAN));
     assert_eq!(lone.pongs(), 1);
+    let six = VirtualRouter {
+        virtual_mac: false,
+        ..v6()
+    };
+    let mut lone = Lone::active([six]);
+    for ping in [
+        ping6(OWN, SHARED6),
+        ping6_from(PEER6, OWN, LINK_LOCAL6),
+        ping6(OWN, WAN6),
+    ] {
+        lone.take(0, &ping);
+        assert_eq!(lone.pongs(), 1);
+    }
     // Where they have MAC addresses, the own one is for the appliance alone.
     let mut lone = Lone::active([v4(), lan()]);
     lone.take(1, &transit);

@@ -187,7 +187,11 @@ pub fn ping4(to: Mac, address: Ipv4Addr) -> Vec<u8> {
 }
 
 pub fn ping6(to: Mac, address: Ipv6Addr) -> Vec<u8> {
-    let (source, destination) = (HOST6.octets(), address.octets());
+    ping6_from(HOST6, to, address)
+}
+
+pub fn ping6_from(source: Ipv6Addr, to: Mac, address: Ipv6Addr) -> Vec<u8> {
+    let (source, destination) = (source.octets(), address.octets());
     let mut message = [128, 0, 0, 0, 1, 2, 3, 4];
     let sum = ipv6::pseudo_header(source, destination, ipv6::ICMP, 8)
         .bytes(&message)
