@@ -1,11 +1,10 @@
 //! What the other appliance of the pair says of itself, and what follows for an election: a peer that answers on any path is
 //! not dead, and one that does not answer on any need not be waited for.
 
-use core::net::IpAddr;
-
 use policy::Config;
 use time::{Duration, Instant};
 
+use crate::router::Router;
 use crate::{Cause, Peer, State};
 
 /// The peer, as its heartbeats show it.
@@ -35,14 +34,11 @@ impl Companion {
     pub(crate) fn new(config: &Config) -> Self {
         let terms = config.availability.pair.as_ref().map(|pair| {
             let heartbeat = Duration::from_millis(pair.heartbeat.max(1).into());
-            // Heartbeats and adverts must not see different winners of a tie: the address decides where both can be seen.
-            let seniority = config.routers.iter().find_map(|router| {
-                let mut paths = pair.paths.iter();
-                let path = paths.find(|path| path.interface == router.interface)?;
-                let own = config.interfaces.get(usize::from(router.interface))?;
-                let known = !router.is_v6() && IpAddr::V4(own.address) != path.address;
-                known.then_some(own.address > path.address)
-            });
+            // Heartbeats and adverts must not see different winners of a tie: the addresses decide where both are known.
+            let routers = config.routers.iter();
+            let seniority = routers
+                .filter_map(|router| Router::new(config, router))
+                .find_map(|router| Some(router.address > router.peer?));
             Terms {
                 heartbeat,
                 silence: heartbeat * u32::from(pair.misses.max(2)),
@@ -100,10 +96,11 @@ impl Companion {
         self.succession
     }
 
-    /// Adverts that came in later were not the peer's last ones as an Active.
+    /// Adverts that came in later were not the peer's last ones as an Active: between two heartbeats it may have sent one, and
+    /// that may have been slow.
     pub(crate) fn last_advert(&self) -> Instant {
         let heartbeat = self.terms.as_ref().map(|terms| terms.heartbeat);
-        self.active_at + heartbeat.unwrap_or_default()
+        self.active_at + heartbeat.unwrap_or_default() * 3 / 2
     }
 
     /// We slept: what lies in the receive queue may break the silence.

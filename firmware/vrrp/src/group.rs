@@ -26,7 +26,7 @@
 //! that is due *before* it touches frames that waited.
 
 use heapless::Vec;
-use policy::{Config, MAX_ROUTERS, MAX_TRACKS, Tracked, VirtualRouter};
+use policy::{Config, MAX_ROUTERS, MAX_TRACKS, Tracked};
 use time::{Duration, Instant};
 
 use crate::announcements::Announcements;
@@ -80,14 +80,12 @@ impl Group {
     /// The group of all routers in `config`, in Initialize. The configuration must be a validated one.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let router = |router: &VirtualRouter| {
-            let interface = config.interfaces.get(usize::from(router.interface))?;
-            Some(Router::new(interface, router))
-        };
         let availability = &config.availability;
         Self {
             state: State::Initialize,
-            routers: config.routers.iter().filter_map(router).collect(),
+            routers: (config.routers.iter())
+                .filter_map(|router| Router::new(config, router))
+                .collect(),
             standing: Standing::new(config),
             companion: Companion::new(config),
             announcements: Announcements::new(availability.announce),
@@ -495,8 +493,8 @@ impl Group {
             }
             State::Active => {
                 let mut judgement = router.heard_as_active(now, &advert, priority);
-                // Whoever asked to be relieved does not win a tie.
-                if relieves && advert.priority <= priority {
+                // An advert of the peer may be older than its heartbeat, in which it asked to be relieved.
+                if relieves && router.peer == Some(advert.source) {
                     judgement = judgement.min(Judgement::Weaker);
                 }
                 match judgement {

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use policy::{Interface, Version, VirtualRouter};
+use policy::{Config, Version, VirtualRouter};
 use time::{Duration, Instant};
 use wire::nd;
 
@@ -15,6 +15,8 @@ pub(crate) struct Router {
     pub(crate) port: u8,
     /// The appliance's own address: breaks ties between Actives.
     pub(crate) address: IpAddr,
+    /// The address that the other appliance of the pair has here, if that is known.
+    pub(crate) peer: Option<IpAddr>,
     /// Active_Down_Timer in Backup, Adver_Timer in Active.
     pub(crate) timer: Instant,
     /// Advertisement_Interval: our own.
@@ -40,21 +42,26 @@ pub(crate) enum Judgement {
 }
 
 impl Router {
-    pub(crate) fn new(interface: &Interface, router: &VirtualRouter) -> Self {
+    pub(crate) fn new(config: &Config, router: &VirtualRouter) -> Option<Self> {
+        let interface = config.interfaces.get(usize::from(router.interface))?;
+        let mut paths = config.availability.pair.iter().flat_map(|pair| &pair.paths);
+        let path = paths.find(|path| path.interface == router.interface);
+        let address = |mac, four| match router.is_v6() {
+            true => IpAddr::V6(nd::link_local(mac).into()),
+            false => IpAddr::V4(four),
+        };
         let interval = Duration::from_millis(10 * u64::from(router.advertisement_interval.max(1)));
-        Self {
+        Some(Self {
             port: interface.port,
-            address: match router.is_v6() {
-                true => IpAddr::V6(nd::link_local(interface.mac).into()),
-                false => IpAddr::V4(interface.address),
-            },
+            address: address(interface.mac, interface.address),
+            peer: path.map(|path| address(path.mac, path.address)),
             timer: Instant::ZERO,
             interval,
             version: router.version,
             active_interval: interval,
             heard: Instant::ZERO,
             seen: None,
-        }
+        })
     }
 
     /// Sets Active_Adver_Interval from an advertisement. Version 2 has one interval for all.

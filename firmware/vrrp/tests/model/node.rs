@@ -62,6 +62,8 @@ pub struct Node {
     pub lingers: bool,
     /// Until when its loop does nothing at all, and what waits for it.
     pub stalled: Option<u64>,
+    /// Whether it still was Active when it had looked at the clock, but not yet at what waited.
+    pub claimed_awake: bool,
     pub queue: Vec<Frame>,
     boots: u32,
     number: u64,
@@ -88,6 +90,7 @@ impl Node {
             claims: false,
             lingers: false,
             stalled: None,
+            claimed_awake: false,
             queue: Vec::new(),
             boots: 0,
             number: 0,
@@ -139,7 +142,8 @@ impl Node {
             .then_some(now + sync);
     }
 
-    fn pair(&self) -> Option<(u64, u64)> {
+    /// Time between two heartbeats, and how long all paths must be silent for a dead peer.
+    pub fn pair(&self) -> Option<(u64, u64)> {
         let pair = self.config.availability.pair.as_ref()?;
         let heartbeat = u64::from(pair.heartbeat) * 1000;
         Some((heartbeat, heartbeat * u64::from(pair.misses)))
@@ -180,6 +184,7 @@ impl Node {
         if due(self) {
             actions.extend(self.step(now, Input::Timer));
         }
+        self.claimed_awake = self.claims;
         for frame in std::mem::take(&mut self.queue) {
             actions.extend(self.receive(now, frame));
         }

@@ -67,6 +67,8 @@ pub enum Event {
     Deafen(usize, usize),
     /// A path of it works again.
     Mend(usize, usize),
+    /// All paths of all work again, without loss.
+    MendAll,
     /// Share of frames lost everywhere, in percent.
     Loss(u64),
     /// A tracked condition.
@@ -133,6 +135,7 @@ pub fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         2 => (node(), path()).prop_map(|(n, path)| Event::Mute(n, path)),
         2 => (node(), path()).prop_map(|(n, path)| Event::Deafen(n, path)),
         4 => (node(), path()).prop_map(|(n, path)| Event::Mend(n, path)),
+        2 => Just(Event::MendAll),
         1 => prop_oneof![Just(0), 0..60_u64].prop_map(Event::Loss),
         2 => (node(), 0..4_u8, any::<bool>()).prop_map(|(n, track, yes)| Event::Track(n, track, yes)),
         1 => (0..2_usize).prop_map(Event::Handover),

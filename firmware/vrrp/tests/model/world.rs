@@ -32,6 +32,15 @@ pub struct World {
     sound: [Option<u64>; NODES],
     /// By when a winner has to announce the addresses again.
     announces: [Option<u64>; NODES],
+    /// When each one became Active, and why.
+    since: [Option<(u64, Cause)>; NODES],
+    /// When each one's loop stopped in an undisturbed network.
+    stalled: [Option<u64>; NODES],
+    /// By when one has to be Active after the other of its pair was lost in an undisturbed network, or handed over.
+    succeeds: [Option<u64>; NODES],
+    /// When the last event was, and whether it was a wish for a hand-over.
+    disturbed: u64,
+    handover: bool,
     /// What happened, for a person who wonders.
     story: bool,
 }
@@ -52,6 +61,11 @@ impl World {
             none: None,
             sound: [None; NODES],
             announces: [None; NODES],
+            since: [None; NODES],
+            stalled: [None; NODES],
+            succeeds: [None; NODES],
+            disturbed: 0,
+            handover: false,
             story: std::env::var_os("RAVELIN_STORY").is_some(),
             setup: setup.clone(),
         };
@@ -84,22 +98,42 @@ impl World {
         if self.story {
             eprintln!("{now:>12} {event:?}");
         }
+        let quiet = self.is_quiet();
+        self.disturbed = now;
+        self.handover = matches!(event, Event::Handover(_));
+        self.succeeds = [None; NODES];
         match event {
-            Event::Kill(n) => self.nodes[n].power_off(),
+            Event::Kill(n) => {
+                if quiet {
+                    let silence = self.nodes[n].pair().map_or(0, |(_, silence)| silence);
+                    self.expect_successor(n, silence * 1001 / 1000);
+                }
+                self.nodes[n].power_off();
+                self.since[n] = None;
+            }
             Event::Boot(n) => {
                 let off = (self.nodes[n].state()).is_none_or(|state| state == State::Initialize);
                 if off && (n < 2 || self.setup.third) {
                     self.boot(n);
                 }
             }
-            Event::Stop(n) => self.input(n, Input::Stop),
+            Event::Stop(n) => {
+                if quiet {
+                    self.expect_successor(n, 0);
+                }
+                self.input(n, Input::Stop);
+            }
             Event::Stall(n, ms) => {
                 if self.nodes[n].group.is_some() && self.nodes[n].stalled.is_none() {
+                    self.stalled[n] = quiet.then_some(now);
                     self.nodes[n].stalled = Some(now + ms * 1000);
                 }
             }
             Event::Carrier(n, leg, up) => {
                 self.announces = [None; NODES]; // what should make them is lost on its way
+                if quiet && !up {
+                    self.expect_successor(n, 0);
+                }
                 self.nodes[n].carrier[leg] = up;
                 let port = leg as u8;
                 self.input(n, Input::Link { port, up });
@@ -109,12 +143,24 @@ impl World {
             Event::Mend(n, path) => {
                 (self.mute[n][path], self.deaf[n][path]) = (false, false);
             }
+            Event::MendAll => {
+                self.loss = 0;
+                (self.mute, self.deaf) = Default::default();
+            }
             Event::Loss(percent) => self.loss = percent,
             Event::Track(n, track, good) => {
                 self.nodes[n].tracks[usize::from(track)] = good;
                 self.input(n, Input::Track { track, good });
             }
-            Event::Handover(n) => self.input(n, Input::Handover),
+            Event::Handover(n) => {
+                if quiet && !self.nodes.iter().any(|node| node.operator) {
+                    self.expect_successor(n, 0);
+                }
+                self.input(n, Input::Handover);
+                let group = self.nodes[n].group.as_ref();
+                let reasons = group.map(Group::demotions).unwrap_or_default();
+                self.nodes[n].operator = reasons.contains(Reason::Operator);
+            }
             Event::Maintenance(n, on) => {
                 self.nodes[n].operator = on;
                 let reason = Reason::Operator;
@@ -122,6 +168,23 @@ impl World {
             }
         }
         self.observe();
+    }
+
+    /// Whether nothing has happened for so long that the pair has settled, with all of its paths in order.
+    fn is_quiet(&self) -> bool {
+        let settled = (0..NODES).map(|n| self.t(n)).max().unwrap_or(0);
+        let delays = self.setup.nodes.iter().map(|own| own.preempt_delay).max();
+        let settled = settled + u64::from(delays.unwrap_or(0)) * 1001 + 4_000_000;
+        let paths = (0..PATHS).all(|path| self.works(0, 1, path) && self.works(1, 0, path));
+        let sound = self.nodes.iter().take(2).all(Node::is_sound);
+        self.setup.pair && sound && paths && self.loss == 0 && self.now > self.disturbed + settled
+    }
+
+    /// The Active of a pair leaves, on its own or by force: the other one takes over within that time.
+    fn expect_successor(&mut self, n: usize, within: u64) {
+        if n < 2 && self.nodes[n].serves() && !self.setup.third {
+            self.succeeds[1 - n] = Some(self.now + within + 2 * MAX_DELAY_US);
+        }
     }
 
     fn boot(&mut self, n: usize) {
@@ -170,15 +233,30 @@ impl World {
                 }
             }
             for n in 0..NODES {
-                self.turn(n);
+                self.turn(n)?;
             }
             self.observe();
         }
     }
 
-    fn turn(&mut self, n: usize) {
+    fn turn(&mut self, n: usize) -> Outcome {
+        let woke = self.nodes[n].stalled.is_some_and(|until| until <= self.now);
         let actions = self.nodes[n].turn(self.now);
+        if woke
+            && let Some(stalled) = self.stalled[n].take()
+            && self.nodes[n].claimed_awake
+            && self.disturbed == stalled
+        {
+            // The gate: nobody answers for addresses that another one has taken while it was away.
+            for other in (0..NODES).filter(|other| *other != n) {
+                let taken = self.since[other].filter(|(at, cause)| {
+                    *at > stalled && matches!(cause, Cause::Silence | Cause::PeerLost)
+                });
+                prop_assert_eq!(taken, None, "{} goes on after {} took over", n, other);
+            }
+        }
         self.perform(n, actions);
+        Ok(())
     }
 
     /// An input from outside: the node's loop is not asked for it while it stalls.
@@ -210,8 +288,14 @@ impl World {
                     ..
                 } => {
                     self.announces[n] = None;
+                    self.since[n] = None;
                     self.lost(n, cause, last);
                 }
+                Action::StateChanged {
+                    to: State::Active,
+                    cause,
+                    ..
+                } => self.won(n, cause),
                 Action::StateChanged { .. }
                 | Action::Claim
                 | Action::Linger
@@ -227,6 +311,25 @@ impl World {
         }
     }
 
+    /// A cut path is not a dead peer: nobody is taken for dead whose heartbeats come in, after a moment for them to tell.
+    fn won(&mut self, n: usize, cause: Cause) {
+        self.since[n] = Some((self.now, cause));
+        self.succeeds[n] = None;
+        let taken_for_dead = matches!(cause, Cause::Silence | Cause::PeerLost | Cause::PeerGone);
+        let Some((_, silence)) = self.nodes[n].pair().filter(|_| taken_for_dead) else {
+            return;
+        };
+        let other = 1 - n;
+        let connected = self.connected[n.max(other)][n.min(other)];
+        if let Some((active, _)) = self.since[other]
+            && self.nodes[other].serves()
+            && let Some(connected) = connected
+        {
+            let known = self.now - active.max(connected);
+            assert!(known <= 2 * silence, "{other} was Active for {known} us");
+        }
+    }
+
     /// The loser of a split said so, and who hears it has to announce itself again.
     fn lost(&mut self, n: usize, cause: Cause, last: bool) {
         let gave_way = matches!(
@@ -237,6 +340,11 @@ impl World {
             return;
         }
         assert!(last, "no last advert after {cause:?}");
+        if cause == Cause::HandedOver && self.handover {
+            let mut others = (0..NODES).filter(|other| *other != n);
+            let made = others.any(|other| self.nodes[other].serves());
+            assert!(made, "break before make");
+        }
         for winner in (0..NODES).filter(|winner| *winner != n) {
             let heard = (0..LEGS).any(|leg| self.works(n, winner, leg));
             if self.nodes[winner].serves() && heard && self.loss == 0 {
@@ -322,6 +430,9 @@ impl World {
                     let lasted = self.now - both.max(connected);
                     prop_assert!(lasted <= d, "{a} and {b} are Active for {lasted} us");
                 }
+            }
+            if let Some(by) = self.succeeds[a] {
+                prop_assert!(self.now <= by, "{a} does not succeed in time");
             }
             if let Some(by) = self.announces[a] {
                 prop_assert!(self.now <= by, "{a} won and does not announce it");
