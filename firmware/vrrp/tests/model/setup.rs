@@ -67,6 +67,8 @@ pub enum Event {
     Deafen(usize, usize),
     /// A path of it works again.
     Mend(usize, usize),
+    /// It sends nothing and hears nothing on any path.
+    Isolate(usize),
     /// All paths of all work again, without loss.
     MendAll,
     /// Share of frames lost everywhere, in percent.
@@ -79,7 +81,7 @@ pub enum Event {
 
 pub fn setup() -> impl Strategy<Value = Setup> {
     let priority = prop_oneof![3 => Just(100_u8), 6 => 1..=254_u8];
-    let interval = prop_oneof![3 => Just(10_u16), 3 => 2..=100_u16];
+    let interval = prop_oneof![6 => Just(10_u16), 3 => 2..=30_u16, 1 => 2..=100_u16];
     let delay = || prop_oneof![3 => Just(0_u32), 1 => 0..3_000_u32];
     let own = (
         priority,
@@ -135,13 +137,14 @@ pub fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         2 => (node(), path()).prop_map(|(n, path)| Event::Mute(n, path)),
         2 => (node(), path()).prop_map(|(n, path)| Event::Deafen(n, path)),
         4 => (node(), path()).prop_map(|(n, path)| Event::Mend(n, path)),
-        2 => Just(Event::MendAll),
+        1 => node().prop_map(Event::Isolate),
+        3 => Just(Event::MendAll),
         1 => prop_oneof![Just(0), 0..60_u64].prop_map(Event::Loss),
         2 => (node(), 0..4_u8, any::<bool>()).prop_map(|(n, track, yes)| Event::Track(n, track, yes)),
         1 => (0..2_usize).prop_map(Event::Handover),
         1 => (0..2_usize, any::<bool>()).prop_map(|(n, on)| Event::Maintenance(n, on)),
     ];
-    let pause = prop_oneof![0..50_u64, 0..3_000_u64, 0..10_000_u64];
+    let pause = prop_oneof![0..50_u64, 0..3_000_u64, 0..12_000_u64];
     prop::collection::vec((pause, event), 0..25)
 }
 

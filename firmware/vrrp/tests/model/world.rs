@@ -38,7 +38,7 @@ pub struct World {
     stalled: [Option<u64>; NODES],
     /// By when one has to be Active after the other of its pair was lost in an undisturbed network, or handed over.
     succeeds: [Option<u64>; NODES],
-    /// When the last event was, and whether it was a wish for a hand-over.
+    /// When the last event was, and whether it was the wish of a hand-over in peace.
     disturbed: u64,
     handover: bool,
     /// What happened, for a person who wonders.
@@ -100,7 +100,7 @@ impl World {
         }
         let quiet = self.is_quiet();
         self.disturbed = now;
-        self.handover = matches!(event, Event::Handover(_));
+        self.handover = quiet && matches!(event, Event::Handover(_));
         self.succeeds = [None; NODES];
         match event {
             Event::Kill(n) => {
@@ -143,6 +143,7 @@ impl World {
             Event::Mend(n, path) => {
                 (self.mute[n][path], self.deaf[n][path]) = (false, false);
             }
+            Event::Isolate(n) => (self.mute[n], self.deaf[n]) = ([true; PATHS], [true; PATHS]),
             Event::MendAll => {
                 self.loss = 0;
                 (self.mute, self.deaf) = Default::default();
@@ -174,7 +175,7 @@ impl World {
     fn is_quiet(&self) -> bool {
         let settled = (0..NODES).map(|n| self.t(n)).max().unwrap_or(0);
         let delays = self.setup.nodes.iter().map(|own| own.preempt_delay).max();
-        let settled = settled + u64::from(delays.unwrap_or(0)) * 1001 + 4_000_000;
+        let settled = settled + u64::from(delays.unwrap_or(0)) * 1001 + 1_500_000;
         let paths = (0..PATHS).all(|path| self.works(0, 1, path) && self.works(1, 0, path));
         let sound = self.nodes.iter().take(2).all(Node::is_sound);
         self.setup.pair && sound && paths && self.loss == 0 && self.now > self.disturbed + settled
@@ -188,7 +189,7 @@ impl World {
     }
 
     fn boot(&mut self, n: usize) {
-        let sync = self.random() % 3_000_000;
+        let sync = self.random() % 1_000_000;
         let node = &mut self.nodes[n];
         node.power_off();
         node.boot(self.now, sync);
@@ -423,7 +424,8 @@ impl World {
     fn check(&self) -> Outcome {
         let interval = self.interval();
         // The stronger one's next advertisement ends it, or its next heartbeat.
-        let d = interval + MAX_DELAY_US;
+        let heartbeat = u64::from(self.setup.heartbeat) * 1001;
+        let d = interval.max(heartbeat) + MAX_DELAY_US;
         for a in 0..NODES {
             for b in 0..a {
                 if let (Some(both), Some(connected)) = (self.both[a][b], self.connected[a][b]) {
@@ -467,7 +469,9 @@ impl World {
 
     /// The longest interval of all, on the slowest clock.
     fn interval(&self) -> u64 {
-        let routers = self.nodes.iter().flat_map(|node| &node.config.routers);
+        let nodes = if self.setup.third { NODES } else { 2 };
+        let nodes = self.nodes.iter().take(nodes);
+        let routers = nodes.flat_map(|node| &node.config.routers);
         let longest = routers.map(|router| router.advertisement_interval).max();
         u64::from(longest.unwrap_or(100)) * 10_010
     }
