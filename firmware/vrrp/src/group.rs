@@ -392,14 +392,16 @@ impl Group {
         {
             return self.take_over(now, cause, actions);
         }
-        if self.timers() > now || self.is_held_back(now) && !self.outranks(now) {
+        if self.timers() > now {
+            return;
+        }
+        let outranks = self.outranks(now);
+        if self.is_held_back(now) && !outranks {
             return;
         }
         let priority = self.priority();
-        let contested = self
-            .routers()
-            .any(|(_, router)| router.is_contested(now, priority));
-        let cause = match (priority, contested) {
+        let contested = (self.routers()).any(|(_, router)| router.is_contested(now, priority));
+        let cause = match (priority, outranks || contested) {
             (OWNER, _) => Cause::Owner,
             (_, true) => Cause::WeakerPeer,
             (_, false) => Cause::Silence,
