@@ -579,7 +579,13 @@ impl Group {
         let before = self.priority();
         change(&mut self.standing);
         match (self.state, self.fault()) {
-            (State::Initialize, _) | (State::Fault, Some(_)) | (State::Backup, None) => {}
+            (State::Initialize, _) | (State::Fault, Some(_)) => {}
+            (State::Backup, None) => {
+                let priority = self.priority();
+                for (_, router) in self.routers_mut() {
+                    router.reprioritise(before, priority);
+                }
+            }
             (State::Fault, None) => self.begin(now, Cause::Repaired, actions),
             (State::Backup | State::Active, Some(cause)) => {
                 self.leave(State::Fault, cause, actions);

@@ -83,6 +83,13 @@ impl Router {
         self.timer = now + self.down_interval(priority);
     }
 
+    /// Moves Active_Down_Timer with Skew_Time when the priority changes.
+    pub(crate) fn reprioritise(&mut self, before: u8, priority: u8) {
+        if self.timer == self.heard + self.down_interval(before) {
+            self.timer = self.heard + self.down_interval(priority);
+        }
+    }
+
     /// Moves Active_Down_Timer to where one advertisement is a whole interval late.
     pub(crate) fn hurry(&mut self) {
         self.timer = self.timer.min(self.heard + 2 * self.active_interval);

@@ -279,6 +279,40 @@ fn a_hand_over_is_make_before_break() {
     assert_eq!(group.state(), Active);
 }
 
+/// Adverts that the peer sent before it asked may be slower than its heartbeat. A third router's mean what they say.
+#[test]
+fn old_adverts_do_not_undo_a_hand_over() {
+    let (mut group, last) = watching(1);
+    let now = last + HEARTBEAT;
+    let _ = group.step(now, yields(Active));
+    assert_eq!(group.step(now, heard(200, HIGHER)), [advert(0, 100)]);
+    assert_eq!(group.state(), Active);
+    let _ = group.step(now, heard(200, LOWER));
+    assert_eq!(group.state(), Backup);
+}
+
+/// Two that both want to be relieved are no reason to go on both.
+#[test]
+fn one_of_two_demoted_actives_gives_way() {
+    for (peer, after) in [(2, Backup), (1, Backup), (0, Active)] {
+        let mut group = group_of(&pair_config(1), Active);
+        let _ = group.step(NOW, demote(Reason::Operator, true));
+        let asks = Input::Peer(Peer::Alive {
+            state: Active,
+            priority: peer,
+            yielding: true,
+            in_sync: true,
+        });
+        let _ = group.step(NOW, asks);
+        assert_eq!(group.state(), after, "{peer}");
+    }
+    let mut group = group_of(&pair_config(1), Active);
+    let _ = group.step(NOW, demote(Reason::Operator, true));
+    let _ = group.step(NOW, yields(Backup));
+    let _ = group.step(NOW, heard(1, HIGHER));
+    assert_eq!(group.state(), Backup, "by adverts too");
+}
+
 /// Its advert may be faster than its heartbeat.
 #[test]
 fn an_advert_of_the_peer_completes_a_hand_over() {

@@ -78,8 +78,14 @@ fn others_hear_at_once_who_is_the_better_one() {
     assert_eq!(group.demotions().iter().next(), Some(Reason::Track));
     assert_eq!(group.step(NOW, track(0, true)), lowered);
 
+    // A Backup has to wait a little longer, or shorter again.
     let mut group = group_of(&config, Backup);
     assert_eq!(group.step(NOW, track(0, false)), []);
+    let longer = NOW + 3 * INTERVAL + INTERVAL * 216 / 256;
+    assert_eq!(running(&group), Some(longer));
+    let mut better = group.clone();
+    let _ = better.step(NOW, track(0, true));
+    assert_eq!(running(&better), Some(NOW + DOWN));
     let later = NOW + INTERVAL;
     for router in 0..2 {
         let _ = group.step(later, heard_on(router, 41, LOWER));
