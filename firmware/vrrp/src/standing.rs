@@ -104,8 +104,18 @@ pub(crate) struct Standing {
     used: u32,
     down: u32,
     operator: bool,
-    sync: Option<Instant>,
+    flows: Flows,
     watchdog: Option<Instant>,
+}
+
+/// Whether the flows of the peer are here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flows {
+    Known,
+    /// Not yet; worth waiting for until then.
+    Awaited(Instant),
+    /// Not yet, and that took too long.
+    GivenUp,
 }
 
 impl Standing {
@@ -119,7 +129,7 @@ impl Standing {
             used: ports.fold(0, |used, port| used | bit(port)),
             down: 0,
             operator: false,
-            sync: None,
+            flows: Flows::Known,
             watchdog: None,
         }
     }
@@ -147,7 +157,12 @@ impl Standing {
     pub(crate) fn demote(&mut self, now: Instant, reason: Reason, on: bool) {
         match reason {
             Reason::Link | Reason::Track => {}
-            Reason::Sync => self.sync = on.then(|| now + SYNC_LIMIT),
+            // Who cannot get the flows does not wait for ever, however often that is reported.
+            Reason::Sync => match (on, self.flows) {
+                (true, Flows::Known) => self.flows = Flows::Awaited(now + SYNC_LIMIT),
+                (true, Flows::Awaited(_) | Flows::GivenUp) => {}
+                (false, _) => self.flows = Flows::Known,
+            },
             Reason::Watchdog => self.watchdog = on.then(|| now + RECOVERY),
             Reason::Operator => self.operator = on,
         }
@@ -162,12 +177,21 @@ impl Standing {
 
     /// Ends what ends by itself.
     pub(crate) fn expire(&mut self, now: Instant) {
-        self.sync = self.sync.filter(|until| *until > now);
+        if self.awaited().is_some_and(|until| until <= now) {
+            self.flows = Flows::GivenUp;
+        }
         self.watchdog = self.watchdog.filter(|until| *until > now);
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [self.sync, self.watchdog].into_iter().flatten().min()
+        [self.awaited(), self.watchdog].into_iter().flatten().min()
+    }
+
+    fn awaited(&self) -> Option<Instant> {
+        match self.flows {
+            Flows::Awaited(until) => Some(until),
+            Flows::Known | Flows::GivenUp => None,
+        }
     }
 
     pub(crate) fn is_up(&self, port: u8) -> bool {
@@ -215,7 +239,7 @@ impl Standing {
 
     /// The priority now. `waits`: whether the flows of an Active peer are worth waiting for.
     pub(crate) fn priority(&self, waits: bool) -> u8 {
-        match self.operator || self.watchdog.is_some() || waits && self.sync.is_some() {
+        match self.operator || self.watchdog.is_some() || waits && self.awaited().is_some() {
             true => DEMOTED,
             false => self.tracked_priority(),
         }
@@ -237,7 +261,7 @@ impl Standing {
 
     /// Whether anything speaks against relieving a peer.
     pub(crate) fn is_demoted(&self) -> bool {
-        self.operator || self.watchdog.is_some() || self.sync.is_some()
+        self.operator || self.watchdog.is_some() || self.awaited().is_some()
     }
 
     pub(crate) fn reasons(&self) -> Reasons {
@@ -254,7 +278,7 @@ impl Standing {
                 reasons.set(reason, true);
             }
         }
-        reasons.set(Reason::Sync, self.sync.is_some());
+        reasons.set(Reason::Sync, self.awaited().is_some());
         reasons.set(Reason::Watchdog, self.watchdog.is_some());
         reasons.set(Reason::Operator, self.operator);
         reasons

@@ -181,6 +181,12 @@ fn demotions_have_names_and_end_by_themselves() {
     let _ = served(&mut group, until - TICK);
     assert!(group.demotions().contains(Reason::Sync));
     assert_eq!(group.priority(), 100, "there is nobody to wait for");
+    let _ = group.step(until - TICK, demote(Reason::Sync, true));
     let _ = served(&mut group, until + INTERVAL);
     assert!(group.demotions().is_empty(), "30 s must do");
+    let _ = group.step(until + INTERVAL, demote(Reason::Sync, true));
+    assert!(group.demotions().is_empty(), "once");
+    let _ = group.step(until + INTERVAL, demote(Reason::Sync, false));
+    let _ = group.step(until + INTERVAL, demote(Reason::Sync, true));
+    assert!(!group.demotions().is_empty(), "other flows, another time");
 }
