@@ -266,6 +266,7 @@ impl World {
             // It comes when the loop does.
             let actions = self.nodes[n].turn(self.now);
             self.perform(n, actions);
+            self.observe();
         }
         let actions = self.nodes[n].step(self.now, input);
         self.perform(n, actions);
