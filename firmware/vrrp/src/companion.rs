@@ -18,6 +18,8 @@ pub(crate) struct Companion {
     succession: Option<(Instant, Cause)>,
     /// Until when its silence may be our own sleep.
     distrusted_until: Instant,
+    /// Whether a sleep has put off what its silence means. Once, or who always sleeps would never succeed to it.
+    excused: bool,
 }
 
 /// What the two have agreed about.
@@ -51,6 +53,7 @@ impl Companion {
             active_at: Instant::ZERO,
             succession: None,
             distrusted_until: Instant::ZERO,
+            excused: false,
         }
     }
 
@@ -65,6 +68,7 @@ impl Companion {
         }
         let was_active = self.is_active();
         self.news = news;
+        self.excused &= !matches!(news, Peer::Alive { .. });
         match news {
             Peer::Alive {
                 state: State::Active,
@@ -105,7 +109,10 @@ impl Companion {
 
     /// We slept: what lies in the receive queue may break the silence.
     pub(crate) fn slept(&mut self, now: Instant) {
-        if let Some(terms) = &self.terms {
+        if let Some(terms) = &self.terms
+            && !self.excused
+        {
+            self.excused = true;
             self.distrusted_until = now + terms.silence;
             if let Some((at, Cause::PeerLost)) = &mut self.succession {
                 *at = self.distrusted_until.max(*at);
@@ -163,12 +170,11 @@ impl Companion {
 
     /// After how long an absence of ours the peer may have taken over; `None` if it does not watch us or is not able to.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        let terms = self.terms.as_ref()?;
         match self.news {
             Peer::Alive {
                 state: State::Backup | State::Active,
                 ..
-            } => Some(terms.silence - terms.heartbeat),
+            } => self.nap(),
             Peer::Alive {
                 state: State::Initialize | State::Fault,
                 ..
@@ -176,6 +182,11 @@ impl Companion {
             | Peer::Lost
             | Peer::Unknown => None,
         }
+    }
+
+    /// After how long an absence one of the two may take the other for dead.
+    pub(crate) fn nap(&self) -> Option<Duration> {
+        (self.terms.as_ref()).map(|terms| terms.silence - terms.heartbeat)
     }
 
     /// How often we want to be called, to know how long we were away.

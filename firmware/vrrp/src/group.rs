@@ -17,7 +17,7 @@
 //! |---|---|
 //! | was Active, and is silent on every path | Active at once, unless adverts go on coming |
 //! | was Active, and says that it no longer can be | Active at once, unless adverts go on coming |
-//! | is Active, and legs are silent | no election: a cut path is not a dead peer |
+//! | is Active, and legs are silent | no election: a cut path is not a dead peer. Only who preempts it because it says itself that it is weaker goes on |
 //! | is Active, and wants to be relieved | Active at once, if nothing speaks against it; the peer stops when it sees that |
 //! | is no Active, or unknown | Active_Down_Timer alone decides |
 //!
@@ -31,49 +31,40 @@ use time::{Duration, Instant};
 
 use crate::announcements::Announcements;
 use crate::companion::Companion;
+use crate::handover::Pending;
 use crate::router::{Judgement, Router};
 use crate::standing::{OWNER, Reason, Reasons, Standing};
 use crate::{Action, Actions, Advert, Cause, Input, Outcome, Peer, State};
 
-/// How long a peer may take to take over when the operator asks for it.
-const HANDOVER: Duration = Duration::from_secs(3);
 /// How long frames are forwarded that switches send to the one who was Active.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// All virtual routers of one appliance, which are Active together or not at all.
 #[derive(Clone, Debug)]
 pub struct Group {
-    state: State,
-    routers: Vec<Router, MAX_ROUTERS>,
-    standing: Standing,
-    companion: Companion,
-    announcements: Announcements,
-    preempt: bool,
-    preempt_delay: Duration,
-    start_delay: Duration,
+    pub(crate) state: State,
+    pub(crate) routers: Vec<Router, MAX_ROUTERS>,
+    pub(crate) standing: Standing,
+    pub(crate) companion: Companion,
+    pub(crate) announcements: Announcements,
+    pub(crate) preempt: bool,
+    pub(crate) preempt_delay: Duration,
+    pub(crate) start_delay: Duration,
     /// When time was last seen to pass.
-    awake: Instant,
+    pub(crate) awake: Instant,
     /// Whether a late awakening has put off this election. Only in Backup.
-    excused: bool,
+    pub(crate) excused: bool,
     /// Nobody is elected before. Only in Backup.
-    listen_until: Instant,
+    pub(crate) listen_until: Instant,
     /// From when on weaker adverts are ignored; none heard yet if `None`. Only in Backup.
-    preempt_from: Option<Instant>,
+    pub(crate) preempt_from: Option<Instant>,
     /// Whether it is Backup because it stalled, and nobody has taken over yet.
-    stalled: bool,
+    pub(crate) stalled: bool,
     /// Until when frames are forwarded that come late. Only in Backup.
-    linger: Option<Instant>,
-    handover: Option<Pending>,
+    pub(crate) linger: Option<Instant>,
+    pub(crate) handover: Option<Pending>,
     /// Routers whose adverts are missing although the peer is Active, one bit for each.
-    silent: u16,
-}
-
-/// A hand-over that has been asked for. Only in Active.
-#[derive(Clone, Debug)]
-struct Pending {
-    until: Instant,
-    /// Whether the operator had demoted this appliance before.
-    demoted: bool,
+    pub(crate) silent: u16,
 }
 
 impl Group {
@@ -195,64 +186,6 @@ impl Group {
         self.silent
     }
 
-    /// What the passing of time means by itself: an appliance that was away for too long has to look before it goes on.
-    fn wake(&mut self, now: Instant, actions: &mut Actions) {
-        let pause = now.since(self.awake);
-        self.awake = now;
-        let slept = self.attention().is_some_and(|often| pause > 2 * often);
-        if slept {
-            self.standing.stumbled(now);
-        }
-        let before = self.priority();
-        self.standing.expire(now);
-        match self.state {
-            State::Initialize | State::Fault => {}
-            State::Backup => {
-                if slept {
-                    self.companion.slept(now);
-                    self.excuse(now);
-                }
-                if self.linger.is_some_and(|until| until <= now) {
-                    self.linger = None;
-                    push(actions, Action::Release);
-                }
-            }
-            State::Active if self.was_away(now, pause) => self.stall(now, actions),
-            State::Active if self.priority() != before => self.advertise(now, actions),
-            State::Active => {}
-        }
-    }
-
-    /// Who slept (a stalled emulator, a busy processor) cannot call it silence: the adverts may still lie in the receive queue.
-    /// One more interval, once, brings them or proves the Active dead.
-    fn excuse(&mut self, now: Instant) {
-        if self.excused {
-            return;
-        }
-        let extended = |put_off, (_, router): (u8, &mut Router)| router.extend(now) | put_off;
-        self.excused = self.routers_mut().fold(false, extended);
-    }
-
-    /// Whether another router may have become Active while this one was away.
-    fn was_away(&self, now: Instant, pause: Duration) -> bool {
-        let late = self.routers().any(|(_, router)| router.overdue(now));
-        late || (self.companion.patience()).is_some_and(|patience| pause >= patience)
-    }
-
-    /// Stops before a frame that waited is answered, and listens for a while.
-    fn stall(&mut self, now: Instant, actions: &mut Actions) {
-        self.standing.demote(now, Reason::Watchdog, true);
-        self.abandon(now, Outcome::NotActive, actions);
-        self.announcements.stop();
-        push(actions, Action::Release);
-        for (_, router) in self.routers_mut() {
-            router.listen_shortly(now);
-        }
-        self.await_election(now);
-        self.stalled = true;
-        self.enter(State::Backup, Cause::Stalled, actions);
-    }
-
     /// From Initialize or Fault to Backup, or to Active for the owner (RFC 9568 §6.4.1). Nothing learned before counts.
     fn begin(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         let priority = self.priority();
@@ -295,7 +228,7 @@ impl Group {
     }
 
     /// What every way into Backup has in common.
-    fn await_election(&mut self, now: Instant) {
+    pub(crate) fn await_election(&mut self, now: Instant) {
         self.excused = false;
         self.listen_until = now;
         self.preempt_from = None;
@@ -334,7 +267,7 @@ impl Group {
         }
     }
 
-    fn enter(&mut self, to: State, cause: Cause, actions: &mut Actions) {
+    pub(crate) fn enter(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         let from = core::mem::replace(&mut self.state, to);
         self.changed(from, cause, actions);
     }
@@ -346,7 +279,7 @@ impl Group {
     }
 
     /// One advertisement on every leg, now.
-    fn advertise(&mut self, now: Instant, actions: &mut Actions) {
+    pub(crate) fn advertise(&mut self, now: Instant, actions: &mut Actions) {
         let priority = self.priority();
         for (index, router) in self.routers_mut() {
             router.restart_adverts(now);
@@ -570,7 +503,7 @@ impl Group {
     }
 
     /// Applies a change of what this appliance is worth, and all that follows.
-    fn reassess(
+    pub(crate) fn reassess(
         &mut self,
         now: Instant,
         actions: &mut Actions,
@@ -651,69 +584,14 @@ impl Group {
         }
     }
 
-    /// The operator wants the peer to take over: this one goes on until it has.
-    fn hand_over(&mut self, now: Instant, actions: &mut Actions) {
-        let obstacle = match self.state {
-            State::Initialize | State::Backup | State::Fault => Some(Outcome::NotActive),
-            State::Active => self.obstacle(),
-        };
-        if let Some(obstacle) = obstacle {
-            return push(actions, Action::Handover(obstacle));
-        }
-        if self.handover.is_none() {
-            self.handover = Some(Pending {
-                until: now + HANDOVER,
-                demoted: self.yielding(),
-            });
-        }
-        self.reassess(now, actions, |standing| {
-            standing.demote(now, Reason::Operator, true);
-        });
-    }
-
-    /// Why the peer cannot take over, if so.
-    fn obstacle(&self) -> Option<Outcome> {
-        match self.companion.news() {
-            Peer::Unknown | Peer::Lost => Some(Outcome::NoPeer),
-            Peer::Alive { state, in_sync, .. } => match state {
-                State::Initialize | State::Fault => Some(Outcome::PeerFault),
-                State::Backup if !in_sync => Some(Outcome::PeerNotInSync),
-                State::Backup | State::Active => None,
-            },
-        }
-    }
-
-    /// Ends a hand-over that does not come about; this appliance goes on as before.
-    fn fail(&mut self, now: Instant, why: Outcome, actions: &mut Actions) {
-        let before = self.priority();
-        self.abandon(now, why, actions);
-        if self.priority() != before {
-            self.advertise(now, actions);
-        }
-    }
-
-    fn abandon(&mut self, now: Instant, why: Outcome, actions: &mut Actions) {
-        if let Some(pending) = self.handover.take() {
-            self.standing.demote(now, Reason::Operator, pending.demoted);
-            push(actions, Action::Handover(why));
-        }
-    }
-
-    /// How often we want to be called, to know how long we were away.
-    fn attention(&self) -> Option<Duration> {
-        let interval = self.routers().map(|(_, router)| router.interval).min();
-        let interval = interval?;
-        Some((self.companion.attention()).map_or(interval, |often| often.min(interval)))
-    }
-
     /// The routers of ports that are up, with their index.
-    fn routers(&self) -> impl Iterator<Item = (u8, &Router)> {
+    pub(crate) fn routers(&self) -> impl Iterator<Item = (u8, &Router)> {
         (0..)
             .zip(&self.routers)
             .filter(|(_, router)| self.standing.is_up(router.port))
     }
 
-    fn routers_mut(&mut self) -> impl Iterator<Item = (u8, &mut Router)> {
+    pub(crate) fn routers_mut(&mut self) -> impl Iterator<Item = (u8, &mut Router)> {
         let standing = &self.standing;
         (0..)
             .zip(&mut self.routers)
@@ -738,7 +616,7 @@ fn send(actions: &mut Actions, router: u8, priority: u8) {
 }
 
 /// There is room: `Actions` holds the longest answer of any input.
-fn push(actions: &mut Actions, action: Action) {
+pub(crate) fn push(actions: &mut Actions, action: Action) {
     let pushed = actions.push(action);
     debug_assert!(pushed.is_ok());
 }

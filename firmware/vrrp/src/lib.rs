@@ -13,9 +13,11 @@ use core::net::IpAddr;
 use policy::MAX_ROUTERS;
 use time::Duration;
 
+mod absence;
 mod announcements;
 mod companion;
 mod group;
+mod handover;
 mod router;
 mod standing;
 #[cfg(test)]

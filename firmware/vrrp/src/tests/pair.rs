@@ -127,6 +127,22 @@ fn a_backup_that_slept_does_not_believe_in_a_dead_peer() {
     assert_eq!(group.state(), Backup);
 }
 
+/// A busy board whose every turn is late must not wait for ever.
+#[test]
+fn a_backup_that_always_sleeps_succeeds_to_a_dead_peer_too() {
+    let (mut group, last) = watching(1);
+    let mut now = last;
+    while group.state() == Backup {
+        now = now + 5 * HEARTBEAT / 2;
+        let input = match now < last + 3 * HEARTBEAT {
+            true => Input::Timer,
+            false => LOST,
+        };
+        let _ = group.step(now, input);
+    }
+    assert!(now <= last + 8 * HEARTBEAT, "{:?}", now.since(last));
+}
+
 /// A cut path is not a dead peer.
 #[test]
 fn silent_legs_elect_nobody_while_the_peer_is_active() {
