@@ -455,8 +455,11 @@ impl<'t> Filter<'t> {
         {
             // The other appliance may still reach it.
             let server = 1_u16.unbounded_shl(server as u32);
-            *fallen &= !server;
-            *fallen |= if news && !healthy { server } else { 0 };
+            match healthy {
+                true => *fallen &= !server,
+                false if news => *fallen |= server,
+                false => {}
+            }
         } else if news && !healthy {
             self.abandon(service, server);
         }

@@ -429,6 +429,3 @@ pub(crate) const GONE: usize = 128;
 const LENIENCE: Duration = Duration::from_secs(5);
 /// Time between two tellings of all tokens.
 const ACCOUNTS: Duration = Duration::from_millis(500);
-
-#[cfg(test)]
-mod tests;

@@ -15,6 +15,7 @@ use zerocopy::IntoBytes;
 
 use crate::{Drop, Filter, Kind, Tables, Unknown, Verdict, parse_v4};
 
+mod pair;
 mod quick;
 mod stories;
 

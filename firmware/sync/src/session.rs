@@ -530,10 +530,12 @@ impl Session {
             Some((&ACK, rest)) => {
                 message::read(rest).map(|ack| self.exchange.hear(now, ack, store))
             }
+            // Before its first heartbeat nobody knows what the sender's names mean; it will tell again.
+            Some((&BATCH, _)) if !self.current => Some(()),
             Some((&BATCH, rest)) => {
                 let terms = Terms {
                     peer_is_right: self.standing.state != State::Active,
-                    same_policy: self.current && self.mismatch.is_none(),
+                    same_policy: self.mismatch.is_none(),
                 };
                 let taken = self.exchange.take(now, rest, store, terms);
                 self.acknowledge(path, out);

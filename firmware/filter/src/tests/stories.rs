@@ -269,7 +269,7 @@ fn a_reset_that_may_have_ended_a_connection_lets_it_be_forgotten_in_minutes() {
     }
 }
 
-fn masquerade(config: &mut Config) {
+pub(super) fn masquerade(config: &mut Config) {
     let nat = Nat::Source {
         source: Prefix::of("10.20.0.0".parse().unwrap(), 16),
         to: WAN,
@@ -646,7 +646,16 @@ fn prefixes_are_translated_both_ways() {
 }
 
 /// A lab whose first rule accepts everything; `change` changes the configuration and the rules.
-fn lab(change: impl FnOnce(&mut Config, &mut Vec<Rule>)) -> Lab {
+pub(super) fn lab(change: impl FnOnce(&mut Config, &mut Vec<Rule>)) -> Lab {
+    lab_with(tables(), 1, change)
+}
+
+/// The same with other memory, and a seed of its own.
+pub(super) fn lab_with<const FLOWS: usize, const FLOWS6: usize>(
+    tables: &'static mut Tables<FLOWS, FLOWS6>,
+    seed: u64,
+    change: impl FnOnce(&mut Config, &mut Vec<Rule>),
+) -> Lab {
     let mut config = policy().config;
     let mut any = rule("any", 0, 0, "0.0.0.0/0", "0.0.0.0/0", Protocol::Any);
     any.from = Legs::ANY;
@@ -657,7 +666,7 @@ fn lab(change: impl FnOnce(&mut Config, &mut Vec<Rule>)) -> Lab {
     change(&mut config, &mut rules);
     let policy = classifier::policy(config, &rules).expect("good rules");
     let mut lab = Lab {
-        filter: Filter::new(&policy, tables(), 1),
+        filter: Filter::new(&policy, tables, seed),
         now: NOW,
         unknown: Unknown::Refuse,
     };
@@ -677,12 +686,12 @@ fn flooded() -> Lab {
 
 impl Lab {
     /// The server that a new connection of the user's reaches.
-    fn user(&mut self, port: u16, service: u16) -> String {
+    pub(super) fn user(&mut self, port: u16, service: u16) -> String {
         let passed = self.pass(WAN, tcp(USER, port, PUBLIC, service, SYN));
         passed.unwrap().hop
     }
 
-    fn judge(&mut self, leg: u8, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
+    pub(super) fn judge(&mut self, leg: u8, mut packet: Vec<u8>) -> (Verdict, Vec<u8>) {
         let received = packet.len();
         packet.resize(received + 40, 0);
         let verdict = self
@@ -705,7 +714,7 @@ impl Lab {
     }
 
     /// A packet whose place another one takes.
-    fn pass_new(&mut self, leg: u8, packet: Vec<u8>) -> Result<Passed, Drop> {
+    pub(super) fn pass_new(&mut self, leg: u8, packet: Vec<u8>) -> Result<Passed, Drop> {
         match self.judge(leg, packet) {
             (Verdict::Forward { hop, .. }, packet) => {
                 assert!(transport_is_valid(&packet), "{packet:02x?}");
