@@ -247,6 +247,7 @@ impl Windows {
         let acknowledgment = segment.acknowledgment;
         if segment.flags.contains(Flags::ACK)
             && !segment.flags.contains(Flags::RST)
+            && !other.is_aged()
             && after(acknowledgment, other.end)
             && !after(acknowledgment, other.limit)
         {

@@ -245,6 +245,7 @@ fn windows_are_learned_anew() {
     // Megabytes later, of which the Backup knows nothing.
     let (theirs, ours) = (5_000_000, 90_000_000);
     let now = take_over(&mut labs);
+    now.unknown = Unknown::PickUp;
     let ack = |sequence, acknowledgment| segment(user, public, (sequence, acknowledgment), ACK);
     let answer = |sequence, acknowledgment| segment(server, user, (sequence, acknowledgment), ACK);
     now.pass(WAN, ack(theirs, ours)).unwrap();
@@ -253,6 +254,7 @@ fn windows_are_learned_anew() {
     now.pass(WAN, ack(theirs, ours + 10_000)).unwrap();
     now.pass(EDGE, answer(ours + 10_000, theirs)).unwrap();
     now.now = now.now + Duration::from_secs(6);
+    now.unknown = Unknown::Refuse;
     now.pass(WAN, ack(theirs, ours + 10_000)).unwrap();
     now.pass(EDGE, answer(ours + 10_000, theirs)).unwrap();
     for beyond in [10_000, 3_000_000] {
