@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use wire::icmp::Problem;
 use wire::tcp::Flags;
 
-use crate::address::Address;
+use crate::address::{Address, V6};
 use crate::flow::{Flow, Owner};
 use crate::packet::{Class, Kind, Packet, Ports, Tuple};
 use crate::ports;
@@ -378,10 +378,14 @@ impl Shared<'_> {
         flow: &mut Flow<A>,
     ) -> Result<u32, Drop> {
         flow.expiry = now.after(flow.state.timeout());
-        flows.insert(now, *flow, self).map_err(|error| match error {
-            InsertError::Clash => Drop::FlowClash,
-            InsertError::Full => Drop::FlowTableFull,
-        })
+        let id = flows
+            .insert(now, *flow, self)
+            .map_err(|error| match error {
+                InsertError::Clash => Drop::FlowClash,
+                InsertError::Full => Drop::FlowTableFull,
+            })?;
+        self.opened = Some((A::ICMP == V6::ICMP, id));
+        Ok(id)
     }
 
     /// Takes up a connection in the middle. Its ports were kept if they were free, and where the choice of a server

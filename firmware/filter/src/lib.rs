@@ -212,6 +212,8 @@ struct Shared<'t> {
     accounts_due: Instant,
     /// The next of them.
     account: u32,
+    /// The flow that the last packet opened: of IPv6 or not, and its id.
+    opened: Option<(bool, u32)>,
     imports: Imports,
 }
 
@@ -294,6 +296,7 @@ impl<'t> Filter<'t> {
                 inherited: None,
                 accounts_due: Instant::ZERO,
                 account: 0,
+                opened: None,
                 imports: Imports::default(),
             },
         }
@@ -412,6 +415,7 @@ impl<'t> Filter<'t> {
     ) -> Verdict {
         let Self { v4, v6, shared } = self;
         shared.now = now;
+        shared.opened = None;
         let now = Ticks::at(now);
         match buffer.first().map_or(0, |byte| byte >> 4) {
             4 => known::judge(v4, shared, now, leg, buffer, received, unknown),

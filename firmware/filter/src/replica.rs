@@ -34,7 +34,9 @@ impl Filter<'_> {
         let Self { v4, v6, shared } = self;
         shared.now = now;
         shared.standby = false;
-        shared.lenient_until = now + LENIENCE;
+        if shared.shares {
+            shared.lenient_until = now + LENIENCE;
+        }
         shared.gone.clear();
         shared.gone6.clear();
         v4.set_tells(shared.shares);
@@ -61,6 +63,22 @@ impl Filter<'_> {
         } else {
             self.forget();
         }
+    }
+
+    /// The flow that the packet opened that was judged last, for [`sync::Session::defer`]: the peer is told of it though nobody has
+    /// answered yet, and of what becomes of it.
+    pub fn opened(&mut self) -> Option<u32> {
+        let (is_v6, id) = self.shared.opened.take()?;
+        Some(match is_v6 {
+            false => {
+                self.v4.set_told(id);
+                self.number(Item::Flow(id))
+            }
+            true => {
+                self.v6.set_told(id);
+                self.number(Item::Flow6(id))
+            }
+        })
     }
 
     /// What became of the peer's records.

@@ -116,6 +116,9 @@ impl State {
     #[must_use]
     pub const fn shared(number: u8) -> Option<Self> {
         Some(match number {
+            0x00 => Self::SynSent,
+            0x01 => Self::SynSent2,
+            0x02 => Self::SynReceived,
             0x03 => Self::Established,
             0x04 => Self::FinWait,
             0x05 => Self::CloseWait,
@@ -123,8 +126,11 @@ impl State {
             0x07 => Self::TimeWait,
             0x08 => Self::Closed,
             0x0a => Self::Inherited,
+            0x10 => Self::Sent,
             0x11 => Self::Talking,
+            0x20 => Self::Pinged,
             0x21 => Self::Answered,
+            0x30 => Self::Asked,
             0x31 => Self::Mutual,
             _ => return None,
         })

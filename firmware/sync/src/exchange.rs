@@ -279,6 +279,31 @@ impl Exchange {
         self.due = self.due.max(now + GAP);
     }
 
+    /// The batch that is sent next.
+    #[must_use]
+    pub const fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Whether a batch that is under way has the record of an item.
+    #[must_use]
+    pub fn has(&self, number: u32, item: u32) -> bool {
+        let flight = self.flights.get(number as usize % FLIGHTS);
+        self.is_under_way(number) && flight.is_some_and(|flight| flight.items.contains(&item))
+    }
+
+    /// Lets the next batch go at once.
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
+    /// Whether it is not known yet what became of a batch.
+    #[must_use]
+    pub fn is_under_way(&self, number: u32) -> bool {
+        let flight = self.flights.get(number as usize % FLIGHTS);
+        flight.is_some_and(|flight| flight.open && flight.number == number)
+    }
+
     /// Whether there is a reason to send before [`Self::due`].
     #[must_use]
     pub fn is_urgent(&self, store: &impl Store) -> bool {

@@ -25,7 +25,9 @@ pub use exchange::{Counters as ExchangeCounters, Lag};
 pub use message::{Standing, State};
 pub use path::{PATHS, Path};
 pub use serial::{Deframer, MAX_FRAME, MAX_SERIAL, frame};
-pub use session::{Counters, Event, Events, Input, Peer, Remote, Session, Settings, Status};
+pub use session::{
+    Counters, Deferred, Event, Events, Input, Peer, Remote, Session, Settings, Status,
+};
 pub use store::{MAX_RECORD, Nothing, Store, Terms};
 
 /// UDP port of both appliances.

@@ -171,6 +171,22 @@ pub struct Status {
     pub counters: Counters,
 }
 
+/// A first packet that waits until the peer knows its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deferred {
+    session: u32,
+    batch: u32,
+    until: Instant,
+}
+
+impl Deferred {
+    /// Until when it waits at most.
+    #[must_use]
+    pub const fn until(&self) -> Instant {
+        self.until
+    }
+}
+
 /// What a session counts. All wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -320,6 +336,39 @@ impl Session {
         self.compare(&mut events);
         self.send_beats(now, out);
         events
+    }
+
+    /// Tells the peer of an item at once, and holds back what depends on that: see [`Self::is_held`]. `None`: nobody is told
+    /// of flows now, so nothing is to be held.
+    pub fn defer(
+        &mut self,
+        now: Instant,
+        item: u32,
+        store: &mut impl Store,
+        out: &mut impl FnMut(Path, &[u8]),
+    ) -> Option<Deferred> {
+        if !self.told.1 {
+            return None;
+        }
+        store.mark(item);
+        self.exchange.hurry(now);
+        let (session, first) = (self.counters.sessions, self.exchange.next());
+        self.tell(now, store, out);
+        // If it is behind so many other changes that it has not gone out, waiting for it would be in vain.
+        let mut batches = (0..BATCHES).map(|n| first.wrapping_add(n));
+        Some(Deferred {
+            session,
+            batch: batches.find(|batch| self.exchange.has(*batch, item))?,
+            until: now + DEFER,
+        })
+    }
+
+    /// Whether the peer may not know yet what was told it: until it says so, or the batch is lost, or [`Deferred::until`].
+    #[must_use]
+    pub fn is_held(&self, now: Instant, deferred: &Deferred) -> bool {
+        now < deferred.until
+            && deferred.session == self.counters.sessions
+            && self.exchange.is_under_way(deferred.batch)
     }
 
     /// When to call [`Self::step`] with [`Input::Timer`].
@@ -817,6 +866,8 @@ const CONFIRMATIONS: u32 = 5;
 const TICK: Duration = Duration::from_millis(10);
 /// Hellos that are verified in one tick.
 const HELLOS: u8 = 32;
+/// How long a first packet waits at most.
+const DEFER: Duration = Duration::from_millis(20);
 /// Batches that are sent in one step.
 const BATCHES: u32 = 2;
 /// Hellos that are answered in one tick.

@@ -137,6 +137,7 @@ impl Device {
     ) -> Result<Running<'d>, DeviceError> {
         let policy = self.policy()?;
         let mut filter = Box::new(Filter::new(&policy, room, SEED));
+        filter.take_over(BOOT);
         for (service, of) in policy.config.services.iter().enumerate() {
             for (server, one) in of.servers.iter().enumerate() {
                 let among = |list: &[String]| list.iter().any(|name| *name == one.name.as_str());

@@ -69,12 +69,19 @@ impl<A: Address> Flows<'_, A> {
     pub fn export(&mut self, id: u32) -> Option<&Flow<A>> {
         let flow = self.flows.get(id as usize)?;
         let marks = self.marks.get_mut(id as usize)?;
-        let over = flow.state.is_over() && marks.0 & Marks::TOLD != 0;
-        if flow.state == State::Free || flow.state.is_expendable() && !over {
+        let told = marks.0 & Marks::TOLD != 0;
+        if flow.state == State::Free || flow.state.is_expendable() && !told {
             return None;
         }
         marks.0 |= Marks::TOLD;
         Some(flow)
+    }
+
+    /// Lets the peer hear of a flow that nobody has answered yet, and of all that becomes of it.
+    pub fn set_told(&mut self, id: u32) {
+        if let Some(marks) = self.marks.get_mut(id as usize) {
+            marks.0 |= Marks::TOLD;
+        }
     }
 
     /// Whether the peer may have heard of a flow.

@@ -837,3 +837,24 @@ fn ten_thousand_flows() {
     assert_eq!(status.lag.entries, 0);
     assert!(status.last_bulk.is_some());
 }
+
+/// A flow that nobody has answered is told if its first packet waits for that: then the answer may go another way.
+#[test]
+fn first_packets_may_wait() {
+    let mut labs = pair(|_, _| {});
+    let [active, _] = &mut labs;
+    active.pass(WAN, tcp(USER, 1, PUBLIC, 443, SYN)).unwrap();
+    let item = active.filter.opened().unwrap();
+    assert_eq!(active.filter.opened(), None);
+    let (now, mut record) = (active.now, [0; MAX_RECORD]);
+    let len = active.filter.export(now, item, &mut record);
+    labs[1].filter.import(now, &record[..len], TRUST);
+    let there = take_over(&mut labs);
+    assert_eq!(there.filter.half_open(), 1);
+    let answer = there.pass(EDGE, tcp(LB1, 8443, USER, 1, SYN_ACK)).unwrap();
+    assert_eq!(answer.ends(), (PUBLIC, 443, USER, 1));
+    there.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
+    assert!(known(there).iter().any(|flow| flow.contains("Established")));
+    there.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
+    assert_eq!(there.filter.opened(), None);
+}

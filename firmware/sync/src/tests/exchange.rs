@@ -230,3 +230,38 @@ proptest! {
         prop_assert_eq!(status(&pair, 1).counters.malformed, 0);
     }
 }
+
+/// A first packet waits until the peer knows its flow, and not longer than twenty milliseconds.
+#[test]
+fn first_packets_wait() {
+    let mut pair = with_places(64);
+    let defer = |pair: &mut Pair, place| {
+        pair.ends[0].store.set_in_secret(place, Some(5));
+        let (now, mut sent) = (pair.now, Vec::new());
+        let End { session, store, .. } = &mut pair.ends[0];
+        let mut out = |path: Path, bytes: &[u8]| sent.push((path, bytes.to_vec()));
+        let deferred = session.defer(now, place, store, &mut out);
+        let cut = pair.cut[0];
+        for (path, bytes) in sent.into_iter().filter(|_| !cut) {
+            pair.sent += 1;
+            pair.wire
+                .insert((now + pair.delay, pair.sent), (1, path, bytes));
+        }
+        deferred
+    };
+    let held = |pair: &Pair, deferred| pair.ends[0].session.is_held(pair.now, &deferred);
+    assert_eq!(defer(&mut pair, 1), None, "there is nobody to tell");
+    pair.run(1_000);
+    let deferred = defer(&mut pair, 2).unwrap();
+    assert!(held(&pair, deferred));
+    pair.run(1);
+    assert!(!held(&pair, deferred));
+    assert_equal(&pair);
+    pair.cut = [true; PATHS];
+    let deferred = defer(&mut pair, 3).unwrap();
+    pair.run(15);
+    assert!(held(&pair, deferred));
+    pair.run(6);
+    assert!(!held(&pair, deferred));
+    assert_eq!(deferred.until(), pair.now - Duration::from_millis(1));
+}
