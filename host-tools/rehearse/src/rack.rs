@@ -585,7 +585,7 @@ fn uplink(plan: &Plan, wan: &Network, version: Version) -> Result<Settings, Rehe
         ),
         Version::V6 => (
             UPLINK6_MAC,
-            [0, 0, 0x5e, 0, 2, wan.vrid],
+            [0, 0, 0x5e, 0, 2, wan.vrid6().unwrap_or(wan.vrid)],
             wan.uplink6.map(IpAddr::V6),
             wan.subnet6.map(IpNet::V6),
         ),

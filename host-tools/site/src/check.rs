@@ -181,9 +181,14 @@ fn unique_numbers(file: &SiteFile, problems: &mut Vec<Problem>) {
     let mut vrids: BTreeMap<u8, (&str, Range<usize>)> = BTreeMap::new();
     let mut vlans: BTreeMap<u16, (&str, Range<usize>)> = BTreeMap::new();
     for (name, network) in &file.networks.entries {
-        for router in network.all_routers() {
-            let vrid = router.vrid.get_ref().0;
-            let here = router.vrid.span();
+        let numbers = network.all_routers().flat_map(|router| {
+            // Both halves of one virtual router may share a number.
+            let other = router.vrid6.as_ref();
+            let other = other.filter(|other| other.get_ref().0 != router.vrid.get_ref().0);
+            std::iter::once(&router.vrid).chain(other)
+        });
+        for number in numbers {
+            let (vrid, here) = (number.get_ref().0, number.span());
             if let Some((earlier, place)) = vrids.get(&vrid) {
                 problems.push(
                     Problem::new("site::duplicate_vrid", format!("VRID {vrid} is used twice"))

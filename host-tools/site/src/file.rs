@@ -229,11 +229,12 @@ fn section<T>(
     section
 }
 
-const NETWORK: [&str; 17] = [
+const NETWORK: [&str; 18] = [
     "port",
     "subnet",
     "vlan",
     "vrid",
+    "vrid6",
     "virtual",
     "excluded",
     "routers",
@@ -254,6 +255,7 @@ fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
     let subnet = table.required("subnet", problems);
     let vlan = table.optional("vlan", problems);
     let vrid = table.required("vrid", problems);
+    let vrid6 = table.optional("vrid6", problems);
     let v4 = table.required_list("virtual", problems);
     let excluded = table.list("excluded", problems);
     let routers = vrrp_file::routers(table, problems);
@@ -273,6 +275,7 @@ fn network(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Network> {
         vlan: vlan?,
         router: RouterEntry {
             vrid: vrid?,
+            vrid6: vrid6?,
             v4: v4?,
             v6: v6?,
             excluded: excluded?,

@@ -106,6 +106,12 @@ impl Network {
         let all = (self.routers.iter()).flat_map(|router| &router.addresses);
         all.copied().filter(|address| !is_link_local(*address))
     }
+
+    /// VRRP virtual router id of `virtual6`.
+    pub fn vrid6(&self) -> Option<u8> {
+        let mut v6 = self.routers.iter().filter(|router| router.is_v6());
+        v6.next().map(|router| router.vrid)
+    }
 }
 
 fn is_link_local(address: IpAddr) -> bool {

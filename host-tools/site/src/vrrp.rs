@@ -109,7 +109,6 @@ fn router(
     entry: &RouterEntry,
     own6: Option<Ipv6Addr>,
 ) -> (Option<Router>, Option<Router>) {
-    let vrid = entry.vrid.get_ref().0;
     let vrrp = &file.vrrp;
     let version = vrrp.version.as_ref().map_or(Version::V3, |v| *v.get_ref());
     let half = |version6: bool, listed: Vec<IpAddr>| {
@@ -120,7 +119,11 @@ fn router(
         let excluded = excluded.filter(|address| address.is_ipv6() == version6);
         let peers = (network.peers.iter()).map(|address| *address.get_ref());
         Some(Router {
-            vrid,
+            vrid: if version6 {
+                entry.vrid6()
+            } else {
+                entry.vrid.get_ref().0
+            },
             version: if version6 { Version::V3 } else { version },
             advertised: u8::try_from(listed.len()).unwrap_or(u8::MAX),
             addresses: listed.into_iter().chain(excluded).collect(),
@@ -153,7 +156,7 @@ pub(crate) fn listed6(entry: &RouterEntry, own6: Option<Ipv6Addr>) -> Vec<IpAddr
         .first()
         .is_some_and(|first| !first.is_unicast_link_local())
     {
-        listed.insert(0, VirtualRouter::link_local(entry.vrid.get_ref().0));
+        listed.insert(0, VirtualRouter::link_local(entry.vrid6()));
     }
     listed.into_iter().map(IpAddr::V6).collect()
 }

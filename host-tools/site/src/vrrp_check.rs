@@ -22,6 +22,7 @@ const OWNER: u8 = 255;
 
 /// Reports everything that does not fit together.
 pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
+    delay(file, problems);
     version2(file, problems);
     unicast(file, problems);
     authentication(file, problems);
@@ -33,6 +34,22 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
     ours(file, problems);
     pair(file, problems);
     tracks(file, problems);
+}
+
+/// A delay of what never happens.
+fn delay(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let vrrp = &file.vrrp;
+    if let (Some(preempt), Some(delay)) = (&vrrp.preempt, &vrrp.preempt_delay)
+        && !preempt.get_ref()
+        && delay.get_ref().0 > 0
+    {
+        problems.push(
+            Problem::new("site::contradiction", "`preempt_delay` has no use")
+                .at(preempt.span(), "nobody takes over from a weaker one")
+                .at(delay.span(), "so there is nothing to delay")
+                .help("remove `preempt_delay`, or write preempt = true"),
+        );
+    }
 }
 
 /// Version 2 counts in seconds (RFC 3768 §5.3.7).

@@ -156,13 +156,22 @@ fn announce(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<AnnounceEn
 /// One virtual router: the network's own, or one of `routers`.
 pub(crate) struct RouterEntry {
     pub(crate) vrid: At<Vrid>,
+    /// The identifier of its IPv6 half, if another.
+    pub(crate) vrid6: Option<At<Vrid>>,
     pub(crate) v4: Vec<At<Ipv4Addr>>,
     pub(crate) v6: Vec<At<Ipv6Addr>>,
     /// Of both versions, not listed in adverts.
     pub(crate) excluded: Vec<At<IpAddr>>,
 }
 
-pub(crate) const ROUTER: [&str; 4] = ["vrid", "virtual", "virtual6", "excluded"];
+pub(crate) const ROUTER: [&str; 5] = ["vrid", "vrid6", "virtual", "virtual6", "excluded"];
+
+impl RouterEntry {
+    /// The identifier of its IPv6 half.
+    pub(crate) fn vrid6(&self) -> u8 {
+        self.vrid6.as_ref().unwrap_or(&self.vrid).get_ref().0
+    }
+}
 
 /// The `routers` of a network besides its own: `None` if one of them could not be read.
 pub(crate) fn routers(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<RouterEntry>> {
@@ -170,11 +179,13 @@ pub(crate) fn routers(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<
     for (place, entries) in table.array("routers", problems) {
         let table = Table::new("a virtual router", place, entries, &ROUTER, problems);
         let vrid = table.required("vrid", problems);
+        let vrid6 = table.optional("vrid6", problems);
         let v4 = table.list("virtual", problems);
         let v6 = table.list("virtual6", problems);
         let excluded = table.list("excluded", problems);
         routers.push(RouterEntry {
             vrid: vrid?,
+            vrid6: vrid6?,
             v4: v4?,
             v6: v6?,
             excluded: excluded?,
