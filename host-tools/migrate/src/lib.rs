@@ -3,5 +3,10 @@
 
 #![forbid(unsafe_code)]
 
+mod agree;
 pub mod conf;
+pub mod export;
+pub mod import;
 pub mod model;
+
+pub use agree::disagreements;

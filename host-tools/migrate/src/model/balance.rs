@@ -177,10 +177,18 @@ fn virtual_server(
     port: Option<u16>,
     notes: &mut Vec<Note>,
 ) -> Option<VirtualServer> {
+    if !block
+        .lines()
+        .iter()
+        .any(|line| line.keyword() == "protocol")
+    {
+        let why = "says no protocol, which is UDP to keepalived";
+        notes.push(Note::new(Kind::Changed, block, why));
+    }
     let mut server = VirtualServer {
         address,
         port,
-        udp: false,
+        udp: true,
         scheduler: At::new("wlc".to_owned(), block),
         method: None,
         persistence: None,
@@ -201,7 +209,7 @@ fn virtual_server(
             "lvs_sched" | "lb_algo" => server.scheduler = word(line),
             "lvs_method" | "lb_kind" => server.method = Some(word(line)),
             "protocol" => match word(line).value.as_str() {
-                "TCP" => {}
+                "TCP" => server.udp = false,
                 "UDP" => server.udp = true,
                 _ => {
                     let why = "services are TCP or UDP";
@@ -290,7 +298,8 @@ fn real_server(
         max_flows: None,
         checks: Vec::new(),
     };
-    let is_check = |line: &Statement| line.block.is_some();
+    let is_check =
+        |line: &Statement| line.keyword().ends_with("_CHECK") || line.keyword().ends_with("_GET");
     for line in block.lines().iter().filter(|line| !is_check(line)) {
         match line.keyword() {
             "weight" => server.weight = number(line, 0, 65_535, notes).unwrap_or(1),

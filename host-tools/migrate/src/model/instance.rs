@@ -96,12 +96,12 @@ pub enum Authentication {
 /// The knobs of gratuitous ARP; what was not said is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Garp {
-    /// `garp_master_delay` in milliseconds.
-    pub delay: Option<At<u32>>,
+    /// `garp_master_delay` in seconds.
+    pub delay: Option<At<u8>>,
     /// `garp_master_repeat`.
     pub repeat: Option<At<u8>>,
-    /// `garp_master_refresh` in milliseconds.
-    pub refresh: Option<At<u32>>,
+    /// `garp_master_refresh` in seconds.
+    pub refresh: Option<At<u16>>,
     /// `garp_lower_prio_repeat`.
     pub lower: Option<At<u8>>,
     /// `vrrp_garp_interval` in milliseconds.
@@ -113,13 +113,13 @@ impl Garp {
     pub(super) fn read(&mut self, keyword: &str, line: &Statement, notes: &mut Vec<Note>) -> bool {
         match keyword {
             "garp_master_delay" => {
-                self.delay = seconds(line, 65, notes).map(|ms| At::new(ms, line));
+                self.delay = number(line, 0, 65, notes).map(|n| At::new(n, line));
             }
             "garp_master_repeat" => {
                 self.repeat = number(line, 1, 255, notes).map(|n| At::new(n, line));
             }
             "garp_master_refresh" => {
-                self.refresh = seconds(line, 65_535, notes).map(|ms| At::new(ms, line));
+                self.refresh = number(line, 0, 65_535, notes).map(|n| At::new(n, line));
             }
             "garp_lower_prio_repeat" => {
                 self.lower = number(line, 0, 255, notes).map(|n| At::new(n, line));

@@ -91,6 +91,9 @@ fn reason(keyword: &str) -> (Kind, &'static str) {
             Needless,
             "a pair of appliances shares its flows by itself: [pair] sync",
         ),
+        "script_user" | "enable_script_security" => {
+            (Needless, "it is about programs of keepalived")
+        }
         "SSL" => (
             Lost,
             "checks over TLS show no certificate of their own; `ca` says whom they believe",
