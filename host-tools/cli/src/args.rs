@@ -27,6 +27,11 @@ const EXIT_CODES: &str =
 pub enum Command {
     /// Write a commented site file to start from.
     New(New),
+    /// Turn the configuration of a keepalived, or of both of a pair, into a site file to go on with.
+    Import(Import),
+    /// Write the configuration of other software that takes part in the site.
+    #[command(subcommand)]
+    Export(Export),
     /// Check the site file: every problem with its place, and proof that its flows get through and nothing else.
     Check(Check),
     /// Follow one packet through the site: what each machine does with it, and which rule says so.
@@ -101,6 +106,56 @@ pub struct New {
     /// DNS name that users type [default: www.NAME.com].
     #[arg(long)]
     pub domain: Option<String>,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// One machine's keepalived.conf, and the other one's.
+    #[arg(required = true, num_args = 1..=2, value_name = "KEEPALIVED.CONF")]
+    pub files: Vec<PathBuf>,
+    /// What lines that begin with @ are compared with (keepalived's own option); twice for two machines, also if they share
+    /// one file.
+    #[arg(long = "config-id", value_name = "NAME")]
+    pub ids: Vec<String>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be exported.
+#[derive(Debug, Subcommand)]
+pub enum Export {
+    /// The keepalived.conf of a Debian machine in the place of an appliance.
+    Keepalived(ExportKeepalived),
+}
+
+/// Options of `export keepalived`.
+#[derive(Debug, Args)]
+pub struct ExportKeepalived {
+    /// The appliance that it stands in for.
+    pub name: String,
+    /// A port of the machine: `wan=eno1`, `lan=eno2`; VLANs on it are called `eno2.21` [default: eth0 and eth1].
+    #[arg(long = "port", value_name = "NAME=INTERFACE", value_parser = named_interface)]
+    pub ports: Vec<(Side, String)>,
+    /// Write nothing; compare with the configuration that the machine has.
+    #[arg(long, value_name = "KEEPALIVED.CONF")]
+    pub check: Option<PathBuf>,
+    /// What lines that begin with @ in that file are compared with.
+    #[arg(long = "config-id", value_name = "NAME", requires = "check")]
+    pub id: Option<String>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn named_interface(text: &str) -> Result<(Side, String), String> {
+    match text.split_once('=') {
+        Some(("wan", name)) => Ok((Side::Wan, name.to_owned())),
+        Some(("lan", name)) => Ok((Side::Lan, name.to_owned())),
+        Some((other, _)) => Err(format!("no port is called `{other}`: use wan or lan")),
+        None => Err("write NAME=INTERFACE, such as wan=eth0".to_owned()),
+    }
 }
 
 /// Options of `check`.

@@ -8,7 +8,9 @@ mod bench;
 mod build;
 mod check;
 mod doctor;
+mod export;
 mod failure;
+mod import;
 mod manage;
 mod new;
 mod plan;
@@ -41,6 +43,8 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::New(options) => new::new(options),
         Command::Check(options) => check::check(site, options),
+        Command::Import(options) => import::import(options),
+        Command::Export(options) => export::export(site, options),
         Command::Trace(options) => trace::trace(site, options),
         Command::Plan(options) => plan::plan(site, options),
         Command::Build(options) => build::build(site, options),

@@ -286,6 +286,147 @@ fn a_reader_that_leaves_early_is_no_fault() {
 }
 
 #[test]
+fn a_keepalived_becomes_a_site_that_says_what_is_missing() {
+    let folder = Folder::new("import");
+    fs::create_dir_all(folder.path("conf.d")).expect("a directory");
+    fs::write(folder.path("a.conf"), "include conf.d/*.conf\n").expect("room");
+    let instance = "vrrp_instance VI {\n interface eth0\n @a priority 150\n @b priority 120\n virtual_router_id 5\n \
+                    notify /bin/x\n virtual_ipaddress { 203.0.113.5/24 }\n}\n";
+    fs::write(folder.path("conf.d/vi.conf"), instance).expect("room");
+    let output = folder.ravelin(&["import", "a.conf", "--config-id", "a", "--config-id", "b"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let site = stdout(&output);
+    assert!(
+        site.contains("virtual = \"203.0.113.5\"  # conf.d/vi.conf:7"),
+        "{site}"
+    );
+    assert!(
+        site.contains("priority = 150") && site.contains("priority = 120"),
+        "{site}"
+    );
+    assert!(
+        stderr(&output).contains("conf.d/vi.conf:6: notify /bin/x: appliances run no programs")
+    );
+    fs::write(folder.path("site.toml"), &site).expect("room");
+    let check = folder.ravelin(&["check", "--site", "site.toml"]);
+    assert_eq!(code(&check), 2);
+    assert!(
+        stderr(&check).contains("`domain` is still to be filled in"),
+        "{}",
+        stderr(&check)
+    );
+    let report = json(&folder.ravelin(&["import", "a.conf", "--config-id", "a", "--json"]));
+    assert_eq!(report["notes"][0]["file"], "conf.d/vi.conf");
+    assert_eq!(
+        (&report["notes"][0]["line"], &report["notes"][0]["kind"]),
+        (&6.into(), &"lost".into())
+    );
+    assert!(
+        report["site"]
+            .as_str()
+            .is_some_and(|site| site.contains("vrid = 5"))
+    );
+}
+
+#[test]
+fn configurations_that_keepalived_would_not_read_are_refused() {
+    let folder = Folder::new("refused");
+    fs::write(folder.path("open.conf"), "vrrp_instance a {\n").expect("room");
+    fs::write(folder.path("asks.conf"), "@a vrrp_version 3\n").expect("room");
+    for (arguments, message) in [
+        (
+            &["import", "none.conf"][..],
+            "cannot read the configuration none.conf",
+        ),
+        (
+            &["import", "open.conf"],
+            "open.conf:1: the block that begins here has no end",
+        ),
+        (&["import", "asks.conf"], "--config-id NAME"),
+        (
+            &["import", "open.conf", "asks.conf", "--config-id", "a"],
+            "each machine needs a --config-id",
+        ),
+        (&["import"], "KEEPALIVED.CONF"),
+    ] {
+        let output = folder.ravelin(arguments);
+        assert_eq!(
+            (code(&output), stdout(&output)),
+            (2, String::new()),
+            "{arguments:?}"
+        );
+        assert!(stderr(&output).contains(message), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_site_becomes_a_keepalived_that_agrees_with_it() {
+    let folder = Folder::new("export");
+    let export = |more: &[&str]| {
+        let asked = ["export", "keepalived", "gw2", "--site", REFERENCE];
+        folder.ravelin(&[&asked, more].concat())
+    };
+    let output = export(&["--port", "wan=eno1"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let conf = stdout(&output);
+    assert!(
+        conf.contains("interface eno1\n") && conf.contains("interface eth1.21\n"),
+        "{conf}"
+    );
+    assert!(
+        stderr(&output).contains("keepalived is no firewall"),
+        "{}",
+        stderr(&output)
+    );
+    fs::write(folder.path("same.conf"), &conf).expect("room");
+    let output = export(&["--check", "same.conf"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let other = conf.replacen("priority 150", "priority 200", 1).replacen(
+        "203.0.113.10/24",
+        "203.0.113.11/24",
+        1,
+    );
+    fs::write(folder.path("other.conf"), other).expect("room");
+    let output = export(&["--check", "other.conf"]);
+    assert_eq!(code(&output), 1);
+    let said = stderr(&output);
+    assert!(
+        said.contains("priority 200 of wan-10-ipv4: is 150 in the site"),
+        "{said}"
+    );
+    assert!(
+        said.contains("virtual_ipaddress of wan-10-ipv4: is another"),
+        "{said}"
+    );
+    let output = export(&["--check", "other.conf", "--json"]);
+    assert_eq!(code(&output), 1);
+    assert_eq!(
+        json(&output)["disagreements"].as_array().map(Vec::len),
+        Some(2)
+    );
+    fs::write(folder.path("empty.conf"), "").expect("room");
+    let output = export(&["--check", "empty.conf"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("vrrp_instance wan-10-ipv4: is missing"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(
+        json(&export(&["--json"]))["missing"]
+            .as_array()
+            .is_some_and(|list| !list.is_empty())
+    );
+    let output = folder.ravelin(&["export", "keepalived", "gw3", "--site", REFERENCE]);
+    assert_eq!((code(&output), stdout(&output)), (2, String::new()));
+    assert!(
+        stderr(&output).contains("its appliances are gw1 and gw2"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn completions_are_scripts() {
     let output = ravelin(&["completions", "bash"]);
     assert_eq!(code(&output), 0);
