@@ -17,6 +17,7 @@ pub mod linux;
 mod profile;
 mod questions;
 mod run;
+mod signature;
 mod tester;
 
 pub use cable::Cable;

@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use policy::{Announce, Checksum, Config, Interface, Interface6, Name, Version, VirtualRouter};
+use policy::{
+    Announce, Authentication, Checksum, Config, Hmac, HmacMode, Interface, Interface6, Key, Name,
+    Version, VirtualRouter,
+};
 
 use crate::frame::Mac;
 
@@ -91,6 +94,8 @@ impl Profile {
                 false => OWN.into(),
                 true => OWN_LINK_LOCAL.into(),
             },
+            unicast: !router.peers.is_empty(),
+            authentication: router.authentication.clone(),
         }
     }
 }
@@ -112,6 +117,10 @@ pub struct Facts {
     pub router_mac: Mac,
     /// The address that adverts come from.
     pub own: IpAddr,
+    /// Whether adverts go to one other alone.
+    pub unicast: bool,
+    /// How other routers are authenticated.
+    pub authentication: Authentication,
 }
 
 impl Facts {
@@ -121,9 +130,18 @@ impl Facts {
         self.own.is_ipv6()
     }
 
-    /// Where adverts go: address and MAC address.
+    /// Where adverts to the device go: address and MAC address.
     #[must_use]
     pub fn group(&self) -> (IpAddr, Mac) {
+        if self.unicast {
+            return (self.own, OWN_MAC);
+        }
+        self.multicast()
+    }
+
+    /// The group of virtual routers: address and MAC address.
+    #[must_use]
+    pub fn multicast(&self) -> (IpAddr, Mac) {
         match self.six() {
             false => (
                 Ipv4Addr::new(224, 0, 0, 18).into(),
@@ -140,10 +158,10 @@ impl Facts {
     #[must_use]
     pub fn peer(&self, wins: bool) -> IpAddr {
         match (self.six(), wins) {
-            (false, false) => Ipv4Addr::new(192, 0, 2, 1).into(),
+            (false, false) => PEER.into(),
             // Negative if it is read as a signed number.
             (false, true) => Ipv4Addr::new(192, 0, 2, 200).into(),
-            (true, false) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
+            (true, false) => PEER6.into(),
             (true, true) => Ipv6Addr::new(0xfe80, 0, 0, 0, 0xff00, 0, 0, 3).into(),
         }
     }
@@ -219,6 +237,42 @@ pub const V2: Profile = Profile::v4("v2", |config| {
     config.routers[0].version = Version::V2;
     config.routers[0].advertisement_interval = 100;
 });
+/// Version 2 with a password.
+pub const V2_PASSWORD: Profile = Profile::v4("v2-password", |config| {
+    config.routers[0].version = Version::V2;
+    config.routers[0].advertisement_interval = 100;
+    config.routers[0].authentication = Authentication::Password(PASSWORD);
+});
+/// One that takes signed adverts only.
+pub const SIGNED: Profile = Profile::v4("v4-signed", |config| {
+    config.routers[0].authentication = Authentication::Hmac(hmac(HmacMode::Enforce));
+});
+/// IPv6 that takes signed adverts only.
+pub const V6_SIGNED: Profile = Profile::v6("v6-signed", |config| {
+    config.routers[0].authentication = Authentication::Hmac(hmac(HmacMode::Enforce));
+});
+/// One that takes unsigned adverts too.
+pub const PERMISSIVE: Profile = Profile::v4("v4-permissive", |config| {
+    config.routers[0].authentication = Authentication::Hmac(hmac(HmacMode::Permissive));
+});
+/// One that verifies signatures and makes none.
+pub const RECEIVE_ONLY: Profile = Profile::v4("v4-receive-only", |config| {
+    config.routers[0].authentication = Authentication::Hmac(hmac(HmacMode::ReceiveOnly));
+});
+/// One that speaks to one other alone.
+pub const UNICAST: Profile = Profile::v4("v4-unicast", |config| {
+    config.routers[0].peers = [IpAddr::V4(PEER)].into_iter().collect();
+    config.routers[0].ttl = (254, 255);
+});
+/// IPv6 that speaks to one other alone.
+pub const V6_UNICAST: Profile = Profile::v6("v6-unicast", |config| {
+    config.routers[0].peers = [IpAddr::V6(PEER6)].into_iter().collect();
+    config.routers[0].ttl = (254, 255);
+});
+/// IPv6 with router advertisements.
+pub const V6_ADVERTISED: Profile = Profile::v6("v6-advertised", |config| {
+    config.availability.announce.router_advertisement = 4;
+});
 /// IPv6.
 pub const V6: Profile = Profile::v6("v6", |_| {});
 /// IPv6 with Accept_Mode false.
@@ -244,6 +298,22 @@ pub const PREEMPT_DELAY_MILLIS: u32 = 1500;
 /// The delay of [`START_DELAY`].
 pub const START_DELAY_MILLIS: u32 = 1500;
 
+/// The password of [`V2_PASSWORD`].
+pub const PASSWORD: [u8; 8] = *b"secret12";
+/// The keys of [`SIGNED`] by their numbers; it signs with the first one.
+pub const KEYS: [(u8, [u8; 32]); 2] = [(7, [0x17; 32]), (9, [0x29; 32])];
+
+fn hmac(mode: HmacMode) -> Hmac {
+    let keys = KEYS.map(|(id, secret)| Key {
+        id,
+        secret: secret.into_iter().collect(),
+    });
+    Hmac {
+        keys: keys.into_iter().collect(),
+        mode,
+    }
+}
+
 /// The device's priority.
 pub const PRIORITY: u8 = 100;
 /// The device's MAC address.
@@ -258,6 +328,10 @@ pub const OWN6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 pub const HOST: (Mac, Ipv4Addr) = ([2, 0, 0, 0, 0, 100], Ipv4Addr::new(192, 0, 2, 100));
 /// The same host's address of IPv6.
 pub const HOST6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 100);
+/// The other router, which loses a tie against the device.
+pub const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The same of IPv6.
+pub const PEER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// MAC address of the other routers where they do not use the virtual one.
 pub const PEER_MAC: Mac = [2, 0, 0, 0, 0, 3];
 

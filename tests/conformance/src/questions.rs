@@ -58,6 +58,22 @@ pub fn solicitation(address: Ipv6Addr, from: Option<Ipv6Addr>, hop_limit: u8) ->
     frame(mac, HOST.0, &header.around(&message))
 }
 
+/// The answer to a neighbour solicitation.
+#[must_use]
+pub fn neighbour_advert(from: (Mac, Ipv6Addr), to: (Mac, Ipv6Addr)) -> Vec<u8> {
+    let message = Icmp {
+        kind: 136,
+        rest: [0x60, 0, 0, 0],
+        payload: [&from.1.octets()[..], &[2, 1], &from.0].concat(),
+        ..Icmp::default()
+    };
+    let header = Ipv6 {
+        hop_limit: 255,
+        ..Ipv6::new(from.1, to.1)
+    };
+    frame(to.0, from.0, &header.around(&message))
+}
+
 /// An echo request of the host to an address at a MAC address.
 #[must_use]
 pub fn ping(to: (Mac, IpAddr)) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Runs the cases on one kind of device.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,6 +12,9 @@ use crate::cable;
 use crate::cases::{self, Case};
 use crate::tester::{Late, Tester, Verdict};
 use crate::{Bench, Device, Profile};
+
+/// What a device logs when its loop got no time.
+const STALLED: &str = "was away for too long";
 
 /// How often a case is tried before being late is a failure.
 const TRIES: usize = 4;
@@ -65,20 +69,35 @@ impl Pool {
                 Err(Late(what)) => late.push(what),
             }
         }
-        Err(format!("late every time:\n{}", late.join("\n")).into())
+        Err(format!("late or too early every time:\n{}", late.join("\n")).into())
     }
 
     fn try_once(&self, case: &Case) -> Verdict {
-        if case.fresh {
-            let started = cable::now();
-            let mut device = self.bench.start(&case.profile);
-            let mut tester = Tester::new(&mut *device, &case.profile, 1.0);
-            tester.started = started;
-            return (case.run)(&mut tester);
-        }
-        let mut running = self.running(&case.profile)?;
+        let started = cable::now();
+        let mut running = match case.fresh {
+            true => Running {
+                device: self.bench.start(&case.profile),
+                scale: 1.0,
+            },
+            false => self.running(&case.profile)?,
+        };
         let mut tester = Tester::new(&mut *running.device, &case.profile, running.scale);
-        let verdict = (case.run)(&mut tester); // a device that fails is not used again
+        tester.started = started;
+        let verdict = catch_unwind(AssertUnwindSafe(|| (case.run)(&mut tester)));
+        let verdict = match verdict {
+            // It stood still because the machine did, and gave way to others as it should.
+            Err(_) if running.device.log().contains(STALLED) => {
+                return Err(Late(format!(
+                    "it {STALLED}; its log:\n{}",
+                    running.device.log()
+                )));
+            }
+            Err(panic) => resume_unwind(panic), // a device that fails is not used again
+            Ok(verdict) => verdict,
+        };
+        if case.fresh {
+            return verdict;
+        }
         let mut idle = self.idle();
         // Of another kind too, so that not all kinds wait at the same time.
         let count: usize = idle.values().map(Vec::len).sum();

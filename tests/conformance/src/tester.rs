@@ -8,8 +8,11 @@ use forge::{Ip, Sum, Transport as _, Vrrp};
 use crate::Device;
 use crate::cable::{self, Moment};
 use crate::frame::{Advert, Frame, Mac};
-use crate::profile::{Facts, HOST6, PEER_MAC, Profile};
+use policy::Authentication;
+
+use crate::profile::{Facts, HOST6, KEYS, PEER, PEER_MAC, PEER6, Profile};
 use crate::questions;
+use crate::signature;
 
 /// The machine that runs the test was too slow, or the device was: the case is tried again.
 #[derive(Debug)]
@@ -80,6 +83,7 @@ impl<'a> Tester<'a> {
         while let Some((at, bytes)) = self.device.cable().receive(until) {
             let frame = Frame::read(at, bytes);
             self.judge(&frame);
+            self.answer(&frame);
             self.seen.push(frame.clone());
             if stop(&frame) {
                 return Some(frame);
@@ -113,6 +117,33 @@ impl<'a> Tester<'a> {
             }
         }
         None
+    }
+
+    /// The other router answers who asks for it, where it is spoken to alone.
+    fn answer(&self, frame: &Frame) {
+        if !self.facts.unicast {
+            return;
+        }
+        if let Some(arp) = frame
+            .arp()
+            .filter(|arp| (arp.operation, arp.target.1) == (1, PEER))
+        {
+            self.send(&questions::arp(
+                frame.source,
+                2,
+                (PEER_MAC, PEER),
+                arp.sender,
+            ));
+        }
+        if let Some(ip) = frame.ip().filter(|ip| ip.icmp6() == Some(135))
+            && ip.payload.get(8..24) == Some(&PEER6.octets())
+            && let IpAddr::V6(asker) = ip.source
+        {
+            self.send(&questions::neighbour_advert(
+                (PEER_MAC, PEER6),
+                (frame.source, asker),
+            ));
+        }
     }
 
     /// What holds for every frame at all times.
@@ -194,10 +225,9 @@ impl<'a> Tester<'a> {
     /// If it does not yield.
     pub fn make_backup(&mut self) {
         self.role = Role::Unknown;
-        let strong = self.advert(254);
         let mut quiet = false;
         for _ in 0..40 {
-            self.send(&strong);
+            self.send(&self.advert(254));
             let (unit, sent) = (self.unit(), cable::now());
             let heard = self.listen(sent + unit / 2, |frame| {
                 frame.advert().is_some() && frame.at > sent + unit / 4
@@ -283,6 +313,19 @@ impl<'a> Tester<'a> {
         Ok(())
     }
 
+    /// Holds the time between two frames of the device against what it should be: if the first one was late, it is too short.
+    ///
+    /// # Errors
+    /// If it is too long or too short.
+    pub fn apart(&self, what: &str, measured: Duration, expected: Duration) -> Verdict {
+        let expected = self.scaled(expected);
+        let least = expected.saturating_sub(self.tolerance().min(expected / 3));
+        match (least..=expected + self.tolerance()).contains(&measured) {
+            true => Ok(()),
+            false => Err(self.late(&format!("{what}: {measured:?} instead of {expected:?}"))),
+        }
+    }
+
     /// How late something may be.
     pub fn tolerance(&self) -> Duration {
         self.unit().mul_f64(0.35)
@@ -301,14 +344,19 @@ impl<'a> Tester<'a> {
 
     /// What another router like the device would advertise with this priority, to be changed.
     pub fn message(&self, priority: u8) -> Vrrp {
+        let authentication_type = match self.facts.authentication {
+            Authentication::Password(_) => 0x0100,
+            Authentication::None | Authentication::Hmac(_) => 0,
+        };
         Vrrp {
             version: self.facts.version,
             vrid: self.facts.vrid,
             priority,
-            interval: self.facts.field(self.facts.interval),
+            interval: self.facts.field(self.facts.interval) | authentication_type,
             addresses: self.facts.addresses.clone(),
-            authentication: match self.facts.version {
-                2 => vec![0; 8],
+            authentication: match (self.facts.version, &self.facts.authentication) {
+                (2, Authentication::Password(password)) => password.to_vec(),
+                (2, _) => vec![0; 8],
                 _ => Vec::new(),
             },
             ..Vrrp::default()
@@ -320,8 +368,27 @@ impl<'a> Tester<'a> {
         self.from(self.facts.peer(false), &self.message(priority))
     }
 
-    /// A good frame with this message from a router at `source`.
+    /// A frame with this message from a router at `source`, signed if it has to be.
     pub fn from(&self, source: IpAddr, message: &Vrrp) -> Vec<u8> {
+        match &self.facts.authentication {
+            Authentication::Hmac(_) => self.signed(source, message, KEYS[0]),
+            Authentication::None | Authentication::Password(_) => self.unsigned(source, message),
+        }
+    }
+
+    /// The same, signed with this key.
+    pub fn signed(&self, source: IpAddr, message: &Vrrp, key: (u8, [u8; 32])) -> Vec<u8> {
+        let number = signature::number(cable::now());
+        let trailer = signature::trailer(source, &self.bytes(source, message), key, number);
+        let message = Vrrp {
+            trailer,
+            ..message.clone()
+        };
+        self.unsigned(source, &message)
+    }
+
+    /// The same, never signed.
+    pub fn unsigned(&self, source: IpAddr, message: &Vrrp) -> Vec<u8> {
         let packet = self.packet(source).around(message);
         self.framed(&packet)
     }

@@ -24,7 +24,7 @@ pub struct Vrrp {
     pub addresses: Vec<IpAddr>,
     /// What follows the addresses and is summed up with them: authentication data of version 2.
     pub authentication: Vec<u8>,
-    /// What follows all of that.
+    /// What follows all of that. The checksum of IPv6 is over it too (RFC 8200 §8.1), that of IPv4 is not.
     pub trailer: Vec<u8>,
     /// Whether the checksum is over a pseudo-header too; `None` as the RFC of the version says.
     pub pseudo_header: Option<bool>,
@@ -68,12 +68,20 @@ impl Transport for Vrrp {
             }
         }
         bytes.extend(&self.authentication);
+        let message = bytes.len();
+        bytes.extend(&self.trailer);
+        let summed = if ends.0.is_ipv6() {
+            bytes.len()
+        } else {
+            message
+        };
         let sum = match self.pseudo_header.unwrap_or(ends.0.is_ipv6()) {
-            true => self.checksum.of(&[&pseudo(ends, 112, bytes.len()), &bytes]),
-            false => self.checksum.of(&[&bytes]),
+            true => self
+                .checksum
+                .of(&[&pseudo(ends, 112, summed), &bytes[..summed]]),
+            false => self.checksum.of(&[&bytes[..summed]]),
         };
         bytes[6..8].copy_from_slice(&sum);
-        bytes.extend(&self.trailer);
         bytes
     }
 }

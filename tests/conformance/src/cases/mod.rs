@@ -1,10 +1,12 @@
 //! All cases.
 
 mod announcing;
+mod authentication;
 mod membership;
 mod resolution;
 mod timing;
 mod transmission;
+mod unicast;
 mod validation;
 
 use std::time::Duration;
@@ -67,6 +69,8 @@ pub fn all(each_alone: bool) -> Vec<Case> {
         resolution::cases(),
         announcing::cases(),
         membership::cases(),
+        authentication::cases(),
+        unicast::cases(),
         validation::cases(each_alone),
     ];
     let mut all: Vec<Case> = all.into_iter().flatten().collect();

@@ -340,7 +340,7 @@ fn answers_goodbye(t: &mut Tester<'_>) -> Verdict {
     let limit = answered + 3 * t.unit();
     let next = t.listen(limit, |frame| frame.advert().is_some());
     let next = next.ok_or_else(|| t.late("no further advert"))?;
-    t.on_time(
+    t.apart(
         "the advert after the answer",
         next.at - answered,
         t.facts.interval,
