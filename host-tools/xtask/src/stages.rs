@@ -35,7 +35,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "test",
-        what: "unit, table, snapshot and simulation tests",
+        what: "unit, table, snapshot and simulation tests, and what RFCs ask of virtual routers on the Linux board",
         run: test,
     },
     Stage {
@@ -55,7 +55,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "interop",
-        what: "the Linux board beside keepalived (needs root)",
+        what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers (needs root)",
         run: interop,
     },
     Stage {
@@ -65,7 +65,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "qemu",
-        what: "both firmware images under QEMU",
+        what: "both firmware images under QEMU, and what RFCs ask of virtual routers on both",
         run: |c| suite(c, "ravelin-qemu"),
     },
     Stage {

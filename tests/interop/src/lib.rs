@@ -6,10 +6,11 @@
 //!                                  └── wan  right  lan ──┘
 //! ```
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,8 +20,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use policy::{Availability, Checksum, Config, Interface, Name, VirtualRouter};
 use tempfile::TempDir;
+pub use watch::Watch;
 
+pub mod mode;
 pub mod servers;
+mod watch;
 
 /// Virtual address on the WAN side.
 pub const WAN_VIRTUAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
@@ -39,6 +43,15 @@ pub enum Side {
 }
 
 impl Side {
+    /// The other place.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -240,10 +253,15 @@ impl Lab {
         }
         let conf = self.path(&format!("keepalived-{}.conf", side.name()));
         fs::write(&conf, keepalived_conf(priority, centiseconds)).expect("a writable directory");
+        self.keepalived_with(side, &conf)
+    }
+
+    /// Starts keepalived with this configuration.
+    fn keepalived_with(&self, side: Side, conf: &Path) -> Router {
         let pid = |kind: &str| {
-            self.path(&format!("{kind}-{}.pid", side.name()))
-                .display()
-                .to_string()
+            let path = self.path(&format!("{kind}-{}.pid", side.name()));
+            let _ = fs::remove_file(&path); // of one that was killed
+            path.display().to_string()
         };
         self.start(
             side,
@@ -263,6 +281,81 @@ impl Lab {
         )
     }
 
+    /// Starts zebra and vrrpd of FRR with this configuration.
+    fn frr_with(&self, side: Side, conf: &Path) -> Router {
+        let directory = self.path("frr");
+        fs::create_dir_all(&directory).expect("a writable directory");
+        // The daemons have a user of their own.
+        for (path, mode) in [
+            (self.directory.path(), 0o755),
+            (&directory, 0o777),
+            (conf, 0o644),
+        ] {
+            let permissions = Permissions::from_mode(mode);
+            fs::set_permissions(path, permissions).expect("our own file");
+        }
+        let script = "cd $1 && rm -f * && touch zebra.conf && chmod 644 zebra.conf && \
+             options='-u frr -g frr -P 0 -z zserv --vty_socket . --log stdout'
+             /usr/lib/frr/zebra $options -i zebra.pid -f $1/zebra.conf &
+             while ! test -S zserv; do sleep 0.02; done
+             exec /usr/lib/frr/vrrpd $options -i vrrpd.pid -f $2";
+        let (directory, conf) = (directory.display().to_string(), conf.display().to_string());
+        self.start(side, &["sh", "-c", script, "sh", &directory, &conf])
+    }
+
+    /// Whether a namespace's interface has IPv6.
+    fn speak_ipv6(&self, namespace: &str, interface: &str, speaks: bool) {
+        let off = if speaks { "0" } else { "1" };
+        let space = self.space(namespace);
+        for setting in ["accept_dad=0".to_owned(), format!("disable_ipv6={off}")] {
+            let setting = format!("net.ipv6.conf.{interface}.{setting}");
+            space
+                .run("sysctl", &["-qw", &setting], "")
+                .expect("root may");
+        }
+    }
+
+    /// Gives a namespace's kernel an address.
+    fn add(&self, namespace: &str, address: &str, interface: &str) {
+        let no_dad = if address.contains(':') { " nodad" } else { "" };
+        let line = format!("addr add {address} dev {interface}{no_dad}");
+        self.space(namespace).ip(&line).expect("a new address");
+    }
+
+    /// Takes all addresses from it.
+    fn flush(&self, namespace: &str, interface: &str) {
+        let line = format!("addr flush dev {interface}");
+        self.space(namespace).ip(&line).expect("an interface");
+    }
+
+    fn delete_link(&self, namespace: &str, link: &str) {
+        let _ = self.space(namespace).ip(&format!("link del {link}")); // it may not be there
+    }
+
+    /// Lets the routers' WAN cables lead to everybody but each other, or to each other again.
+    pub fn split(&self, split: bool) {
+        let on = if split { "on" } else { "off" };
+        for side in [Side::Left, Side::Right] {
+            let line = format!(
+                "link set {}-wan type bridge_slave isolated {on}",
+                side.name()
+            );
+            self.space("switch").ip(&line).expect("a port of a bridge");
+        }
+    }
+
+    /// Hears who advertises on the WAN.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        Watch::new(self.space("switch"))
+    }
+
+    /// Gives the client an address of IPv6.
+    pub fn client_speaks_ipv6(&self) {
+        self.speak_ipv6("client", "eth0", true);
+        self.add("client", "2001:db8::100/64", "eth0");
+    }
+
     fn start(&self, side: Side, command: &[&str]) -> Router {
         let log = self.path(&format!("{}.log", side.name()));
         let out = File::options()
@@ -270,6 +363,7 @@ impl Lab {
             .append(true)
             .open(&log)
             .expect("a writable directory");
+        let before = out.metadata().map_or(0, |data| data.len()) as usize;
         let namespace = self.ns(side.name());
         let child = Command::new("ip")
             .args(["netns", "exec", &namespace])
@@ -283,6 +377,7 @@ impl Lab {
             child,
             namespace,
             log,
+            before,
         }
     }
 
@@ -319,7 +414,8 @@ impl Lab {
 
     /// Whether one echo request from `namespace` to `address` is answered within a second.
     #[must_use]
-    pub fn ping(&self, namespace: &str, address: Ipv4Addr) -> bool {
+    pub fn ping(&self, namespace: &str, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
         let namespace = self.ns(namespace);
         let ping = [
             "netns",
@@ -352,6 +448,8 @@ pub struct Router {
     child: Child,
     namespace: String,
     log: PathBuf,
+    /// Bytes of the log that earlier ones wrote.
+    before: usize,
 }
 
 impl Router {
@@ -367,10 +465,17 @@ impl Router {
         let _ = self.child.wait();
     }
 
+    /// Asks it to read its configuration again.
+    fn reload(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     /// Everything the router has logged so far.
     #[must_use]
     pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        let own = bytes.get(self.before..).unwrap_or_default();
+        String::from_utf8_lossy(own).into_owned()
     }
 
     /// Every process in the router's namespace gets the signal, so that keepalived's child dies as well.
