@@ -83,11 +83,13 @@ impl Appliance<'_> {
         let local = Local::parse(packet)?;
         let on = self.legs.get(leg).ok_or(Drop::NotForUs)?;
         // Only the addresses of this very leg; the virtual ones only while Active.
-        let Some(mac) = on.answers_for(local.destination, self.answers) else {
+        let Some(mac) = on.answers_for(local.destination, self.active) else {
             let shared = on.router_of(local.destination);
             return Err(shared.map_or(Drop::NotForUs, |_| Drop::NotActive));
         };
         let own = on.is_own(local.destination);
+        // Who has handed over still takes what is under way to it, but the virtual MAC address is the other one's.
+        let mac = if own || self.answers { mac } else { on.mac };
         if own && local.protocol == ipv4::VRRP {
             return self.unicast_advert(now, leg, packet, log, out);
         }
