@@ -27,6 +27,10 @@ pub enum BenchError {
     #[error(transparent)]
     #[diagnostic(help("`./ravelin doctor` lists what is missing"))]
     Namespace(#[from] netns::Error),
+    /// The lab cannot be used.
+    #[error(transparent)]
+    #[diagnostic(help("`./ravelin doctor` lists what is missing"))]
+    Lab(#[from] lab::Error),
     /// The site's keys cannot be made.
     #[error("{0}")]
     Keys(String),
@@ -58,10 +62,8 @@ pub enum BenchError {
         /// Its output so far.
         said: String,
     },
-    /// Namespaces and TAP interfaces need root.
-    #[error("keepalived as the peer needs network namespaces, and those need root")]
-    #[diagnostic(help(
-        "run `sudo ./ravelin bench failover`, or leave the peer out with `--without-peer`"
-    ))]
+    /// Namespaces need root.
+    #[error("two pairs side by side need network namespaces, and those need root")]
+    #[diagnostic(help("run `sudo ./ravelin bench failover`"))]
     NeedsRoot,
 }

@@ -1,83 +1,195 @@
-//! Blackout of the virtual address when the Active loses power: the node on every board, and Debian's keepalived
-//! on the same cables, with the same advertisement interval, measured by the same probes in one run.
+//! What users notice when the Active fails, is cut off, stops or hands over: our pair on the Linux board beside Debian's
+//! keepalived and conntrackd in the same namespaces, with the same intervals, probes and connections, in one run.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::net::TcpListener;
+mod boards;
+mod keepalived;
+mod measurement;
+mod ours;
+mod verdict;
+
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use build::{Board, boards, configuration, program};
-use rehearse::Appliance;
-use rehearse::machine::CommandLine;
-use rehearse::probe::blackout;
-use rehearse::rack::Rack;
+use lab::{Appliances, Lab};
 use serde::Serialize;
-use site::{Boards, Plan};
 
 use crate::BenchError;
+use crate::goals::Goal;
+
+use keepalived::Keepalived;
+use measurement::{Bench, Measurement};
+use ours::Ours;
 
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Advertisement interval in centiseconds.
-    pub centiseconds: u16,
-    /// Power losses for each contender.
+    /// How often each thing happens to each contender.
     pub repetitions: u16,
-    /// Whether keepalived takes part; needs root.
-    pub with_peer: bool,
+    /// Whether the other boards take part, emulated.
+    pub boards: bool,
     /// The `ravelin` program, which is the Linux board.
     pub program: PathBuf,
 }
 
-/// What `bench failover` shows. All times in milliseconds.
+/// What `bench failover` shows.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Advertisement interval.
-    pub interval_ms: u32,
-    /// One for each contender.
+    /// One for each contender in each event.
     pub rows: Vec<Row>,
+    /// What was aimed at.
+    pub goals: Vec<Goal>,
 }
 
-/// One contender.
+/// One contender in one event.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Board, or `keepalived`.
+    /// What happens.
+    pub event: Event,
+    /// Advertisement interval in milliseconds.
+    pub interval_ms: u32,
+    /// Who it happens to.
     pub who: String,
-    /// Shortest blackout.
-    pub min_ms: f64,
-    /// Median.
-    pub median_ms: f64,
-    /// Longest.
-    pub max_ms: f64,
-    /// All of them, in the order of the repetitions.
-    pub blackouts_ms: Vec<f64>,
+    /// Longest time in which the virtual address answered no echo request, in milliseconds.
+    pub address_ms: Spread,
+    /// The service behind it; of the emulated boards only the address is probed.
+    pub service: Option<Service>,
 }
 
-/// Who holds the virtual address.
-enum Contender {
-    /// The node, on a board.
-    Node {
-        board: String,
-        bodies: BTreeMap<String, Appliance>,
-    },
-    /// Debian's keepalived.
-    Keepalived {
-        configurations: BTreeMap<String, PathBuf>,
-    },
+/// A service behind the pair through one event, all repetitions together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Service {
+    /// Longest time in which no probe came back from a server, in milliseconds.
+    pub blackout_ms: Spread,
+    /// Probes that never did, of one every millisecond.
+    pub lost: Spread,
+    /// Established connections.
+    pub open: usize,
+    /// How many of them never got another block.
+    pub broken: usize,
+    /// Longest time in which one of the others got none, in milliseconds.
+    pub stall_ms: Spread,
+    /// The same by the blackout and the retransmission timeout that runs when it ends.
+    pub stall_by_patience: Spread,
 }
 
-impl Contender {
-    fn name(&self) -> &str {
-        match self {
-            Self::Node { board, .. } => board,
-            Self::Keepalived { .. } => "keepalived",
+/// The same number of every repetition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Spread {
+    /// Smallest.
+    pub min: f64,
+    /// In the middle.
+    pub median: f64,
+    /// Largest.
+    pub max: f64,
+    /// All of them in order.
+    pub all: Vec<f64>,
+}
+
+impl FromIterator<f64> for Spread {
+    fn from_iter<T: IntoIterator<Item = f64>>(numbers: T) -> Self {
+        let all: Vec<f64> = numbers.into_iter().collect();
+        let mut sorted = all.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
+        Self {
+            min: at(0),
+            median: at(sorted.len() / 2),
+            max: at(sorted.len().saturating_sub(1)),
+            all,
         }
     }
 }
 
-/// Measures every board and, if asked for, keepalived.
+/// What happens to the Active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// It is dead and silent from one moment to the next; no carrier goes.
+    PowerLoss,
+    /// Its cable to the clients loses its carrier.
+    LinkDown,
+    /// It is told to end (SIGTERM).
+    Stop,
+    /// It hands over to its peer, and stays.
+    HandOver,
+}
+
+impl Event {
+    /// In the words of the table.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PowerLoss => "power loss",
+            Self::LinkDown => "link down",
+            Self::Stop => "graceful stop",
+            Self::HandOver => "hand-over",
+        }
+    }
+}
+
+/// Who holds the virtual addresses.
+trait Contender {
+    /// In the words of the table.
+    fn who(&self) -> &'static str;
+    /// Starts one of the pair as after a boot.
+    fn start(&mut self, lab: &Lab, gateway: usize) -> Result<(), BenchError>;
+    /// Waits until the Backup knows what the Active knows.
+    fn settle(&self, lab: &Lab) -> Result<(), BenchError>;
+    /// Asks one to end in good order; returns at once.
+    fn stop(&mut self, gateway: usize);
+    /// Asks the Active to hand over, which not everybody can.
+    fn hand_over(&self, _: &Lab) -> Result<(), BenchError> {
+        let what = format!("handing over: {}", self.who());
+        let said = self.said();
+        Err(BenchError::NoResult { what, said })
+    }
+    /// Lets it be Active again.
+    fn take_back(&self, _: &Lab) -> Result<(), BenchError> {
+        Ok(())
+    }
+    /// What it has said.
+    fn said(&self) -> String;
+}
+
+/// Who takes part at which interval, in centiseconds, and what happens to him.
+const COURSES: [(Who, u16, &[Event]); 7] = [
+    (Who::Vrrp, 100, &[Event::PowerLoss]),
+    (Who::Keepalived, 100, &[Event::PowerLoss]),
+    (Who::Vrrp, 10, &[Event::PowerLoss]),
+    (
+        Who::Pair,
+        10,
+        &[
+            Event::PowerLoss,
+            Event::LinkDown,
+            Event::Stop,
+            Event::HandOver,
+        ],
+    ),
+    (
+        Who::Keepalived,
+        10,
+        &[Event::PowerLoss, Event::LinkDown, Event::Stop],
+    ),
+    (Who::Vrrp, 1, &[Event::PowerLoss]),
+    (Who::Keepalived, 1, &[Event::PowerLoss]),
+];
+
+/// A contender.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    /// Ours, with VRRP alone.
+    Vrrp,
+    /// Ours, with heartbeats between the two and flows that both know.
+    Pair,
+    /// The others.
+    Keepalived,
+}
+
+/// Of the pair: a dead peer is missed after 15 ms.
+const HEARTBEAT: &str = "[pair]\nheartbeat = \"5ms\"\nmisses = 3\n";
+
+/// Measures everything.
 ///
 /// # Errors
 /// If something does not build or start, or a pair does not elect or take over.
@@ -86,269 +198,67 @@ pub fn measure(
     settings: &Settings,
     status: &impl Fn(&str),
 ) -> Result<Report, BenchError> {
-    let scratch =
-        tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
-    let names: Vec<String> = ["linux".to_owned()]
-        .into_iter()
-        .chain(boards(source))
-        .collect();
-    let race = |plan: &Plan, contender: &Contender| {
-        contest(plan, contender, settings, scratch.path(), status)
-    };
+    if !nix::unistd::Uid::effective().is_root() {
+        return Err(BenchError::NeedsRoot);
+    }
     let mut rows = Vec::new();
-    for board in &names {
-        status(&format!("building the firmware of {board}"));
-        let plan = plan(source, settings, board)?;
-        let contender = node(source, settings, &plan, board, scratch.path())?;
-        rows.push(race(&plan, &contender)?);
-    }
-    if settings.with_peer {
-        let plan = plan(source, settings, "linux")?;
-        let contender = keepalived(&plan, scratch.path())?;
-        rows.push(race(&plan, &contender)?);
-    }
-    Ok(Report {
-        interval_ms: u32::from(settings.centiseconds) * 10,
-        rows,
-    })
-}
-
-fn plan(source: &Path, settings: &Settings, board: &str) -> Result<Plan, BenchError> {
-    let ports = boards(source)
-        .into_iter()
-        .map(|name| Board::read(source, &name).map(|board| (name, board.ports)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let known = Boards::new(ports.into_iter().chain([("linux".to_owned(), 2)]));
-    let text = include_str!("failover.toml")
-        .replace(
-            "INTERVAL",
-            &format!("{}ms", u32::from(settings.centiseconds) * 10),
-        )
-        .replace("BOARD", board);
-    site::parse("failover.toml", &text, &known)
-        .map_err(|errors| BenchError::Site(errors.to_string()))
-}
-
-fn node(
-    source: &Path,
-    settings: &Settings,
-    plan: &Plan,
-    board: &str,
-    scratch: &Path,
-) -> Result<Contender, BenchError> {
-    let mut bodies = BTreeMap::new();
-    for appliance in &plan.appliances {
-        let config = scratch.join(format!("{board}-{}.config", appliance.name));
-        let blob = configuration(plan, &appliance.name, policy::MAX_BLOB)?;
-        fs::write(&config, blob).map_err(|cause| file(&config, cause))?;
-        let body = if board == "linux" {
-            Appliance::Process {
-                program: settings.program.clone(),
-                config,
-            }
-        } else {
-            let firmware = program(source, board, board)?;
-            Appliance::Emulated {
-                machine: firmware.board.qemu.machine.clone(),
-                elf: firmware.elf,
-                config,
-                config_address: firmware.board.config_address,
-                nic_model: Some(firmware.board.qemu.nic),
-            }
+    for (who, centiseconds, events) in COURSES {
+        let interval = Duration::from_millis(u64::from(centiseconds) * 10);
+        let ours = |pair| {
+            let more = if pair { HEARTBEAT } else { "" };
+            Ours::new(
+                settings,
+                Appliances {
+                    interval,
+                    pair,
+                    more,
+                },
+            )
         };
-        bodies.insert(appliance.name.clone(), body);
-    }
-    Ok(Contender::Node {
-        board: board.into(),
-        bodies,
-    })
-}
-
-fn keepalived(plan: &Plan, scratch: &Path) -> Result<Contender, BenchError> {
-    let mut configurations = BTreeMap::new();
-    for appliance in &plan.appliances {
-        let path = scratch.join(format!("keepalived-{}.conf", appliance.name));
-        fs::write(&path, keepalived_conf(plan, appliance.priority))
-            .map_err(|cause| file(&path, cause))?;
-        configurations.insert(appliance.name.clone(), path);
-    }
-    Ok(Contender::Keepalived { configurations })
-}
-
-/// What an operator would write for the same pair.
-fn keepalived_conf(plan: &Plan, priority: u8) -> String {
-    let interval = f64::from(plan.vrrp.advertisement_interval) / 100.0;
-    let mut text = String::from(
-        "global_defs {\n    vrrp_version 3\n}\nvrrp_sync_group both {\n    group {\n        wan\n        lan\n    }\n}\n",
-    );
-    for network in &plan.networks {
-        let (name, vrid) = (&network.name, network.vrid);
-        let address = network.virtual_address;
-        text += &format!(
-            "vrrp_instance {name} {{\n    state BACKUP\n    interface {name}\n    virtual_router_id {vrid}\n    \
-             priority {priority}\n    advert_int {interval}\n    virtual_ipaddress {{\n        {address}/24\n    }}\n}}\n"
-        );
-    }
-    text
-}
-
-fn contest(
-    plan: &Plan,
-    contender: &Contender,
-    settings: &Settings,
-    scratch: &Path,
-    status: &impl Fn(&str),
-) -> Result<Row, BenchError> {
-    let who = contender.name().to_owned();
-    let mut blackouts_ms = Vec::new();
-    for repetition in 1..=settings.repetitions {
-        status(&format!(
-            "{who}: power loss {repetition} of {}",
-            settings.repetitions
-        ));
-        let directory = scratch.join(format!("{who}-{repetition}"));
-        fs::create_dir(&directory).map_err(|cause| file(&directory, cause))?;
-        blackouts_ms.push(power_loss(plan, contender, settings, &directory)?.as_secs_f64() * 1e3);
-    }
-    let mut sorted = blackouts_ms.clone();
-    sorted.sort_by(f64::total_cmp);
-    let at = |index: usize| sorted.get(index).copied().unwrap_or_default();
-    Ok(Row {
-        who,
-        min_ms: at(0),
-        median_ms: at(sorted.len() / 2),
-        max_ms: at(sorted.len().saturating_sub(1)),
-        blackouts_ms,
-    })
-}
-
-/// Starts a pair, waits until the preferred one is Active, cuts its power, and measures.
-fn power_loss(
-    plan: &Plan,
-    contender: &Contender,
-    settings: &Settings,
-    directory: &Path,
-) -> Result<Duration, BenchError> {
-    let listener =
-        TcpListener::bind("127.0.0.1:0").map_err(|cause| file(Path::new("127.0.0.1"), cause))?;
-    let mut rack = Rack::new(plan, vec![listener], directory)?;
-    for appliance in &plan.appliances {
-        match contender {
-            Contender::Node { bodies, .. } => {
-                rack.start_appliance(&appliance.name, &bodies[&appliance.name])?
-            }
-            Contender::Keepalived { configurations } => {
-                let line =
-                    keepalived_line(&configurations[&appliance.name], directory, &appliance.name);
-                rack.start_peer(&appliance.name, &line)?
-            }
+        let mut contender: Box<dyn Contender> = match who {
+            Who::Vrrp => Box::new(ours(false)?),
+            Who::Pair => Box::new(ours(true)?),
+            Who::Keepalived => Box::new(Keepalived::new(centiseconds)),
         };
-    }
-    let preferred = plan
-        .appliances
-        .iter()
-        .max_by_key(|appliance| appliance.priority);
-    let preferred = preferred
-        .map(|appliance| appliance.name.clone())
-        .unwrap_or_default();
-    let interval = Duration::from_millis(u64::from(settings.centiseconds) * 10);
-    let patience = PATIENCE + interval * 10;
-    wait(
-        &mut rack,
-        patience,
-        &format!("{preferred} does not become active"),
-        |rack| rack.active().as_deref() == Some(&preferred),
-    )?;
-    // The other one must have heard it, and neighbours' answers must be known.
-    sleep(SETTLE + interval * 2);
-    rack.uplinks()[0].probe_every(PROBE_INTERVAL);
-    sleep(BASELINE);
-    let fault = Instant::now();
-    rack.power_off(&preferred);
-    wait(&mut rack, patience, "nobody takes over", |rack| {
-        rack.active().is_some_and(|active| active != preferred)
-    })?;
-    sleep(BASELINE + interval);
-    let probes = rack.uplinks()[0].stop_probes();
-    blackout(&probes, fault).ok_or_else(|| {
-        let answered = |before: bool| {
-            let these = probes
-                .iter()
-                .filter(|probe| (probe.sent <= fault) == before);
-            let answered = these.clone().filter(|probe| probe.answered.is_some());
-            format!("{} of {}", answered.count(), these.count())
-        };
-        BenchError::NoResult {
-            what: format!("pinging {} in {}", contender.name(), directory.display()),
-            said: format!(
-                "{} answered before the power loss, {} after it",
-                answered(true),
-                answered(false)
-            ),
+        let mut bench = Bench::new(interval, contender.as_mut())?;
+        for event in events {
+            let mut measurements = Vec::new();
+            for repetition in 0..settings.repetitions {
+                status(&format!(
+                    "{} every {interval:?}: {} {} of {}",
+                    bench.who(),
+                    event.name(),
+                    repetition + 1,
+                    settings.repetitions
+                ));
+                let share = (f64::from(repetition) + 0.5) / f64::from(settings.repetitions);
+                measurements.push(bench.measure(*event, share)?);
+            }
+            rows.push(row(*event, interval, bench.who(), &measurements));
         }
-    })
+    }
+    if settings.boards {
+        rows.extend(boards::measure(source, settings, status)?);
+    }
+    let goals = verdict::goals(&rows);
+    Ok(Report { rows, goals })
 }
 
-fn keepalived_line(configuration: &Path, directory: &Path, name: &str) -> CommandLine {
-    let pid = |kind: &str| {
-        directory
-            .join(format!("{name}-{kind}.pid"))
-            .display()
-            .to_string()
-    };
-    let arguments = [
-        "--dont-fork".into(),
-        "--log-console".into(),
-        "--vrrp".into(),
-        "--use-file".into(),
-        configuration.display().to_string(),
-        "--pid".into(),
-        pid("parent"),
-        "--vrrp_pid".into(),
-        pid("vrrp"),
-    ];
-    CommandLine {
-        program: "keepalived".into(),
-        arguments: arguments.to_vec(),
+fn row(event: Event, interval: Duration, who: &str, measurements: &[Measurement]) -> Row {
+    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let each = |number: &dyn Fn(&Measurement) -> f64| measurements.iter().map(number).collect();
+    Row {
+        event,
+        interval_ms: interval.as_millis() as u32,
+        who: who.into(),
+        address_ms: each(&|one| milliseconds(one.address)),
+        service: Some(Service {
+            blackout_ms: each(&|one| milliseconds(one.blackout)),
+            lost: each(&|one| one.lost as f64),
+            open: measurements.iter().map(|one| one.open).sum(),
+            broken: measurements.iter().map(|one| one.broken).sum(),
+            stall_ms: each(&|one| milliseconds(one.stall)),
+            stall_by_patience: each(&|one| one.stall.div_duration_f64(one.patience())),
+        }),
     }
 }
-
-fn wait(
-    rack: &mut Rack,
-    patience: Duration,
-    what: &str,
-    condition: impl Fn(&Rack) -> bool,
-) -> Result<(), BenchError> {
-    let begun = Instant::now();
-    while !condition(rack) {
-        rack.check_alive()?;
-        if begun.elapsed() > patience {
-            let consoles = rack
-                .machines()
-                .iter()
-                .map(|machine| fs::read_to_string(&machine.console));
-            let said = consoles
-                .filter_map(Result::ok)
-                .collect::<Vec<_>>()
-                .join("\n");
-            return Err(BenchError::NoResult {
-                what: what.into(),
-                said,
-            });
-        }
-        sleep(Duration::from_millis(5));
-    }
-    Ok(())
-}
-
-fn file(path: &Path, cause: std::io::Error) -> BenchError {
-    BenchError::File {
-        path: path.into(),
-        cause,
-    }
-}
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_secs(1);
-const BASELINE: Duration = Duration::from_millis(500);
-const PROBE_INTERVAL: Duration = Duration::from_millis(1);

@@ -67,7 +67,7 @@ pub enum Command {
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum Bench {
-    /// Blackout of the virtual address when the Active loses power: every board, and keepalived beside them.
+    /// What users notice when the Active fails, is cut off, stops or hands over; keepalived and conntrackd beside us.
     Failover(BenchFailover),
     /// Instructions per packet on the Cortex-M7, the size of each firmware image, and this machine's processor beside peers.
     Packet(Json),
@@ -84,15 +84,12 @@ pub enum Bench {
 /// Options of `bench failover`.
 #[derive(Debug, Args)]
 pub struct BenchFailover {
-    /// Advertisement interval of everybody, in milliseconds (multiples of 10).
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(10..=40_000))]
-    pub interval: u16,
-    /// Power losses for each contender.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
-    pub repetitions: u16,
-    /// Leave keepalived out, which needs root.
+    /// How often each thing happens to each contender.
+    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub repeat: u16,
+    /// Leave out the emulated boards, whose firmware has to be built.
     #[arg(long)]
-    pub without_peer: bool,
+    pub without_boards: bool,
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,

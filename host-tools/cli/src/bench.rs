@@ -5,7 +5,7 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ::bench::goals::Sense;
+use ::bench::goals::{Goal, Sense};
 use ::bench::{BenchError, failover, images, packet, peers};
 use serde::Serialize;
 
@@ -31,14 +31,12 @@ pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
 
 fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
     let source = source::root()?;
-    let program = this_program()?;
     let settings = failover::Settings {
-        centiseconds: options.interval / 10,
-        repetitions: options.repetitions,
-        with_peer: !options.without_peer,
-        program,
+        repetitions: options.repeat,
+        boards: !options.without_boards,
+        program: this_program()?,
     };
-    let status = spinner("building the firmware");
+    let status = spinner("laying cables");
     let report = failover::measure(&source, &settings, &|text| {
         status.set_message(text.to_owned())
     });
@@ -47,23 +45,48 @@ fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
     if options.json {
         return print(&report);
     }
-    let row = |row: &failover::Row| {
-        let time = |time: f64| format!("{time:.0}");
-        let count = row.blackouts_ms.len().to_string();
-        vec![
-            row.who.clone(),
-            time(row.min_ms),
-            time(row.median_ms),
-            time(row.max_ms),
-            count,
-        ]
+    let spread = |spread: &failover::Spread| {
+        let failover::Spread {
+            min, median, max, ..
+        } = spread;
+        format!("{min:.0} / {median:.0} / {max:.0}")
     };
-    let heading = format!(
-        "Blackout of the virtual address at a power loss of the Active, in ms, advertisements every {} ms",
-        report.interval_ms
+    let rows = report.rows.iter().map(|row| {
+        let mut cells = vec![
+            row.event.name().to_owned(),
+            format!("{} ms", row.interval_ms),
+            row.who.clone(),
+            spread(&row.address_ms),
+        ];
+        cells.extend(match &row.service {
+            Some(service) => [
+                spread(&service.blackout_ms),
+                spread(&service.lost),
+                spread(&service.stall_ms),
+                format!("{} of {}", service.broken, service.open),
+            ],
+            None => Default::default(),
+        });
+        cells
+    });
+    table::print(
+        &format!(
+            "What users notice, {} times each: min / median / max. Times in ms; a ping and a datagram every ms",
+            options.repeat
+        ),
+        &[
+            "event",
+            "adverts",
+            "who",
+            "address silent",
+            "service silent",
+            "datagrams lost",
+            "connections stall",
+            "broken",
+        ],
+        &rows.collect::<Vec<_>>(),
     );
-    let rows: Vec<Vec<String>> = report.rows.iter().map(row).collect();
-    table::print(&heading, &["who", "min", "median", "max", "times"], &rows);
+    goals("Goals", &report.goals);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,7 +181,12 @@ fn packet(json: bool) -> Result<ExitCode, Failure> {
     for note in &report.peers.notes {
         println!("{note}");
     }
-    let goals = report.goals.iter().map(|goal| {
+    goals("Other goals", &report.goals);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn goals(heading: &str, goals: &[Goal]) {
+    let goals = goals.iter().map(|goal| {
         let sense = match goal.sense {
             Sense::AtMost => "at most",
             Sense::AtLeast => "at least",
@@ -167,12 +195,8 @@ fn packet(json: bool) -> Result<ExitCode, Failure> {
         let aim = format!("{sense} {aim}");
         vec![goal.what.clone(), measured, aim, verdict(goal.met)]
     });
-    table::print(
-        "Other goals",
-        &["what", "measured", "goal", ""],
-        &goals.collect::<Vec<_>>(),
-    );
-    Ok(ExitCode::SUCCESS)
+    let columns = ["what", "measured", "goal", ""];
+    table::print(heading, &columns, &goals.collect::<Vec<_>>());
 }
 
 /// One column for each number of rules.

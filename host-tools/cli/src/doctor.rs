@@ -360,7 +360,7 @@ mod tests {
             let columns: Vec<&str> = line.split('\t').collect();
             assert_eq!(columns.len(), 4, "{line}");
             assert!(
-                ["all", "images", "rehearse", "light", "test"].contains(&columns[2]),
+                ["all", "images", "rehearse", "light", "test", "failover"].contains(&columns[2]),
                 "{line}"
             );
             assert!(columns.iter().all(|column| !column.is_empty()), "{line}");

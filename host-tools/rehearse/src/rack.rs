@@ -1,7 +1,6 @@
 //! The rack: switch, uplink and machines, put together from the plan.
 
 mod clients;
-mod peer;
 mod running;
 mod vlans;
 
