@@ -231,35 +231,38 @@ impl<'a> On<'a> {
 #[derive(Clone, Debug)]
 #[repr(C)]
 pub struct Legs {
-    /// Of each leg's first router of IPv4, and of IPv6.
-    lanes: [[Lane; MAX_INTERFACES]; 2],
+    /// Of every router with a virtual MAC address, leg by leg.
+    lanes: [Lane; MAX_ROUTERS],
+    /// The leg of each lane.
+    lane_legs: [u8; MAX_ROUTERS],
     exits: [Exit; MAX_INTERFACES],
     legs: heapless::Vec<Leg, MAX_INTERFACES>,
     routers: heapless::Vec<Router, MAX_ROUTERS>,
 }
 
-/// What frames to a leg's virtual router are known by: the port, the VLAN id or 0, the VRID.
+/// What frames to a virtual router are known by: the port, the VLAN id or 0, and the last two bytes of its MAC address, which say
+/// IP version and VRID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Lane(u32);
 
 impl Lane {
-    /// No frame's.
+    /// No frame's: there is no such version.
     const NONE: Self = Self(u32::MAX);
 
+    /// There are no more ports than four bits tell apart ([`crate::superloop::MAX_PORTS`]).
     #[inline(always)]
-    fn new(port: u8, vlan: u16, vrid: u8) -> Self {
-        Self(u32::from(port) << 24 | u32::from(vlan) << 8 | u32::from(vrid))
+    fn new(port: u8, vlan: u16, version_vrid: u16) -> Self {
+        Self(u32::from(port) << 28 | u32::from(vlan) << 16 | u32::from(version_vrid))
     }
 
-    /// Of a leg's first router of one IP version that has a virtual MAC address.
-    fn of(on: On<'_>, v6: bool) -> Self {
-        let mut routers = on.routers();
-        match routers.find(|router| router.config.virtual_mac && router.config.is_v6() == v6) {
-            Some(router) => Self::new(on.port, on.vlan.unwrap_or(0), router.config.vrid),
-            None => Self::NONE,
-        }
+    fn of(leg: &Leg, router: &Router) -> Self {
+        let [.., version, vrid] = router.mac;
+        let version_vrid = u16::from_be_bytes([version, vrid]);
+        Self::new(leg.port, leg.vlan.unwrap_or(0), version_vrid)
     }
 }
+
+const _: () = assert!(crate::superloop::MAX_PORTS <= 16);
 
 /// How frames leave by a leg.
 #[derive(Clone, Copy, Debug, Default)]
@@ -308,17 +311,23 @@ impl Legs {
             Some(Router::new(router, interface))
         };
         let mut all = Self {
-            lanes: [[Lane::NONE; MAX_INTERFACES]; 2],
+            lanes: [Lane::NONE; MAX_ROUTERS],
+            lane_legs: [0; MAX_ROUTERS],
             exits: [Exit::default(); MAX_INTERFACES],
             legs: config.interfaces.iter().map(Leg::new).collect(),
             routers: config.routers.iter().filter_map(interface).collect(),
         };
-        for leg in 0..all.legs.len() {
-            let Some(on) = all.get(leg as u8) else { break };
-            let lanes = [Lane::of(on, false), Lane::of(on, true)];
-            let exit = Exit::of(on.leg);
-            (all.lanes[0][leg], all.lanes[1][leg]) = (lanes[0], lanes[1]);
-            all.exits[leg] = exit;
+        let mut places = all.lanes.iter_mut().zip(&mut all.lane_legs);
+        for (index, leg) in (0..).zip(&all.legs) {
+            let routers = all.routers.iter().filter(|router| router.leg == index);
+            for router in routers.filter(|router| router.config.virtual_mac) {
+                if let Some((lane, of)) = places.next() {
+                    (*lane, *of) = (Lane::of(leg, router), index);
+                }
+            }
+        }
+        for (exit, leg) in all.exits.iter_mut().zip(&all.legs) {
+            *exit = Exit::of(leg);
         }
         all
     }
@@ -357,8 +366,7 @@ impl Legs {
         let head = frame.first_chunk::<{ ethernet::HEADER_LEN + ethernet::TAG_LEN + 10 }>()?;
         let half = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let prefix = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
-        let version = matches!(head[4], 1 | 2);
-        if prefix != u32::from_ne_bytes([0, 0, 0x5e, 0]) || !version || head[6] & 1 != 0 {
+        if prefix != u32::from_ne_bytes([0, 0, 0x5e, 0]) || head[6] & 1 != 0 {
             return None;
         }
         let (vlan, ethertype, payload) = match half(12) {
@@ -370,35 +378,15 @@ impl Legs {
             ethernet::IPV6 => (6, head[usize::from(payload) + 6]),
             _ => return None,
         };
-        let lane = Lane::new(port, vlan, head[5]);
-        let lanes = &self.lanes[usize::from(head[4] - 1) & 1];
-        let leg = match lanes.iter().position(|known| *known == lane) {
-            Some(leg) => leg,
-            None => self.another(lane, head[4] == 2)?,
-        };
+        let lane = Lane::new(port, vlan, half(4));
+        let place = self.lanes.iter().position(|known| *known == lane)?;
+        let leg = self.lane_legs[place % MAX_ROUTERS];
         Some(Arrival {
-            leg: leg as u8,
+            leg,
             payload,
             version,
             protocol,
         })
-    }
-
-    /// The leg of a lane that is not its first router's.
-    #[cold]
-    #[inline(never)]
-    fn another(&self, lane: Lane, v6: bool) -> Option<usize> {
-        let mut routers = self.routers.iter();
-        let router = routers.find(|router| {
-            let config = &router.config;
-            let leg = self.legs.get(usize::from(router.leg));
-            config.virtual_mac
-                && config.is_v6() == v6
-                && leg.is_some_and(|leg| {
-                    Lane::new(leg.port, leg.vlan.unwrap_or(0), config.vrid) == lane
-                })
-        })?;
-        Some(router.leg.into())
     }
 
     /// Which leg frames with this tag on this port belong to.
@@ -481,6 +469,14 @@ mod tests {
                 router(interface, vrid, SHARED.into()),
             ]
         };
+        // A second one on a leg, and one that has no MAC address of its own.
+        let more = [
+            router(0, 4, Ipv4Addr::new(192, 0, 2, 10).into()),
+            VirtualRouter {
+                virtual_mac: false,
+                ..router(1, 5, SHARED.into())
+            },
+        ];
         let leg = |port, vlan| Interface {
             port,
             vlan,
@@ -490,7 +486,7 @@ mod tests {
             interfaces: [leg(0, Some(7)), leg(0, None), leg(1, Some(7))]
                 .into_iter()
                 .collect(),
-            routers: [both(0, 1), both(1, 2), both(2, 3)]
+            routers: [both(0, 1), both(1, 2), both(2, 3), more]
                 .concat()
                 .into_iter()
                 .collect(),
@@ -500,7 +496,18 @@ mod tests {
         let mut taken = 0;
         for port in 0..3 {
             for vlan in [None, Some(0), Some(7), Some(8)] {
-                for (vrid, version) in [(1, 1), (1, 2), (2, 1), (3, 2), (3, 3)] {
+                for (vrid, version) in [
+                    (1, 1),
+                    (1, 2),
+                    (2, 1),
+                    (3, 2),
+                    (3, 3),
+                    (4, 1),
+                    (4, 2),
+                    (5, 2),
+                    (0, 0),
+                    (255, 255),
+                ] {
                     for ethertype in [ethernet::IPV4, ethernet::IPV6, ethernet::ARP] {
                         let mac = [0, 0, 0x5e, 0, version, vrid];
                         let mut frame = [0; 60];
