@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use heapless::Vec;
-use policy::{Config, MAX_INTERFACES};
+use policy::{Config, MAX_INTERFACES, MAX_SHARED};
 
 use crate::Drop;
 use crate::address::{Address, V4, V6};
@@ -56,9 +56,6 @@ pub struct Family<A> {
     /// By leg; not every leg has IPv6.
     subnets: Vec<Option<Subnet<A>>, MAX_INTERFACES>,
 }
-
-/// Most virtual addresses of one leg and IP version.
-const MAX_SHARED: usize = 32;
 
 #[derive(Clone, Debug)]
 struct Subnet<A> {

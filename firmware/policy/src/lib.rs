@@ -34,8 +34,8 @@ pub use prefix::{IpPrefix, Prefix, Prefix6};
 pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};
 pub use router::{
     Announce, Authentication, Availability, Checksum, Hmac, HmacMode, Key, MAX_KEYS, MAX_PATHS,
-    MAX_PEERS, MAX_ROUTERS, MAX_TRACKS, MAX_VIRTUAL_ADDRESSES, Pair, Path, Track, Tracked, Version,
-    VirtualRouter,
+    MAX_PEERS, MAX_ROUTERS, MAX_SHARED, MAX_TRACKS, MAX_VIRTUAL_ADDRESSES, Pair, Path, Track,
+    Tracked, Version, VirtualRouter,
 };
 pub use service::{
     Balance, Check, CheckKind, Forwarding, MAX_SERVERS, MAX_SERVICES, Persistence, Server, Service,

@@ -9,6 +9,8 @@ use crate::Name;
 
 /// Most virtual routers of one appliance: eight of each IP version.
 pub const MAX_ROUTERS: usize = 16;
+/// Most virtual addresses of one IP version on one interface.
+pub const MAX_SHARED: usize = 32;
 /// Most addresses that one virtual router answers for.
 pub const MAX_VIRTUAL_ADDRESSES: usize = 20;
 /// Most routers that adverts are sent to one by one.

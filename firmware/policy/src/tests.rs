@@ -507,6 +507,22 @@ fn contradictions_are_refused() {
             E::MixedVersions { router: 2 },
         ),
         (
+            |c| {
+                let many = |from: u8| (from..from + 20).map(|host| [10, 20, 1, host].into());
+                let other = VirtualRouter {
+                    vrid: 99,
+                    addresses: many(120).collect(),
+                    ..router(c, 2).clone()
+                };
+                router(c, 2).addresses = many(100).collect();
+                c.routers.push(other).unwrap();
+            },
+            E::TooManyShared {
+                interface: 1,
+                count: 40,
+            },
+        ),
+        (
             |c| router(c, 2).peers[0] = [10, 20, 1, 2].into(),
             E::Peer {
                 router: 2,

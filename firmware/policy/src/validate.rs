@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::{Config, Interface, MTU, Prefix, Prefix6};
+use crate::{Config, Interface, MAX_SHARED, MTU, Prefix, Prefix6};
 
 mod nat;
 mod router;
@@ -55,6 +55,10 @@ pub enum ConfigError {
     NoVirtualAddress { router: usize },
     #[error("virtual router {router}: its first address is not link-local")]
     NoLinkLocal { router: usize },
+    #[error(
+        "interface {interface}: {count} virtual addresses of one IP version, there is room for {MAX_SHARED}"
+    )]
+    TooManyShared { interface: usize, count: usize },
     #[error("virtual router {router}: its addresses are of both IP versions")]
     MixedVersions { router: usize },
     #[error(
@@ -249,6 +253,17 @@ impl Config {
     }
 
     fn check_shared_addresses(&self) -> Result<(), ConfigError> {
+        for interface in 0..self.interfaces.len() {
+            for six in [false, true] {
+                let routers = self
+                    .routers_on(interface)
+                    .filter(|router| router.is_v6() == six);
+                let count = routers.map(|router| router.addresses.len()).sum();
+                if count > MAX_SHARED {
+                    return Err(ConfigError::TooManyShared { interface, count });
+                }
+            }
+        }
         for (n, (router, address)) in self.shared().enumerate() {
             // Link-local ones may be the same on every link.
             let place = |router: usize| match address {
