@@ -65,6 +65,8 @@ pub struct Node {
     /// Whether it still was Active when it had looked at the clock, but not yet at what waited.
     pub claimed_awake: bool,
     pub queue: Vec<Frame>,
+    /// Until when its loop is in the turn before.
+    pub busy_until: u64,
     boots: u32,
     number: u64,
     next_heartbeat: u64,
@@ -92,6 +94,7 @@ impl Node {
             stalled: None,
             claimed_awake: false,
             queue: Vec::new(),
+            busy_until: 0,
             boots: 0,
             number: 0,
             next_heartbeat: 0,
@@ -153,15 +156,15 @@ impl Node {
     pub fn next(&self) -> Option<u64> {
         let group = self.group.as_ref()?;
         if let Some(until) = self.stalled {
-            return Some(until);
+            return Some(until.max(self.busy_until));
         }
         let timer = group.deadline().map(|at| self.clock.world(at));
         let heartbeat = self.pair().map(|_| self.next_heartbeat);
         let silence = self.silence();
-        [timer, heartbeat, silence, self.synced_at]
-            .into_iter()
-            .flatten()
-            .min()
+        let frames = (!self.queue.is_empty()).then_some(0);
+        let next = [timer, heartbeat, silence, self.synced_at, frames];
+        let next = next.into_iter().flatten().min()?;
+        Some(next.max(self.busy_until))
     }
 
     fn silence(&self) -> Option<u64> {
@@ -173,7 +176,8 @@ impl Node {
     /// One turn of its loop: the timer before the frames that waited, then what the session has to say.
     pub fn turn(&mut self, now: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        if self.group.is_none() || self.stalled.is_some_and(|until| until > now) {
+        let stalls = self.stalled.is_some_and(|until| until > now);
+        if self.group.is_none() || stalls || self.busy_until > now {
             return actions;
         }
         self.stalled = None;
@@ -268,7 +272,7 @@ impl Node {
     pub fn heartbeat(&mut self, now: u64) -> Option<Frame> {
         let (heartbeat, _) = self.pair()?;
         let group = self.group.as_ref()?;
-        if self.stalled.is_some() {
+        if self.stalled.is_some() || self.busy_until > now {
             return None;
         }
         let status = Status {

@@ -47,6 +47,8 @@ pub struct Own {
     /// Of its clock, in microseconds and parts per million.
     pub offset: u64,
     pub drift: i64,
+    /// How long each turn of its loop takes at most, in microseconds: a busy board.
+    pub busy: u64,
 }
 
 /// What happens. The first number is a node.
@@ -91,9 +93,10 @@ pub fn setup() -> impl Strategy<Value = Setup> {
         delay(),
         0..1_000_000_000_000_u64,
         -500..500_i64,
+        prop_oneof![5 => Just(0_u64), 1 => 0..100_000_u64],
     );
     let own = own.prop_map(
-        |(priority, interval, preempt, preempt_delay, start_delay, offset, drift)| Own {
+        |(priority, interval, preempt, preempt_delay, start_delay, offset, drift, busy)| Own {
             priority,
             interval,
             preempt,
@@ -101,6 +104,7 @@ pub fn setup() -> impl Strategy<Value = Setup> {
             start_delay,
             offset,
             drift,
+            busy,
         },
     );
     (

@@ -13,6 +13,7 @@ fn pair(priorities: [u8; 2]) -> Setup {
         start_delay: 0,
         offset: 0,
         drift: 0,
+        busy: 0,
     };
     Setup {
         nodes: [own(priorities[0]), own(priorities[1]), own(100)],
