@@ -38,6 +38,8 @@ pub struct Line {
     pub due: Instant,
     /// When the peer was heard last.
     pub heard: Option<Instant>,
+    /// The latest heartbeat of this session that was heard here.
+    pub latest: Option<u32>,
     /// Whether the peer was heard not too long ago.
     pub up: bool,
 }
@@ -51,6 +53,7 @@ impl Line {
             limit: interval * u32::from(misses),
             due: Instant::ZERO,
             heard: None,
+            latest: None,
             up: false,
         }
     }

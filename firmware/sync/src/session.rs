@@ -535,6 +535,9 @@ impl Session {
             confirmed: false,
         });
         self.current = false;
+        for line in &mut self.lines {
+            line.latest = None;
+        }
         self.told = (false, false);
         self.exchange.restart(store);
         count(&mut self.counters.sessions);
@@ -605,21 +608,30 @@ impl Session {
         store: &mut impl Store,
         events: &mut Events,
     ) {
-        count(&mut self.counters.beats);
+        let is_newer = |than: u32| beat.sequence.wrapping_sub(than).cast_signed() > 0;
         if let Some(line) = self.lines.get_mut(path.index()) {
+            // Somebody may have kept it: it says nothing of now.
+            if !line.latest.is_none_or(is_newer) {
+                return;
+            }
+            line.latest = Some(beat.sequence);
             line.heard = Some(now);
             if !core::mem::replace(&mut line.up, true) {
+                // So that the peer knows at once that it is heard there.
+                line.due = now;
                 push(events, Event::PathUp(path));
             }
         }
+        count(&mut self.counters.beats);
+        self.alive = true;
         self.exchange.hear(now, beat.ack, store);
         let latest = self.beat.filter(|_| self.current);
+        // On another path it was heard already, or a later one.
         if latest
-            .is_some_and(|latest| beat.sequence.wrapping_sub(latest.sequence).cast_signed() < 0)
+            .is_some_and(|latest| latest.sequence != beat.sequence && !is_newer(latest.sequence))
         {
             return;
         }
-        self.alive = true;
         self.current = true;
         self.beat = Some(beat);
         let mismatch = Some(beat.fingerprint).filter(|theirs| *theirs != self.settings.fingerprint);

@@ -715,6 +715,7 @@ fn session(index: usize, boot: u8) -> Session {
         first: index == 0,
         key: [7; 32],
         heartbeat: Duration::from_millis(200),
+        misses: 8,
         ..Settings::default()
     };
     Session::new(settings, [boot; 32])
@@ -738,7 +739,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => (1_u16..30, any::<bool>(), flags).prop_map(|(n, up, flags)| Event::Segment(n, up, flags)),
         6 => (1_u16..30, any::<bool>()).prop_map(|(n, up)| Event::Datagram(n, up)),
-        8 => (0_u64..40).prop_map(Event::Wait),
+        12 => (0_u64..60).prop_map(Event::Wait),
         1 => (3_000_u64..40_000).prop_map(Event::Wait),
         2 => (weather, 0_u64..6_000).prop_map(|(weather, late)| Event::Weather(weather, late)),
         1 => (0_usize..2).prop_map(Event::Restart),
@@ -758,7 +759,7 @@ proptest! {
             masquerade(config);
         };
         let mut cable = Cable::new(pair(change), seed);
-        cable.run(500);
+        cable.run(1_000);
         for event in events {
             let active = &mut cable.labs[0];
             match event {
