@@ -3,7 +3,7 @@
 use time::{Duration, Instant};
 
 use crate::group::{Group, push};
-use crate::standing::Reason;
+use crate::standing::{DEMOTED, Reason};
 use crate::{Action, Actions, Outcome, Peer, State};
 
 /// How long a peer may take to take over when the operator asks for it.
@@ -42,8 +42,14 @@ impl Group {
     pub(crate) fn obstacle(&self) -> Option<Outcome> {
         match self.companion.news() {
             Peer::Unknown | Peer::Lost => Some(Outcome::NoPeer),
-            Peer::Alive { state, in_sync, .. } => match state {
+            Peer::Alive {
+                state,
+                priority,
+                in_sync,
+                ..
+            } => match state {
                 State::Initialize | State::Fault => Some(Outcome::PeerFault),
+                State::Backup if priority <= DEMOTED => Some(Outcome::PeerFault),
                 State::Backup if !in_sync => Some(Outcome::PeerNotInSync),
                 State::Backup | State::Active => None,
             },

@@ -10,7 +10,7 @@ use crate::Cause;
 /// Priority of the owner of the addresses (RFC 9568 §5.2.4).
 pub(crate) const OWNER: u8 = 255;
 /// Priority of who is demoted: better than nobody.
-const DEMOTED: u8 = 1;
+pub(crate) const DEMOTED: u8 = 1;
 /// How long the loop must have run well after it stalled.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// How long flows may be waited for at most.

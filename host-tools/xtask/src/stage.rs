@@ -46,6 +46,22 @@ pub struct Count {
     failures: Vec<String>,
 }
 
+impl Outcome {
+    /// Both together, of two suites in one stage.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Tests(mut first), Self::Tests(second)) => {
+                first.passed += second.passed;
+                first.failed += second.failed;
+                first.failures.extend(second.failures);
+                Self::Tests(first)
+            }
+            (Self::Tests(_) | Self::Passed, other) => other,
+            (failed, _) => failed,
+        }
+    }
+}
+
 impl From<Result<(), String>> for Outcome {
     fn from(result: Result<(), String>) -> Self {
         match result {

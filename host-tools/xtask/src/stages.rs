@@ -55,7 +55,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "interop",
-        what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers (needs root)",
+        what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers; an operator with a pair (needs root)",
         run: interop,
     },
     Stage {
@@ -168,7 +168,11 @@ fn interop(context: &Context) -> Outcome {
             "network namespaces with real interfaces need root: run with sudo".to_owned(),
         );
     }
-    suite(context, "ravelin-interop")
+    let suites = suite(context, "ravelin-interop");
+    let mut operator = cargo(context);
+    operator.args(["test", "--locked", "-p", "ravelin"]);
+    operator.args(["--features", "root", "--test", "operate"]);
+    suites.and(tests(&mut operator))
 }
 
 fn differential(context: &Context) -> Outcome {

@@ -354,6 +354,7 @@ fn a_hand_over_without_a_taker_changes_nothing() {
         (LOST,                       Outcome::NoPeer),
         (alive(Fault, 90),           Outcome::PeerFault),
         (alive(Initialize, 90),      Outcome::PeerFault),
+        (alive(Backup, 1),           Outcome::PeerFault), // it stands back itself
         (out_of_sync,                Outcome::PeerNotInSync),
     ];
     for (news, why) in at_once {
