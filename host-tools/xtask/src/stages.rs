@@ -8,10 +8,11 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 5] = [
+const OWN_STAGE: [&str; 6] = [
     "ravelin-differential",
     "ravelin-interop",
     "ravelin-qemu",
+    "ravelin-survival",
     "ravelin-test-image",
     "ravelin-test-rack",
 ];
@@ -57,6 +58,11 @@ pub const ALL: &[Stage] = &[
         name: "interop",
         what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers; an operator with a pair (needs root)",
         run: interop,
+    },
+    Stage {
+        name: "survival",
+        what: "connections through a pair that fails, restarts and hands over (needs root)",
+        run: survival,
     },
     Stage {
         name: "differential",
@@ -173,6 +179,15 @@ fn interop(context: &Context) -> Outcome {
     operator.args(["test", "--locked", "-p", "ravelin"]);
     operator.args(["--features", "root", "--test", "operate"]);
     suites.and(tests(&mut operator))
+}
+
+fn survival(context: &Context) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped(
+            "clients and servers in network namespaces need root: run with sudo".to_owned(),
+        );
+    }
+    suite(context, "ravelin-survival")
 }
 
 fn differential(context: &Context) -> Outcome {
