@@ -5,6 +5,7 @@ use core::net::IpAddr;
 
 use filter::{Drop, Hop, V4, V6};
 use heapless::Vec;
+use mgmt::Statistics;
 use policy::{Authentication, Config, Hmac, HmacMode, MAX_ROUTERS, VirtualRouter};
 use time::{Duration, Instant};
 use wire::vrrp::trailer::{self, Number, Signature};
@@ -39,6 +40,10 @@ struct Record {
     /// The number of the last signed one.
     number: Number,
     counters: AdvertCounters,
+    /// The same in the words of RFC 8347, with the reasons.
+    statistics: Statistics,
+    /// Whose advertisement was taken last.
+    active: Option<IpAddr>,
     /// Until when nothing is said of its adverts, by its kind.
     quiet: [Instant; Heard::KINDS],
 }
@@ -95,6 +100,29 @@ impl Heard {
     }
 }
 
+/// Counts what came of one advertisement: its priority, or why it was refused.
+fn count(statistics: &mut Statistics, result: Result<u8, &Drop>) {
+    let counter = match result {
+        Ok(priority) => {
+            if priority == 0 {
+                let zeros = &mut statistics.priority_zero_pkts_rcvd;
+                *zeros = zeros.wrapping_add(1);
+            }
+            &mut statistics.advertisement_rcvd
+        }
+        Err(Drop::VrrpInterval) => &mut statistics.interval_errors,
+        Err(Drop::VrrpType) => &mut statistics.invalid_type_pkts_rcvd,
+        Err(Drop::VrrpAddresses) => &mut statistics.address_list_errors,
+        Err(Drop::VrrpLength) => &mut statistics.packet_length_errors,
+        Err(Drop::VrrpChecksum) => &mut statistics.checksum_errors,
+        Err(Drop::VrrpVersion) => &mut statistics.version_errors,
+        Err(Drop::VrrpTtl) => &mut statistics.ip_ttl_errors,
+        Err(Drop::VrrpAuthentication | Drop::VrrpReplay) => &mut statistics.authentication_errors,
+        Err(_) => return,
+    };
+    *counter = counter.wrapping_add(1);
+}
+
 /// Senders per router whose state is remembered; more than one are rare, and only while they disagree.
 const MAX_SENDERS: usize = policy::MAX_PEERS;
 /// Shortest time between two events of a kind.
@@ -108,12 +136,30 @@ impl Adverts {
             senders: Vec::new(),
             number: Number(0),
             counters: AdvertCounters::default(),
+            statistics: Statistics::default(),
+            active: None,
             quiet: [Instant::ZERO; Heard::KINDS],
         };
         Self {
             routers: config.routers.iter().map(record).collect(),
             epoch: config.made.saturating_mul(1_000_000),
             quiet: [Instant::ZERO; Heard::KINDS],
+        }
+    }
+
+    /// What was counted of a router, and whose advertisement was taken last.
+    pub fn statistics(&self, index: u8) -> (Statistics, Option<IpAddr>) {
+        let record = self.routers.get(usize::from(index));
+        record.map_or_else(Default::default, |record| {
+            (record.statistics, record.active)
+        })
+    }
+
+    /// All routers became Active.
+    pub fn claim(&mut self) {
+        for record in &mut self.routers {
+            let transitions = &mut record.statistics.active_transitions;
+            *transitions = transitions.wrapping_add(1);
         }
     }
 
@@ -162,6 +208,13 @@ impl Adverts {
             Err(reason) => (&mut counters.refused, Some(Heard::Refused(*reason))),
         };
         *counter = counter.wrapping_add(1);
+        count(
+            &mut record.statistics,
+            result.as_ref().map(|taken| taken.advert.priority),
+        );
+        if result.is_ok() {
+            record.active = Some(source);
+        }
         if let Some(heard) = heard {
             note(&mut record.quiet, now, &on, (vrid, source, heard), log);
         }
@@ -334,9 +387,15 @@ impl Adverts {
         known.map_or(form(config), |sender| sender.checksum)
     }
 
-    fn count_sent(&mut self, index: u8) {
+    fn count_sent(&mut self, index: u8, priority: u8) {
         if let Some(record) = self.routers.get_mut(usize::from(index)) {
             record.counters.sent = record.counters.sent.wrapping_add(1);
+            let statistics = &mut record.statistics;
+            statistics.advertisement_sent = statistics.advertisement_sent.wrapping_add(1);
+            if priority == 0 {
+                let zeros = &mut statistics.priority_zero_pkts_sent;
+                *zeros = zeros.wrapping_add(1);
+            }
         }
     }
 }
@@ -440,7 +499,7 @@ impl Appliance<'_> {
                     MULTICAST_MAC
                 };
                 emit::advert(&on, mac, to, packet, out);
-                self.adverts.count_sent(index);
+                self.adverts.count_sent(index, priority);
             }
             return;
         }
@@ -466,7 +525,7 @@ impl Appliance<'_> {
                     let _ = (self.neighbours).hold(now, hop, packet, owner, &self.legs, out);
                 }
             }
-            self.adverts.count_sent(index);
+            self.adverts.count_sent(index, priority);
         }
     }
 

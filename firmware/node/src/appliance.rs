@@ -328,6 +328,7 @@ impl<'t> Appliance<'t> {
                 }
                 vrrp::Action::Claim => {
                     (self.active, self.answers) = (true, true);
+                    self.adverts.claim();
                     self.memberships.claim(now);
                     self.router_adverts.claim(now, &self.legs);
                     self.pick_up_until = now + PICK_UP;

@@ -1,6 +1,6 @@
 //! What operators ask, and what the appliance does about it.
 
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 use filter::Drop;
 use mgmt::{
@@ -133,9 +133,10 @@ impl Appliance<'_> {
         match *request {
             Request::Status => self.status(now, log).map_or(UNKNOWN, Response::Status),
             Request::Member(index) => {
-                let router = self.legs.routers().nth(index.into());
+                let router = self.legs.router(index);
                 router.map_or(UNKNOWN, |(on, router)| {
-                    Response::Member(member_status(on, router))
+                    let known = self.adverts.statistics(index);
+                    Response::Member(member_status(on, router, known))
                 })
             }
             Request::HandOver => match self.hand_over(now, log, out) {
@@ -279,7 +280,7 @@ fn member(on: On<'_>, router: &Router) -> Member {
 }
 
 /// The address that people know a virtual router by.
-fn shown(router: &VirtualRouter) -> core::net::IpAddr {
+fn shown(router: &VirtualRouter) -> IpAddr {
     let first = router.addresses.first().copied();
     router
         .routed()
@@ -287,7 +288,11 @@ fn shown(router: &VirtualRouter) -> core::net::IpAddr {
         .unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
-fn member_status(on: On<'_>, router: &Router) -> MemberStatus {
+fn member_status(
+    on: On<'_>,
+    router: &Router,
+    (statistics, active): (Statistics, Option<IpAddr>),
+) -> MemberStatus {
     MemberStatus {
         member: member(on, router),
         version: match router.config.version {
@@ -295,8 +300,8 @@ fn member_status(on: On<'_>, router: &Router) -> MemberStatus {
             Version::V3 => 3,
         },
         interval: router.config.advertisement_interval,
-        active: None,
-        statistics: Statistics::default(),
+        active,
+        statistics,
     }
 }
 

@@ -17,6 +17,19 @@ fn an_operator_sees_the_pair_and_moves_it() {
     let status = desk.until_well();
     assert_eq!(state(&status, "gw1"), "master");
     assert_eq!(state(&status, "gw2"), "backup");
+    let backup = &status["appliances"][1]["ietf-interfaces:interfaces"]["interface"];
+    let of = |interface: &Value| {
+        let instance = &interface["ietf-ip:ipv4"]["ietf-vrrp:vrrp"]["vrrp-instance"][0];
+        let heard = instance["statistics"]["advertisement-rcvd"].as_u64();
+        (
+            instance["vrid"].clone(),
+            instance["state"].clone(),
+            heard > Some(0),
+        )
+    };
+    let all: Vec<_> = backup.as_array().expect("a list").iter().map(of).collect();
+    let expected = |vrid: u8| (vrid.into(), "ietf-vrrp:backup".into(), true);
+    assert_eq!(all, [expected(51), expected(52)], "{status:#}");
     let table = desk.run(&["status"]);
     let text = text(&table.stdout);
     for word in ["gw1", "Active", "gw2 Backup, in sync", "lan up, wan up"] {
