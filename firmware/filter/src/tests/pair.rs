@@ -676,6 +676,10 @@ impl Cable {
 
     fn run(&mut self, millis: u64) {
         let end = self.labs[0].now + Duration::from_millis(millis);
+        // Before the sessions run: what ends now is told.
+        for lab in &mut self.labs {
+            lab.filter.sweep(lab.now);
+        }
         loop {
             let timer = self.sessions.iter().map(Session::deadline).min();
             let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
@@ -701,7 +705,6 @@ impl Cable {
         }
         for lab in &mut self.labs {
             lab.now = end;
-            lab.filter.sweep(end);
         }
     }
 
