@@ -49,8 +49,8 @@ impl Group {
                 ..
             } => match state {
                 State::Initialize | State::Fault => Some(Outcome::PeerFault),
-                State::Backup if priority <= DEMOTED => Some(Outcome::PeerFault),
                 State::Backup if !in_sync => Some(Outcome::PeerNotInSync),
+                State::Backup if priority <= DEMOTED => Some(Outcome::PeerFault),
                 State::Backup | State::Active => None,
             },
         }

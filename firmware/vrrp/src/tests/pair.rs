@@ -344,7 +344,7 @@ fn an_advert_of_the_peer_completes_a_hand_over() {
 fn a_hand_over_without_a_taker_changes_nothing() {
     let out_of_sync = Input::Peer(Peer::Alive {
         state: Backup,
-        priority: 90,
+        priority: 1, // so it is demoted, and this is why
         yielding: false,
         in_sync: false,
     });
