@@ -669,6 +669,28 @@ fn is_pivotal(distance: i32, weight: i32, others: &[i32], peer_is_foreign: bool)
 
 /// What only the whole plan shows.
 pub(crate) fn fit(plan: &Plan, file: &SiteFile) -> Option<Problem> {
+    for (network, (name, _)) in plan.networks.iter().zip(&file.networks.entries) {
+        for version6 in [false, true] {
+            let routers = (network.routers.iter()).filter(|router| router.is_v6() == version6);
+            let count: usize = routers.map(|router| router.addresses.len()).sum();
+            if count > policy::MAX_SHARED {
+                return Some(
+                    Problem::new(
+                        "site::too_many_addresses",
+                        format!("network `{}` has {count} virtual addresses", name.get_ref()),
+                    )
+                    .at(
+                        name.span(),
+                        format!("{} too many", count - policy::MAX_SHARED),
+                    )
+                    .help(format!(
+                        "an appliance has room for {} of one version of IP in each network",
+                        policy::MAX_SHARED
+                    )),
+                );
+            }
+        }
+    }
     let count: usize = plan
         .networks
         .iter()
