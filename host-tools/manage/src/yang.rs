@@ -48,8 +48,8 @@ pub fn ietf_vrrp(status: &Status, members: &[MemberStatus]) -> Value {
             "peer": status.peer.as_ref().map(|peer| json!({
                 "name": peer.name.as_str(),
                 "state": match peer.peer {
-                    Peer::Unknown => "unknown".into(),
-                    Peer::Lost => "lost".into(),
+                    Peer::Unknown => "unknown",
+                    Peer::Lost => "lost",
                     Peer::Alive { state: of, .. } => state(of),
                 },
                 "priority": match peer.peer {
