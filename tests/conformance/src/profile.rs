@@ -237,6 +237,44 @@ pub const V2: Profile = Profile::v4("v2", |config| {
     config.routers[0].version = Version::V2;
     config.routers[0].advertisement_interval = 100;
 });
+/// Eight virtual routers of each IP version, with the same identifiers.
+pub const SIXTEEN: Profile = Profile::v4("sixteen", |config| {
+    let router = |vrid: u8, addresses: &[IpAddr]| VirtualRouter {
+        advertisement_interval: INTERVAL,
+        ..VirtualRouter::new(0, vrid, addresses.iter().copied())
+    };
+    config.routers.clear();
+    for vrid in 51..59 {
+        let host = 0x100 + u16::from(vrid);
+        let addresses = [[192, 0, 2, vrid].into()];
+        config.routers.push(router(vrid, &addresses)).expect("room");
+        let addresses = [
+            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host).into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host).into(),
+        ];
+        config.routers.push(router(vrid, &addresses)).expect("room");
+    }
+});
+/// One virtual router on the cable and one in a VLAN on it.
+pub const TAGGED: Profile = Profile::v4("v4-tagged", |config| {
+    let leg = Interface {
+        name: name("tagged"),
+        vlan: Some(VLAN),
+        address: Ipv4Addr::new(198, 51, 100, 2),
+        address6: None,
+        ..leg()
+    };
+    config.interfaces.push(leg).expect("room");
+    let router = VirtualRouter {
+        advertisement_interval: INTERVAL,
+        ..VirtualRouter::new(1, 52, [TAGGED_VIRTUAL.into()])
+    };
+    config.routers.push(router).expect("room");
+});
+/// The VLAN of [`TAGGED`].
+pub const VLAN: u16 = 30;
+/// The virtual address in it.
+pub const TAGGED_VIRTUAL: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// Version 2 with a password.
 pub const V2_PASSWORD: Profile = Profile::v4("v2-password", |config| {
     config.routers[0].version = Version::V2;

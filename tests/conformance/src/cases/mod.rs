@@ -4,6 +4,7 @@ mod announcing;
 mod authentication;
 mod membership;
 mod resolution;
+mod several;
 mod timing;
 mod transmission;
 mod unicast;
@@ -71,6 +72,7 @@ pub fn all(each_alone: bool) -> Vec<Case> {
         membership::cases(),
         authentication::cases(),
         unicast::cases(),
+        several::cases(),
         validation::cases(each_alone),
     ];
     let mut all: Vec<Case> = all.into_iter().flatten().collect();
@@ -79,27 +81,23 @@ pub fn all(each_alone: bool) -> Vec<Case> {
     all
 }
 
-/// The times between adverts of an Active.
+/// The times between adverts of an Active, about its first virtual router.
 pub fn gaps(tester: &mut Tester<'_>, count: usize) -> Vec<Duration> {
-    let from = tester.adverts().count();
     let limit = cable::now() + 3 * tester.unit() * count as u32;
-    let mut heard = 0;
+    let (vrid, own) = (tester.facts.vrid, tester.facts.own);
+    let mut times = Vec::new();
     tester.listen(limit, |frame| {
-        heard += usize::from(frame.advert().is_some());
-        heard > count
+        let router = frame.advert().map(|advert| advert.message[1]);
+        if router == Some(vrid) && frame.ip().is_some_and(|ip| ip.source == own) {
+            times.push(frame.at);
+        }
+        times.len() > count
     });
-    let times: Vec<Duration> = tester
-        .adverts()
-        .skip(from)
-        .map(|(frame, _)| frame.at)
-        .collect();
     assert!(
         times.len() > 1,
         "an Active that does not advertise; its log:\n{}",
         tester.device.log()
     );
-    times
-        .windows(2)
-        .map(|pair| pair[1].saturating_sub(pair[0]))
-        .collect()
+    let pairs = times.windows(2);
+    pairs.map(|pair| pair[1].saturating_sub(pair[0])).collect()
 }

@@ -375,7 +375,9 @@ fn last_advert(t: &mut Tester<'_>) -> Verdict {
     answer(t, &stronger)?;
     t.listen_for(0.3);
     let (adverts, priority) = (t.adverts().count(), t.facts.priority);
-    assert_eq!(adverts, 1, "one last advert: {:?}", t.seen);
+    if adverts != 1 {
+        return Err(t.late(&format!("one last advert, not {:?}", t.seen))); // the one before it may have been late
+    }
     assert!(t.adverts().all(|(_, advert)| advert.priority() == priority));
     t.is_backup();
     t.listen_for(1.5);
