@@ -303,7 +303,7 @@ impl<'a> Tester<'a> {
     pub fn on_time(&self, what: &str, measured: Duration, expected: Duration) -> Verdict {
         let expected = self.scaled(expected);
         assert!(
-            measured + SLACK >= expected.mul_f64(0.96),
+            measured + SLACK >= expected.mul_f64(EARLY),
             "{what}: {measured:?}, sooner than {expected:?}; its log:\n{}",
             self.device.log()
         );
@@ -427,5 +427,8 @@ pub fn wrong(bit: u8) -> Sum {
     Sum::Flipped(1 << bit)
 }
 
+/// What part of a time may be missing: the device's clock was read from adverts that a busy machine may have delayed. No rule would be
+/// broken by so little: without its skew a take-over would miss a sixth.
+const EARLY: f64 = 0.9;
 /// What clocks may differ by.
 const SLACK: Duration = Duration::from_millis(2);
