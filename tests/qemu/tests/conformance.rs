@@ -6,7 +6,7 @@ use conformance::{Bench, Cable, Device, Profile};
 use qemu::Emulated;
 
 /// They wait most of the time.
-const AT_ONCE: usize = 10;
+const AT_ONCE: usize = 12;
 
 fn main() -> ExitCode {
     let boards = ["mps2-an500", "zynq7000"];
