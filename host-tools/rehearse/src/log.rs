@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use build::defmt_log::Decoder;
 
 /// Turns what QEMU wrote to one file into lines of another, a bit at a time.
 pub struct BoardLog {
     decoder: Decoder,
+    path: PathBuf,
     raw: File,
     readable: File,
 }
@@ -20,9 +21,17 @@ impl BoardLog {
         File::create(raw)?;
         Ok(Self {
             decoder,
+            path: raw.to_path_buf(),
             raw: File::open(raw)?,
             readable: File::create(readable)?,
         })
+    }
+
+    /// Makes room for what the next QEMU writes, who begins at the front.
+    pub fn restart(&mut self) -> io::Result<()> {
+        File::create(&self.path)?;
+        self.raw = File::open(&self.path)?;
+        Ok(())
     }
 
     /// Decodes what is new.

@@ -76,7 +76,8 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Sends a signal to the whole group.
+    pub fn signal(&self, signal: Signal) {
         if let Ok(id) = i32::try_from(self.child.id()) {
             // Fails only when nobody is left in the group.
             let _ = killpg(Pid::from_raw(id), signal);

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use build::HostFile;
 use ipnet::IpNet;
+use nix::sys::signal::Signal;
 use site::Plan;
 use site::plan::{Network, Port, Server};
 
@@ -374,18 +375,15 @@ impl Rack {
             log,
             namespace,
         } = parts;
-        let nice = match kind {
-            Kind::Appliance => 0,
-            Kind::Server => SERVER_NICE,
-        };
-        let process = Process::spawn(&line.program, &line.arguments, nice, &output)
-            .map_err(RehearseError::system(format!("cannot start {name}")))?;
+        let process = spawn(name, kind, &line, &output)?;
         let (name, process, started) = (name.to_owned(), Some(process), Instant::now());
         self.machines.push(Machine {
             name,
             kind,
             console,
             process,
+            line,
+            output,
             monitor,
             cables,
             log,
@@ -403,6 +401,41 @@ impl Rack {
     /// What QEMU itself says.
     fn qemu_log(&self, name: &str) -> PathBuf {
         self.directory.join(format!("qemu-{name}.log"))
+    }
+
+    /// Kills a machine and starts it again on the same cables.
+    pub fn restart(&mut self, name: &str) -> Result<(), RehearseError> {
+        let machine = self
+            .machines
+            .iter_mut()
+            .find(|machine| machine.name == name);
+        let machine = machine.ok_or_else(|| unsuitable(&format!("`{name}` is not running")))?;
+        machine.process = None;
+        if let Some(log) = &mut machine.log {
+            log.catch_up();
+            let restarted = log.restart();
+            restarted.map_err(RehearseError::system(format!(
+                "cannot read the log of {name}"
+            )))?;
+        }
+        machine.process = Some(spawn(name, machine.kind, &machine.line, &machine.output)?);
+        machine.started = Instant::now();
+        Ok(())
+    }
+
+    /// Tells a linux appliance to hand over to its peer.
+    pub fn hand_over(&self, name: &str) -> Result<(), RehearseError> {
+        let machine = self.machines.iter().find(|machine| machine.name == name);
+        match machine.and_then(|machine| machine.process.as_ref().zip(Some(&machine.monitor))) {
+            Some((process, None)) => {
+                process.signal(Signal::SIGUSR2);
+                Ok(())
+            }
+            Some((_, Some(_))) => Err(unsuitable(
+                "an emulated board takes orders from its network only: use `--appliances linux`",
+            )),
+            None => Err(unsuitable(&format!("`{name}` is not running"))),
+        }
     }
 
     /// Fails if a machine ended that nobody stopped. Also brings the appliances' logs up to date.
@@ -606,6 +639,20 @@ fn wan(plan: &Plan) -> Result<&Network, RehearseError> {
         .iter()
         .find(|network| network.port == Port::Wan);
     wan.ok_or_else(|| unsuitable("the site has no wan network"))
+}
+
+fn spawn(
+    name: &str,
+    kind: Kind,
+    line: &CommandLine,
+    output: &Path,
+) -> Result<Process, RehearseError> {
+    let nice = match kind {
+        Kind::Appliance => 0,
+        Kind::Server => SERVER_NICE,
+    };
+    Process::spawn(&line.program, &line.arguments, nice, output)
+        .map_err(RehearseError::system(format!("cannot start {name}")))
 }
 
 fn unsuitable(text: &str) -> RehearseError {

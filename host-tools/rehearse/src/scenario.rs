@@ -24,6 +24,10 @@ pub enum Scenario {
     Steady,
     /// The Active appliance loses power.
     KillActive,
+    /// The Active appliance is reset: it comes back at once, without any state.
+    RestartActive,
+    /// The Active appliance hands over to the other one.
+    HandOver,
     /// The Active appliance loses its cable to the provider.
     CutWan,
     /// The Active appliance loses its cable to the rack.
@@ -34,9 +38,11 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Steady,
         Self::KillActive,
+        Self::RestartActive,
+        Self::HandOver,
         Self::CutWan,
         Self::CutLan,
         Self::StopHaproxy,
@@ -48,6 +54,8 @@ impl Scenario {
         match self {
             Self::Steady => "steady",
             Self::KillActive => "kill-active",
+            Self::RestartActive => "restart-active",
+            Self::HandOver => "hand-over",
             Self::CutWan => "cut-wan",
             Self::CutLan => "cut-lan",
             Self::StopHaproxy => "stop-haproxy",
@@ -60,6 +68,8 @@ impl Scenario {
         match self {
             Self::Steady => "many requests: all answered, by every web and app server",
             Self::KillActive => "power failure of the active appliance",
+            Self::RestartActive => "reset of the active appliance, which comes back at once",
+            Self::HandOver => "the active appliance (linux) hands over to the other one",
             Self::CutWan => "the active appliance loses its cable to the provider",
             Self::CutLan => "the active appliance loses its cable to the rack",
             Self::StopHaproxy => "power failure of the active HAProxy server",
@@ -225,9 +235,12 @@ pub fn run(
     }
     match settings.scenario {
         Scenario::Steady => steady(settings, rack, clients, stop, events),
-        Scenario::KillActive | Scenario::CutWan | Scenario::CutLan | Scenario::StopHaproxy => {
-            with_fault(settings, rack, clients, stop, events)
-        }
+        Scenario::KillActive
+        | Scenario::RestartActive
+        | Scenario::HandOver
+        | Scenario::CutWan
+        | Scenario::CutLan
+        | Scenario::StopHaproxy => with_fault(settings, rack, clients, stop, events),
     }
 }
 
@@ -319,14 +332,19 @@ fn with_fault(
             .first()
             .cloned()
             .ok_or_else(|| RehearseError::Unsuitable("no HAProxy server is running".into()))?,
-        Scenario::Steady | Scenario::KillActive | Scenario::CutWan | Scenario::CutLan => {
-            before.clone()
-        }
+        Scenario::Steady
+        | Scenario::KillActive
+        | Scenario::RestartActive
+        | Scenario::HandOver
+        | Scenario::CutWan
+        | Scenario::CutLan => before.clone(),
     };
     let fault = Instant::now();
     match settings.scenario {
         Scenario::Steady => {}
         Scenario::KillActive | Scenario::StopHaproxy => rack.power_off(&machine),
+        Scenario::RestartActive => rack.restart(&machine)?,
+        Scenario::HandOver => rack.hand_over(&machine)?,
         Scenario::CutWan => rack.cut(&machine, Port::Wan)?,
         Scenario::CutLan => rack.cut(&machine, Port::Lan)?,
     }
@@ -372,8 +390,13 @@ fn with_fault(
         active_after: after,
         takeover_ms: takeover.map(|at| milliseconds(at.duration_since(fault))),
     });
-    if appliance_hit {
+    if settings.scenario == Scenario::RestartActive {
+        report.require_return();
+    } else if appliance_hit {
         report.require_takeover(rack);
+    }
+    if settings.scenario == Scenario::HandOver {
+        report.require_no_loss();
     }
     Ok(report)
 }
@@ -540,6 +563,25 @@ impl Report {
         }
     }
 
+    /// It is preferred, so that it is Active again.
+    fn require_return(&mut self) {
+        let Some(fault) = &self.fault else { return };
+        let again = fault.active_after.is_some() && fault.active_after == fault.active_before;
+        self.require("the appliance is active again", again);
+    }
+
+    fn require_no_loss(&mut self) {
+        for index in 0..self.users.len() {
+            let over = self.over(index);
+            let (lost, broken) = {
+                let users = &self.users[index];
+                (users.requests.lost, users.kept_connections.broken)
+            };
+            self.require(format!("no request{over} is lost"), lost == 0);
+            self.require(format!("no open connection{over} breaks"), broken == 0);
+        }
+    }
+
     fn require_takeover(&mut self, rack: &Rack) {
         let Some(fault) = &self.fault else { return };
         let pair = rack
@@ -691,7 +733,7 @@ mod tests {
         let error = "kill".parse::<Scenario>().expect_err("no such scenario");
         assert_eq!(
             error.to_string(),
-            "there is no scenario `kill`; there are steady, kill-active, cut-wan, cut-lan, stop-haproxy"
+            "there is no scenario `kill`; there are steady, kill-active, restart-active, hand-over, cut-wan, cut-lan, stop-haproxy"
         );
     }
 

@@ -28,6 +28,20 @@ fn the_site_survives_a_power_failure_of_the_active_appliance() {
 }
 
 #[test]
+fn nobody_notices_a_hand_over() {
+    survives(2, Scenario::HandOver);
+}
+
+#[test]
+fn the_site_survives_a_reset_of_the_active_appliance() {
+    let report = Bench::new(2).run(Scenario::RestartActive);
+    assert!(report.passed, "{report:#?}");
+    let fault = report.fault.as_ref().expect("a fault");
+    assert_eq!(fault.active_after.as_deref(), Some("gw1"));
+    assert_eq!(report.users[0].kept_connections.broken, 0, "{report:#?}");
+}
+
+#[test]
 fn the_site_survives_a_cut_wan_cable() {
     survives(2, Scenario::CutWan);
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::light;
 use crate::log::BoardLog;
+use crate::machine::CommandLine;
 use crate::process::Process;
 use crate::switch::{Mode, PortId};
 
@@ -20,6 +21,9 @@ pub struct Machine {
     /// Where its console goes.
     pub console: PathBuf,
     pub(super) process: Option<Process>,
+    /// What it is, and where it writes itself.
+    pub(super) line: CommandLine,
+    pub(super) output: PathBuf,
     pub(super) monitor: Option<PathBuf>,
     pub(super) cables: Vec<Cable>,
     pub(super) log: Option<BoardLog>,
