@@ -30,7 +30,7 @@ const LINE_BATCH: usize = 256;
 const PUMP: Duration = Duration::from_millis(1);
 
 /// Time between two looks at the PHYs.
-const LINK_INTERVAL: Duration = Duration::from_millis(10);
+const LINK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Lets `node` do all that is due on a board without an operating system, from its interrupts: they come when a port that was
 /// armed receives and when the time has come that this tells the board. `log` gets every event. While packets come without end,
