@@ -85,7 +85,7 @@ pub enum Bench {
 #[derive(Debug, Args)]
 pub struct BenchFailover {
     /// How often each thing happens to each contender.
-    #[arg(long, default_value_t = 7, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub repeat: u16,
     /// Leave out the emulated boards, whose firmware has to be built.
     #[arg(long)]

@@ -232,6 +232,7 @@ fn rehearsal(context: &Context) -> Outcome {
         let others = [
             "steady",
             "kill-active",
+            "restart-active",
             "cut-wan",
             "cut-lan",
             "stop-haproxy",
