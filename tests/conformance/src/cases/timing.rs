@@ -400,10 +400,10 @@ fn preempt_delay(t: &mut Tester<'_>) -> Verdict {
     );
     let advert = advert.ok_or_else(|| t.late("it never preempts"))?;
     let waited = advert.at - first;
-    assert!(
-        waited >= t.scaled(delay).mul_f64(0.98),
-        "it waited only {waited:?}"
-    );
+    if waited < t.scaled(delay).mul_f64(0.98) {
+        // A tester that was away lets it take over in silence.
+        return Err(t.late(&format!("it waited only {waited:?}")));
+    }
     match waited > t.scaled(delay + t.facts.active_down(t.facts.interval)) + t.tolerance() {
         true => Err(t.late(&format!("it waited {waited:?}"))),
         false => Ok(()),

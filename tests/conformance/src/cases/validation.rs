@@ -759,8 +759,7 @@ pub fn ignored_by_backup(t: &mut Tester<'_>, spoils: &[Spoil]) -> Verdict {
     let advert = t.listen_sending(t.unit() / 2, limit, frames, |frame| {
         frame.advert().is_some()
     });
-    let advert =
-        advert.unwrap_or_else(|| panic!("bad adverts silence it; its log:\n{}", t.device.log()));
+    let advert = advert.ok_or_else(|| t.late("bad adverts silence it"))?;
     t.on_time(
         "the take-over",
         advert.at - last,
