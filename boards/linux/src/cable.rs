@@ -1,7 +1,7 @@
 //! A virtual cable: a pair of unix datagram sockets, one frame per datagram, as QEMU's
 //! `-netdev dgram` speaks it.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixDatagram;
@@ -13,6 +13,11 @@ use hal::{Losses, Port};
 /// Time between two looks whether the other end is there.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long a full socket is waited for.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How long it is not after that was in vain.
+const HURRY: Duration = Duration::from_millis(20);
+
 /// One end of a cable. It has a carrier while somebody receives at the other end.
 pub struct Cable {
     socket: UnixDatagram,
@@ -20,6 +25,8 @@ pub struct Cable {
     remote: PathBuf,
     up: bool,
     checked: Option<Instant>,
+    /// Until when nobody is waited for.
+    hurry_until: Option<Instant>,
     losses: Losses,
 }
 
@@ -44,8 +51,30 @@ impl Cable {
             remote: remote.to_owned(),
             up: true,
             checked: None,
+            hurry_until: None,
             losses: Losses::default(),
         })
+    }
+}
+
+impl Cable {
+    /// A socket holds ten datagrams (`net.unix.max_dgram_qlen`), fewer than an appliance may have to say at once. Who reads them
+    /// gets a moment to; but not with every frame if it reads none.
+    fn send(&mut self, frame: &[u8]) -> io::Result<usize> {
+        let is_full = |sent: &io::Result<usize>| {
+            (sent.as_ref()).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        let mut sent = self.socket.send_to(frame, &self.remote);
+        let now = Instant::now();
+        if !is_full(&sent) || self.hurry_until.is_some_and(|until| now < until) {
+            return sent;
+        }
+        while is_full(&sent) && now.elapsed() < PATIENCE {
+            std::thread::yield_now();
+            sent = self.socket.send_to(frame, &self.remote);
+        }
+        self.hurry_until = is_full(&sent).then(|| now + HURRY);
+        sent
     }
 }
 
@@ -64,7 +93,7 @@ impl Port for Cable {
     }
 
     fn transmit(&mut self, frame: &[u8]) -> bool {
-        let sent = self.socket.send_to(frame, &self.remote);
+        let sent = self.send(frame);
         if let Err(error) = &sent {
             self.losses.transmit += 1;
             if error.kind() != ErrorKind::WouldBlock {

@@ -32,7 +32,7 @@ pub fn attacks() -> Vec<Attack> {
         [169, 254, 1, 1],
         [240, 0, 0, 1],
     ];
-    let martians6 = ["::1", "::", "ff02::1", "::ffff:192.0.2.1", "fe80::1"];
+    let martians6 = ["::1", "::", "ff02::1", "::ffff:192.0.2.1"];
     vec![
         dropped(
             "land",
@@ -95,6 +95,18 @@ pub fn attacks() -> Vec<Attack> {
                 )
             }),
             Drop::Martian,
+        ),
+        dropped(
+            "link-local-service",
+            "a service asked for from a link-local address: it may talk to the appliance, but nobody passes it on",
+            "RFC 4291 section 2.5.6",
+            WAN,
+            [framed(
+                WAN,
+                &Ipv6::new("fe80::1".parse().expect("an address"), host6(WAN, 0x10))
+                    .around(&Tcp::default()),
+            )],
+            Drop::NotForUs,
         ),
         dropped(
             "spoofed-inside",
