@@ -303,6 +303,8 @@ pub struct Pair {
     pub misses: u8,
     /// Whether the peer knows this appliance's flows.
     pub sync: bool,
+    /// Whether first packets wait, for a moment at most, until the peer knows their flows.
+    pub defer: bool,
     /// The secret of the two.
     pub key: [u8; 32],
     /// The secret that operators' commands are sealed with.

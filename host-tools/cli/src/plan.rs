@@ -253,6 +253,7 @@ fn pair(plan: &Plan) {
             format!("every {} ms, dead after {dead} ms", pair.heartbeat),
         ],
         ["flows shared".to_owned(), yes(pair.sync)],
+        ["first packets wait for that".to_owned(), yes(pair.defer)],
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().map(Vec::from).collect();
     table::print("Pair", &["what", "how"], &rows);

@@ -280,6 +280,7 @@ fn pair(plan: &Plan, appliance: &Appliance) -> Result<Option<policy::Pair>, Rend
         heartbeat: pair.heartbeat,
         misses: pair.misses,
         sync: pair.sync,
+        defer: pair.defer,
         key: [0; 32],
         operator: [0; 32],
         fingerprint: 0,

@@ -67,8 +67,8 @@ fn each_of_a_pair_knows_the_way_to_the_other() {
         assert_eq!(names.collect::<Vec<_>>(), ["edge", "wan"]);
     }
     assert_eq!(
-        (a.heartbeat, a.misses, a.sync, a.serial),
-        (50, 4, true, false)
+        (a.heartbeat, a.misses, a.sync, a.defer, a.serial),
+        (50, 4, true, false, false)
     );
 }
 
@@ -103,6 +103,7 @@ fn fingerprints_are_of_what_both_share() {
             true,
         ),
         ("another path", "", "[pair]\nnetworks = [\"web\"]", true),
+        ("waiting", "", "[pair]\ndefer = true", true),
         (
             "another reason",
             "the name users type|what users type",

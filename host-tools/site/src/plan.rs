@@ -426,6 +426,8 @@ pub struct Pair {
     pub serial: bool,
     /// Whether flows are shared.
     pub sync: bool,
+    /// Whether first packets wait until the peer knows their flows.
+    pub defer: bool,
 }
 
 /// A condition, and what it costs.

@@ -211,6 +211,7 @@ pub(crate) fn pair(file: &SiteFile) -> Option<Pair> {
         },
         serial: entry.is_some_and(|entry| is(entry.serial.as_ref(), false)),
         sync: entry.is_none_or(|entry| is(entry.sync.as_ref(), true)),
+        defer: entry.is_some_and(|entry| is(entry.defer.as_ref(), false)),
     })
 }
 

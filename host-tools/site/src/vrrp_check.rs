@@ -433,6 +433,17 @@ fn pair(file: &SiteFile, problems: &mut Vec<Problem>) {
                 .help("remove [pair]: a single appliance has nobody to talk to, and keepalived speaks VRRP only"),
         );
     }
+    if let (Some(defer), Some(sync)) = (&pair.defer, &pair.sync)
+        && *defer.get_ref()
+        && !*sync.get_ref()
+    {
+        problems.push(
+            Problem::new("site::contradiction", "`defer` has no use")
+                .at(sync.span(), "the peer is told of no flows")
+                .at(defer.span(), "so there is nothing to wait for")
+                .help("remove `defer`, or write sync = true"),
+        );
+    }
     for (position, network) in pair.networks.iter().enumerate() {
         let name = network.get_ref();
         if !file.networks.has(name) {

@@ -202,9 +202,10 @@ pub(crate) struct PairEntry {
     pub(crate) networks: Vec<At<String>>,
     pub(crate) serial: Option<At<bool>>,
     pub(crate) sync: Option<At<bool>>,
+    pub(crate) defer: Option<At<bool>>,
 }
 
-pub(crate) const PAIR: [&str; 5] = ["heartbeat", "misses", "networks", "serial", "sync"];
+pub(crate) const PAIR: [&str; 6] = ["heartbeat", "misses", "networks", "serial", "sync", "defer"];
 
 pub(crate) fn pair(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<PairEntry> {
     let heartbeat = table.optional("heartbeat", problems);
@@ -212,6 +213,7 @@ pub(crate) fn pair(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Pai
     let networks = table.list("networks", problems);
     let serial = table.optional("serial", problems);
     let sync = table.optional("sync", problems);
+    let defer = table.optional("defer", problems);
     Some(PairEntry {
         place: table.place.clone(),
         heartbeat: heartbeat?,
@@ -219,6 +221,7 @@ pub(crate) fn pair(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Pai
         networks: networks?,
         serial: serial?,
         sync: sync?,
+        defer: defer?,
     })
 }
 

@@ -172,6 +172,14 @@ impl Rack {
     /// The same, as a pair that talks apart from VRRP too: over the lan first, over the wan as well.
     #[must_use]
     pub fn paired(seed: u64, boards: Boards, heartbeat: u16, misses: u8) -> Self {
+        Self::paired_as(seed, boards, |pair| {
+            (pair.heartbeat, pair.misses) = (heartbeat, misses);
+        })
+    }
+
+    /// The same, with what they agree about changed.
+    #[must_use]
+    pub fn paired_as(seed: u64, boards: Boards, alter: impl Fn(&mut policy::Pair)) -> Self {
         let plan = plan(boards, Versions::Four);
         Self::altered(seed, boards, Versions::Four, |config, _| {
             let first = config.name.as_str() == "gw1";
@@ -182,18 +190,21 @@ impl Rack {
                 mac: other.interfaces[usize::from(interface)].mac,
                 address: other.interfaces[usize::from(interface)].address,
             };
-            config.availability.pair = Some(policy::Pair {
+            let mut pair = policy::Pair {
                 peer: other.name.clone(),
                 first,
                 paths: [path(1), path(0)].into_iter().collect(),
                 serial: false,
-                heartbeat,
-                misses,
+                heartbeat: 10,
+                misses: 3,
                 sync: true,
+                defer: false,
                 key: [7; 32],
                 operator: [8; 32],
                 fingerprint: 1,
-            });
+            };
+            alter(&mut pair);
+            config.availability.pair = Some(pair);
         })
     }
 

@@ -48,6 +48,7 @@ fn member<const FLOWS: usize, const FLOWS6: usize>(
             heartbeat: 10,
             misses: 3,
             sync: true,
+            defer: false,
             key: [7; 32],
             operator: [8; 32],
             fingerprint: 0,

@@ -145,6 +145,7 @@ fn pair_config(legs: u8) -> Config {
         heartbeat: 10,
         misses: 3,
         sync: true,
+        defer: false,
         key: [1; 32],
         operator: [2; 32],
         fingerprint: 0,

@@ -196,6 +196,7 @@ pub fn config(n: usize, setup: &Setup) -> Config {
         heartbeat: setup.heartbeat,
         misses: setup.misses,
         sync: true,
+        defer: false,
         key: [1; 32],
         operator: [2; 32],
         fingerprint: 0,
