@@ -190,6 +190,7 @@ impl<'t> Appliance<'t> {
         if self.group.deadline().is_some_and(|at| now >= at) {
             self.vrrp_step(now, vrrp::Input::Timer, log, out);
         }
+        self.let_go(now, log, out);
         if self.checker.deadline().is_some_and(|at| now >= at) {
             self.health_step(now, health::Input::Timer, log, out);
         }
@@ -363,6 +364,7 @@ impl<'t> Appliance<'t> {
             self.pairing
                 .as_ref()
                 .map(|pairing| pairing.session.deadline()),
+            self.neighbours.held().deadline(),
             self.office.as_ref().and_then(Office::deadline),
             self.memberships.deadline(&self.legs),
             self.router_adverts.deadline(),

@@ -1,7 +1,8 @@
-//! Packets that wait for the MAC address of their next hop. While an answer is outstanding the first packet to
-//! each neighbour is kept, since that is a connection's SYN.
+//! Packets that wait for the MAC address of their next hop, or for the peer before that. While a neighbour's answer is
+//! outstanding the first packet to it is kept, since that is a connection's SYN.
 
 use filter::{Drop, Hop};
+use sync::{Deferred, Session};
 use time::Instant;
 use wire::ethernet::{self, Mac};
 use wire::icmp::Problem;
@@ -31,6 +32,8 @@ pub enum Owner {
 #[derive(Clone, Debug)]
 struct Packet {
     to: Option<Hop>,
+    /// Until when it waits for the peer; then for its neighbour.
+    deferred: Option<Deferred>,
     owner: Owner,
     len: usize,
     data: [u8; HEADER + MTU],
@@ -40,12 +43,15 @@ struct Packet {
 pub const MTU: usize = policy::MTU as usize;
 
 const PACKETS: usize = 8;
+/// Most that wait for neighbours, and for the peer: neither takes all places.
+const EITHER: usize = 6;
 const HEADER: usize = ethernet::HEADER_LEN + ethernet::TAG_LEN;
 
 impl Held {
     pub fn new() -> Self {
         Self(core::array::from_fn(|_| Packet {
             to: None,
+            deferred: None,
             owner: Owner::Ourselves,
             len: 0,
             data: [0; HEADER + MTU],
@@ -54,7 +60,57 @@ impl Held {
 
     /// Keeps a packet, if none waits for the same neighbour and there is room.
     pub fn keep(&mut self, hop: Hop, packet: &[u8], owner: Owner) -> Result<(), Drop> {
-        if self.0.iter().any(|held| held.to == Some(hop)) {
+        if self.0.iter().any(|held| held.waits_for(hop)) {
+            return Err(Drop::NeighbourBusy);
+        }
+        self.put(hop, packet, owner, None)
+    }
+
+    /// Whether one more packet can wait for the peer.
+    pub fn can_defer(&self) -> bool {
+        let free = self.0.iter().any(|held| held.to.is_none());
+        free && self.count(true) < EITHER
+    }
+
+    /// Keeps a packet until the peer knows its flow.
+    pub fn defer(
+        &mut self,
+        hop: Hop,
+        packet: &[u8],
+        owner: Owner,
+        deferred: Deferred,
+    ) -> Result<(), Drop> {
+        self.put(hop, packet, owner, Some(deferred))
+    }
+
+    /// The next hop of a packet that waits for the peer no longer, but for its neighbour from now on.
+    pub fn ready(&mut self, now: Instant, session: &Session) -> Option<Hop> {
+        self.0.iter_mut().find_map(|held| {
+            held.deferred
+                .take_if(|deferred| !session.is_held(now, deferred))?;
+            held.to
+        })
+    }
+
+    /// When a packet has waited for the peer long enough.
+    pub fn deadline(&self) -> Option<Instant> {
+        let deferred = self.0.iter().filter_map(|held| held.deferred.as_ref());
+        deferred.map(Deferred::until).min()
+    }
+
+    fn count(&self, deferred: bool) -> usize {
+        let those = |held: &&Packet| held.to.is_some() && held.deferred.is_some() == deferred;
+        self.0.iter().filter(those).count()
+    }
+
+    fn put(
+        &mut self,
+        hop: Hop,
+        packet: &[u8],
+        owner: Owner,
+        deferred: Option<Deferred>,
+    ) -> Result<(), Drop> {
+        if self.count(deferred.is_some()) >= EITHER {
             return Err(Drop::NeighbourBusy);
         }
         let free = self.0.iter_mut().find(|held| held.to.is_none());
@@ -65,6 +121,7 @@ impl Held {
             .ok_or(Drop::TooLong)?;
         place.copy_from_slice(packet);
         held.to = Some(hop);
+        held.deferred = deferred;
         held.owner = owner;
         held.len = packet.len();
         Ok(())
@@ -79,7 +136,7 @@ impl Held {
         log: &mut Log,
         out: &mut impl Transmit,
     ) {
-        for held in self.0.iter_mut().filter(|held| held.to == Some(hop)) {
+        for held in self.0.iter_mut().filter(|held| held.waits_for(hop)) {
             held.to = None;
             let sent = held.send(hop.leg, mac, legs, out).is_some();
             if sent && matches!(held.owner, Owner::Transit { .. }) {
@@ -98,7 +155,7 @@ impl Held {
         log: &mut Log,
         out: &mut impl Transmit,
     ) {
-        for held in self.0.iter_mut().filter(|held| held.to == Some(hop)) {
+        for held in self.0.iter_mut().filter(|held| held.waits_for(hop)) {
             held.to = None;
             let Owner::Transit { from } = held.owner else {
                 continue;
@@ -113,11 +170,19 @@ impl Held {
         }
     }
 
+    /// Drops what waits for a neighbour that cannot be asked.
+    pub fn drop(&mut self, hop: Hop, reason: Drop, log: &mut Log) {
+        for held in self.0.iter_mut().filter(|held| held.waits_for(hop)) {
+            held.to = None;
+            log.counters.drop(reason);
+        }
+    }
+
     /// Drops packets of others: for a router that is no longer Active.
     pub fn release(&mut self, log: &mut Log) {
         for held in self.0.iter_mut().filter(|held| held.to.is_some()) {
             if matches!(held.owner, Owner::Transit { .. }) {
-                held.to = None;
+                (held.to, held.deferred) = (None, None);
                 log.counters.drop(Drop::NotActive);
             }
         }
@@ -125,6 +190,10 @@ impl Held {
 }
 
 impl Packet {
+    fn waits_for(&self, hop: Hop) -> bool {
+        self.to == Some(hop) && self.deferred.is_none()
+    }
+
     fn packet(&self) -> &[u8] {
         self.data.get(HEADER..HEADER + self.len).unwrap_or_default()
     }

@@ -16,6 +16,7 @@ mod bucket;
 mod checks;
 mod counters;
 mod decided;
+mod defer;
 mod emit;
 mod error;
 mod event;

@@ -7,6 +7,7 @@
 use core::net::IpAddr;
 
 use filter::{Address, Drop, Hop, Stations, V4, V6};
+use sync::{Deferred, Session};
 use time::{Duration, Instant};
 use wire::ethernet::Mac;
 use wire::nd::Advertisement;
@@ -146,6 +147,55 @@ impl Neighbours {
         legs: &Legs,
         out: &mut impl Transmit,
     ) -> Result<(), Drop> {
+        self.ask(now, hop, legs, out)?;
+        self.held.keep(hop, packet, owner)
+    }
+
+    /// The packets that wait for the peer, too.
+    pub fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Keeps a packet until the peer knows its flow.
+    pub fn defer(
+        &mut self,
+        hop: Hop,
+        packet: &[u8],
+        owner: Owner,
+        deferred: Deferred,
+    ) -> Result<(), Drop> {
+        self.held.defer(hop, packet, owner, deferred)
+    }
+
+    /// Sends packets that wait for the peer no longer, or asks for their neighbours.
+    pub fn let_go(
+        &mut self,
+        now: Instant,
+        session: &Session,
+        legs: &Legs,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) {
+        while let Some(hop) = self.held.ready(now, session) {
+            match self.lookup(hop) {
+                Some(mac) => self.held.send(hop, mac, legs, log, out),
+                None => {
+                    if let Err(reason) = self.ask(now, hop, legs, out) {
+                        self.held.drop(hop, reason, log);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for a neighbour, unless that is under way.
+    fn ask(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        legs: &Legs,
+        out: &mut impl Transmit,
+    ) -> Result<(), Drop> {
         let key = Key::from(hop);
         if self.entry(&key).is_none() {
             let entry = self.room(&key).ok_or(Drop::NeighbourTableFull)?;
@@ -157,7 +207,7 @@ impl Neighbours {
             };
             emit::ask(legs, hop, None, out);
         }
-        self.held.keep(hop, packet, owner)
+        Ok(())
     }
 
     /// Takes what a neighbour said about itself by ARP or in a solicitation, and sends what waited for it.

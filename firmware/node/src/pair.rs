@@ -11,6 +11,7 @@ use time::Instant;
 use wire::ethernet::Mac;
 
 use crate::appliance::Appliance;
+use crate::leg::Legs;
 use crate::{Event, Log, Transmit, emit};
 
 /// The other appliance, as this one sees it.
@@ -20,6 +21,8 @@ pub struct Pairing {
     pub peer: Name,
     /// Whether a serial line is one more path.
     pub serial: bool,
+    /// Whether first packets wait until the peer knows their flows.
+    pub defers: bool,
     paths: heapless::Vec<Way, MAX_PATHS>,
 }
 
@@ -39,6 +42,7 @@ impl Pairing {
             session: Session::new(settings(pair), secret(seed)),
             peer: pair.peer.clone(),
             serial: pair.serial,
+            defers: pair.defer,
             paths: (pair.paths.iter())
                 .map(|path| Way {
                     leg: path.interface,
@@ -59,6 +63,20 @@ impl Pairing {
     /// The leg and the peer's address of every path between addresses, in the order of their numbers.
     pub fn ways(&self) -> impl Iterator<Item = (u8, Ipv4Addr)> {
         self.paths.iter().map(|way| (way.leg, way.address))
+    }
+}
+
+/// Sends the session's datagrams.
+fn sender(paths: &[Way], legs: &Legs, out: &mut impl Transmit) -> impl FnMut(Path, &[u8]) {
+    move |path, datagram| {
+        if path == Path::SERIAL {
+            out.serial(datagram);
+        } else if let Some(way) = paths.get(path.index())
+            && let Some(on) = legs.get(way.leg)
+        {
+            let ports = (sync::PORT, sync::PORT);
+            emit::datagram(&on, (way.mac, way.address), ports, datagram, out);
+        }
     }
 }
 
@@ -114,7 +132,25 @@ impl Appliance<'_> {
     ) {
         self.session_step(now, input, log, out);
         self.tell_peer(now, log, out);
+        self.let_go(now, log, out);
         self.reschedule();
+    }
+
+    /// Tells the peer of a flow at once; what to wait for, if it listens.
+    pub(crate) fn tell_flow(
+        &mut self,
+        now: Instant,
+        item: u32,
+        out: &mut impl Transmit,
+    ) -> Option<sync::Deferred> {
+        let Self {
+            pairing,
+            legs,
+            filter,
+            ..
+        } = self;
+        let Pairing { session, paths, .. } = pairing.as_mut()?;
+        session.defer(now, item, filter, &mut sender(paths, legs, out))
     }
 
     /// Lets the peer know how this appliance is, until that changes nothing more.
@@ -145,17 +181,7 @@ impl Appliance<'_> {
         let Some(Pairing { session, paths, .. }) = pairing else {
             return;
         };
-        let mut send = |path: Path, datagram: &[u8]| {
-            if path == Path::SERIAL {
-                out.serial(datagram);
-            } else if let Some(way) = paths.get(path.index())
-                && let Some(on) = legs.get(way.leg)
-            {
-                let ports = (sync::PORT, sync::PORT);
-                emit::datagram(&on, (way.mac, way.address), ports, datagram, out);
-            }
-        };
-        let events = session.step(now, input, filter, &mut send);
+        let events = session.step(now, input, filter, &mut sender(paths, legs, out));
         for event in events {
             self.paired(now, event, log, out);
         }

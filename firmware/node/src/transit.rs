@@ -147,6 +147,10 @@ impl Appliance<'_> {
             Verdict::Forward { hop, len } => {
                 // Usually shorter, without the sender's padding.
                 frame.resize(received.payload + len);
+                let packet = frame.bytes().get(received.payload..).unwrap_or_default();
+                if self.defers(now, (leg, received.source), hop, packet, out) {
+                    return Ok(());
+                }
                 self.forward(now, leg, received, hop, len, frame, log, out)
             }
             Verdict::Local => self.local(now, leg, received, frame, log, out),
@@ -236,6 +240,14 @@ impl Appliance<'_> {
         self.local(now, leg, received, frame, log, out)
     }
 
+    /// Who is told if a packet of somebody else's cannot go on.
+    pub(crate) fn owner(&mut self, from: (u8, Mac), packet: &[u8]) -> Owner {
+        let untouched = !self.filter.is_translated(packet);
+        Owner::Transit {
+            from: untouched.then_some(from),
+        }
+    }
+
     #[inline]
     #[expect(
         clippy::too_many_arguments,
@@ -256,10 +268,7 @@ impl Appliance<'_> {
         let Some(mac) = self.neighbours.lookup(hop) else {
             let packet = frame.bytes().get(received.payload..).unwrap_or_default();
             let packet = packet.get(..len).unwrap_or_default();
-            let untouched = !self.filter.is_translated(packet);
-            let owner = Owner::Transit {
-                from: untouched.then_some((from, received.source)),
-            };
+            let owner = self.owner((from, received.source), packet);
             let held = self
                 .neighbours
                 .hold(now, hop, packet, owner, &self.legs, out);
