@@ -258,7 +258,9 @@ impl Appliance<'_> {
             },
             paths: paths.chain(serial).collect(),
             same_configuration: session.mismatch.is_none(),
-            in_sync: session.in_sync,
+            // Whichever of the two is the Backup says whether it knows all.
+            in_sync: session.in_sync
+                && matches!(session.peer, sync::Peer::Alive(peer) if peer.in_sync),
             lag: session.lag.entries,
         })
     }
