@@ -21,10 +21,11 @@ const FLOWS6: usize = 2048;
 struct Loop {
     board: Mps2,
     turns: Superloop<'static, Lan9118, Line>,
-    node: Node<'static>,
+    node: &'static mut Node<'static>,
 }
 
 static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
+static mut NODE: MaybeUninit<Node<'static>> = MaybeUninit::uninit();
 static mut PORTS: MaybeUninit<[Lan9118; 1]> = MaybeUninit::uninit();
 static mut LOOP: MaybeUninit<Loop> = MaybeUninit::uninit();
 
@@ -51,10 +52,11 @@ fn main() -> ! {
     };
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
-    let tables = &raw mut TABLES;
-    // SAFETY: `main` runs once, and TABLES is mentioned nowhere else.
-    let tables = unsafe { &mut *tables };
-    let mut node = Node::new(policy, tables, seed, board.now());
+    let (tables, node) = (&raw mut TABLES, &raw mut NODE);
+    // SAFETY: `main` runs once, and TABLES and NODE are mentioned nowhere else.
+    let (tables, node) = unsafe { (&mut *tables, &mut *node) };
+    // Made where it stays: each time that it moved would take its size from the stack.
+    let node = node.write(Node::new(policy, tables, seed, board.now()));
     node.check_over_tls(&MAILBOX);
     let port = board.port().unwrap_or_else(|reason| {
         error!("LAN9118: {}", reason);
@@ -74,7 +76,7 @@ impl Loop {
         superloop::visit(
             &mut self.board,
             &mut self.turns,
-            &mut self.node,
+            self.node,
             |event| info!("{}", event),
             || MAILBOX.has_work(),
         );

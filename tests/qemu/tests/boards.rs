@@ -90,7 +90,7 @@ fn answers_for_its_addresses_and_advertises_them() {
                         interval[0],
                         interval[1],
                     ][..],
-                    &checksum(leg.address, advert),
+                    &checksum(advert),
                     &address,
                 ];
                 assert_eq!(advert, expected.concat(), "{board}, {name}");
@@ -372,16 +372,9 @@ fn virtual_mac(config: &policy::Config, leg: &policy::Interface) -> frames::Mac 
     [0, 0, 0x5e, 0, 1, router(config, leg).vrid]
 }
 
-/// The checksum that a VRRPv3 advertisement has to have with IPv4's pseudo-header (RFC 9568 §5.2.8).
-fn checksum(source: Ipv4Addr, advert: &[u8]) -> [u8; 2] {
-    let mut bytes = [
-        &source.octets()[..],
-        &[224, 0, 0, 18, 0, 112, 0, advert.len() as u8],
-    ]
-    .concat();
-    bytes.extend(&advert[..6]);
-    bytes.extend([0, 0]);
-    bytes.extend(&advert[8..]);
+/// The checksum that an advertisement of VRRPv3 has to have: over the message alone (RFC 9568 §5.2.8).
+fn checksum(advert: &[u8]) -> [u8; 2] {
+    let bytes = [&advert[..6], &[0, 0], &advert[8..]].concat();
     let words = bytes
         .chunks(2)
         .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
