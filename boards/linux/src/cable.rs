@@ -136,7 +136,7 @@ impl Drop for Cable {
 }
 
 /// Binds `path`, over what a killed process left there but not over a live socket.
-fn bind(path: &Path) -> std::io::Result<UnixDatagram> {
+fn bind(path: &Path) -> io::Result<UnixDatagram> {
     match UnixDatagram::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse && is_stale(path) => {
             std::fs::remove_file(path)?;

@@ -194,6 +194,9 @@ fn turn_until_stopped(
             Woken::Stop => break,
         }
     }
+    relieve(&mut turns, &mut node, &clock, |event| {
+        log(clock.now(), &name, Named { event, rules });
+    });
     turns.stop(&mut node, clock.now());
     while let Some(event) = node.next_event() {
         log(clock.now(), &name, Named { event, rules });
@@ -202,6 +205,34 @@ fn turn_until_stopped(
     log(clock.now(), &name, "stopped");
     Ok(())
 }
+
+/// Lets a peer that can take over do so before the appliance stops, and passes on what still comes here meanwhile: a stop in good
+/// order loses nothing. It stands back for its absence only, not until somebody ends its maintenance.
+fn relieve(
+    turns: &mut Superloop<'_, AnyPort>,
+    node: &mut Node<'_>,
+    clock: &Clock,
+    mut log: impl FnMut(Event),
+) {
+    if turns.hand_over(node, clock.now()).is_err() {
+        return;
+    }
+    let end = clock.now() + RELIEF;
+    while node.is_forwarding() && clock.now() < end {
+        if !turns.turn(node, clock.now()) {
+            std::thread::sleep(BREATH);
+        }
+        while let Some(event) = node.next_event() {
+            log(event);
+        }
+    }
+    turns.maintain(node, clock.now(), false);
+}
+
+/// How long a relief may take: the peer's three seconds, and one in which late frames are passed on.
+const RELIEF: time::Duration = time::Duration::from_secs(5);
+/// How long the loop rests when nothing came.
+const BREATH: time::Duration = time::Duration::from_micros(200);
 
 enum Woken {
     Work,

@@ -149,6 +149,13 @@ impl<'t> Node<'t> {
         appliance.hand_over(now, &mut self.log, out)
     }
 
+    /// Lets it stand back until told otherwise, or ends that, as an operator does over the network.
+    pub fn maintain(&mut self, now: Instant, on: bool, out: &mut impl Transmit) {
+        if let Some(appliance) = &mut self.appliance {
+            appliance.maintain(now, on, &mut self.log, out);
+        }
+    }
+
     /// Runs every timer that is due. Calling early is harmless.
     pub fn poll(&mut self, now: Instant, out: &mut impl Transmit) {
         if let Some(appliance) = &mut self.appliance {

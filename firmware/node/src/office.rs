@@ -144,8 +144,7 @@ impl Appliance<'_> {
                 Err(refusal) => Response::Refused(refusal),
             },
             Request::Maintenance(on) => {
-                self.demote(now, vrrp::Reason::Operator, on, log, out);
-                self.tell_peer(now, log, out);
+                self.maintain(now, on, log, out);
                 Response::Done
             }
             Request::Post {
@@ -163,6 +162,19 @@ impl Appliance<'_> {
                 Response::Done
             }
         }
+    }
+
+    /// Stands back until told otherwise, or no longer.
+    pub(crate) fn maintain(
+        &mut self,
+        now: Instant,
+        on: bool,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) {
+        self.demote(now, vrrp::Reason::Operator, on, log, out);
+        self.tell_peer(now, log, out);
+        self.reschedule();
     }
 
     /// Asks the peer to take over.

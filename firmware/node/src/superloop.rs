@@ -160,6 +160,11 @@ impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
         node.hand_over(now, &mut self.ports)
     }
 
+    /// Lets the node stand back until told otherwise, or ends that.
+    pub fn maintain(&mut self, node: &mut Node<'_>, now: Instant, on: bool) {
+        node.maintain(now, on, &mut self.ports);
+    }
+
     /// Stops the node in good order.
     pub fn stop(&mut self, node: &mut Node<'_>, now: Instant) {
         node.stop(now, &mut self.ports);

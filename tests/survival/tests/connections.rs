@@ -54,9 +54,7 @@ fn connections_survive_a_reset() {
 fn nothing_is_lost_by_a_hand_over() {
     let pair = Pair::new(PROGRAM, "");
     let loads = Loads::open(&pair);
-    let probes = [Target::Address, Target::Service]
-        .map(|target| Probes::start(&pair.lab, target, PROBE_INTERVAL).expect("a socket"));
-    sleep(Duration::from_millis(200));
+    let streams = Streams::start(&pair);
     let mut orders = Vec::new();
     for _ in 0..rounds() {
         orders.push(("hand over", Instant::now()));
@@ -68,22 +66,56 @@ fn nothing_is_lost_by_a_hand_over() {
         pair.settle();
         loads.all_well(&pair);
     }
-    for (probes, what) in probes.into_iter().zip(["pings", "datagrams"]) {
-        let probes = probes.stop();
-        let lost = probes.iter().filter(|probe| probe.answered.is_none());
-        let lost: Vec<_> = lost
-            .map(|probe| {
-                let last = orders.iter().rev().find(|(_, at)| *at <= probe.sent);
-                last.map(|(order, at)| format!("{:?} after {order}", probe.sent - *at))
-            })
-            .collect();
-        assert!(
-            lost.is_empty(),
-            "{} of {} {what} lost: {lost:?}\n{}",
-            lost.len(),
-            probes.len(),
-            pair.logs()
-        );
+    streams.none_lost(&orders, &pair);
+}
+
+/// Who stops in good order lets the other one take over first, and does not stand back when it returns.
+#[test]
+fn nothing_is_lost_by_a_stop() {
+    let mut pair = Pair::new(PROGRAM, "");
+    let loads = Loads::open(&pair);
+    for _ in 0..rounds() {
+        let streams = Streams::start(&pair);
+        let stop = ("stop", Instant::now());
+        pair.stop(0);
+        pair.wait_for(1);
+        loads.all_well(&pair);
+        streams.none_lost(&[stop], &pair);
+        pair.start(0);
+        pair.settle();
+        loads.all_well(&pair);
+    }
+}
+
+/// Pings of the virtual address and datagrams to a service behind it, one after the other.
+struct Streams([Probes; 2]);
+
+impl Streams {
+    fn start(pair: &Pair) -> Self {
+        let streams = [Target::Address, Target::Service]
+            .map(|target| Probes::start(&pair.lab, target, PROBE_INTERVAL).expect("a socket"));
+        sleep(Duration::from_millis(200));
+        Self(streams)
+    }
+
+    fn none_lost(self, orders: &[(&str, Instant)], pair: &Pair) {
+        for (probes, what) in self.0.into_iter().zip(["pings", "datagrams"]) {
+            let probes = probes.stop();
+            let lost = probes.iter().filter(|probe| probe.answered.is_none());
+            let lost: Vec<_> = lost
+                .map(|probe| {
+                    let last = orders.iter().rev().find(|(_, at)| *at <= probe.sent);
+                    last.map(|(order, at)| format!("{:?} after {order}", probe.sent - *at))
+                })
+                .collect();
+            assert!(
+                lost.is_empty(),
+                "{} of {} {what} lost: {lost:?}\n{}",
+                lost.len(),
+                probes.len(),
+                pair.logs()
+            );
+        }
     }
 }
 
