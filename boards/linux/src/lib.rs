@@ -21,7 +21,7 @@ use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use node::superloop::Superloop;
-use node::{Event, Node, Tables};
+use node::{Event, Node, Refusal, Tables};
 use time::Instant;
 
 use port::AnyPort;
@@ -214,11 +214,14 @@ fn relieve(
     clock: &Clock,
     mut log: impl FnMut(Event),
 ) {
-    if turns.hand_over(node, clock.now()).is_err() {
-        return;
-    }
     let end = clock.now() + RELIEF;
-    while node.is_forwarding() && clock.now() < end {
+    let mut order = turns.hand_over(node, clock.now());
+    // A Backup that is a moment behind is worth waiting for.
+    let is_worth = |order| matches!(order, Ok(()) | Err(Refusal::NotInSync));
+    while is_worth(order) && node.is_forwarding() && clock.now() < end {
+        if order.is_err() {
+            order = turns.hand_over(node, clock.now());
+        }
         if !turns.turn(node, clock.now()) {
             std::thread::sleep(BREATH);
         }

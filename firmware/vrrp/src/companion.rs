@@ -130,6 +130,11 @@ impl Companion {
         )
     }
 
+    /// Whether it is there and says that it is not Active.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.news, Peer::Alive { .. }) && !self.is_active()
+    }
+
     /// Its priority, if it is Active.
     pub(crate) fn active_priority(&self) -> Option<u8> {
         match self.news {

@@ -395,7 +395,10 @@ impl Group {
 
     fn advert(&mut self, now: Instant, advert: Advert, actions: &mut Actions) {
         let priority = self.priority();
-        let relieves = self.companion.asks_for_relief() && !self.yielding();
+        // An advert of the peer may be older than its heartbeat, in which it asked to be relieved, or was not Active any more. If
+        // it is Active again, its next heartbeat says so. Who yields waits for its advert.
+        let companion = &self.companion;
+        let outdated = (companion.asks_for_relief() || companion.is_idle()) && !self.yielding();
         let index = advert.router;
         let Some(router) = self.routers.get_mut(usize::from(index)) else {
             return;
@@ -428,8 +431,7 @@ impl Group {
             }
             State::Active => {
                 let mut judgement = router.heard_as_active(now, &advert, priority);
-                // An advert of the peer may be older than its heartbeat, in which it asked to be relieved.
-                if relieves && router.peer == Some(advert.source) {
+                if outdated && router.peer == Some(advert.source) {
                     judgement = judgement.min(Judgement::Weaker);
                 }
                 match judgement {

@@ -307,6 +307,24 @@ fn old_adverts_do_not_undo_a_hand_over() {
     assert_eq!(group.state(), Backup);
 }
 
+/// Nor do they undo what came of its end: here it stopped, and what it had said on another leg is read later.
+#[test]
+fn old_adverts_do_not_undo_a_succession() {
+    for gone in [Initialize, Fault, Backup] {
+        let (mut group, last) = watching(1);
+        let now = last + HEARTBEAT;
+        let _ = group.step(now, alive(gone, 200));
+        let _ = beats(&mut group, now, now + DOWN, alive(gone, 200));
+        assert_eq!(group.state(), Active, "{gone:?}");
+        let now = now + DOWN + TICK;
+        assert_eq!(group.step(now, heard(200, HIGHER)), [advert(0, 100)]);
+        assert_eq!(group.state(), Active, "{gone:?}");
+        // If it means it, its heartbeat says so.
+        let _ = group.step(now + TICK, alive(Active, 200));
+        assert_eq!(group.state(), Backup, "{gone:?}");
+    }
+}
+
 /// Two that both want to be relieved are no reason to go on both.
 #[test]
 fn one_of_two_demoted_actives_gives_way() {
