@@ -229,7 +229,10 @@ fn relieve(
             log(event);
         }
     }
-    turns.maintain(node, clock.now(), false);
+    // Only the maintenance that this order began: an operator's outlives the stop.
+    if order.is_ok() {
+        turns.maintain(node, clock.now(), false);
+    }
 }
 
 /// How long a relief may take: the peer's three seconds, and one in which late frames are passed on.

@@ -12,7 +12,7 @@ use serde_json::Value;
 #[test]
 fn an_operator_sees_the_pair_and_moves_it() {
     let desk = Desk::new();
-    let gw1 = desk.start(0);
+    let mut gw1 = desk.start(0);
     let gw2 = desk.start(1);
     let status = desk.until_well();
     assert_eq!(state(&status, "gw1"), "master");
@@ -59,6 +59,15 @@ fn an_operator_sees_the_pair_and_moves_it() {
         "{}",
         both(&refused)
     );
+
+    // A stop and a start do not end it: the peer remembers.
+    gw1.terminate();
+    desk.wait("gw1 ends", || gw1.ended().is_some());
+    let gw1 = desk.start(0);
+    let status = desk.until_well();
+    assert_eq!(state(&status, "gw2"), "master");
+    let demotions = &ravelin(&status, "gw1")["demotions"];
+    assert_eq!(*demotions, Value::from(["operator"].to_vec()));
 
     let ended = desk.run(&["maintenance", "gw1", "off"]);
     assert_eq!(ended.status.code(), Some(0), "{}", both(&ended));
@@ -134,6 +143,14 @@ impl Desk {
         let mut command: Command = self.lab.clients().command(PROGRAM);
         command.arg("--site").arg(site).args(words);
         command.output().expect("it runs")
+    }
+
+    fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !done() {
+            assert!(Instant::now() < end, "no {what}");
+            sleep(Duration::from_millis(50));
+        }
     }
 
     fn until_well(&self) -> Value {
