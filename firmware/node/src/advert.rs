@@ -39,9 +39,9 @@ struct Record {
     senders: Vec<Sender, MAX_SENDERS>,
     /// The number of the last signed one.
     number: Number,
-    counters: AdvertCounters,
-    /// The same in the words of RFC 8347, with the reasons.
     statistics: Statistics,
+    /// How many were refused, for whatever reason.
+    refused: u32,
     /// Whose advertisement was taken last.
     active: Option<IpAddr>,
     /// Until when nothing is said of its adverts, by its kind.
@@ -135,8 +135,8 @@ impl Adverts {
         let record = |_: &VirtualRouter| Record {
             senders: Vec::new(),
             number: Number(0),
-            counters: AdvertCounters::default(),
             statistics: Statistics::default(),
+            refused: 0,
             active: None,
             quiet: [Instant::ZERO; Heard::KINDS],
         };
@@ -164,7 +164,11 @@ impl Adverts {
     }
 
     pub fn counters(&self) -> impl Iterator<Item = AdvertCounters> {
-        self.routers.iter().map(|record| record.counters)
+        self.routers.iter().map(|record| AdvertCounters {
+            sent: record.statistics.advertisement_sent,
+            received: record.statistics.advertisement_rcvd,
+            refused: record.refused,
+        })
     }
 
     /// Judges a packet between `ends`. `message` is all that follows its IP header.
@@ -202,19 +206,20 @@ impl Adverts {
             .routers
             .get_mut(usize::from(index))
             .ok_or(Drop::VrrpRouter)?;
-        let counters = &mut record.counters;
-        let (counter, heard) = match &result {
-            Ok(taken) => (&mut counters.received, taken.heard),
-            Err(reason) => (&mut counters.refused, Some(Heard::Refused(*reason))),
-        };
-        *counter = counter.wrapping_add(1);
         count(
             &mut record.statistics,
             result.as_ref().map(|taken| taken.advert.priority),
         );
-        if result.is_ok() {
-            record.active = Some(source);
-        }
+        let heard = match &result {
+            Ok(taken) => {
+                record.active = Some(source);
+                taken.heard
+            }
+            Err(reason) => {
+                record.refused = record.refused.wrapping_add(1);
+                Some(Heard::Refused(*reason))
+            }
+        };
         if let Some(heard) = heard {
             note(&mut record.quiet, now, &on, (vrid, source, heard), log);
         }
@@ -389,7 +394,6 @@ impl Adverts {
 
     fn count_sent(&mut self, index: u8, priority: u8) {
         if let Some(record) = self.routers.get_mut(usize::from(index)) {
-            record.counters.sent = record.counters.sent.wrapping_add(1);
             let statistics = &mut record.statistics;
             statistics.advertisement_sent = statistics.advertisement_sent.wrapping_add(1);
             if priority == 0 {

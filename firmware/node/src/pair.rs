@@ -189,18 +189,13 @@ impl Appliance<'_> {
 
     /// What news of the peer mean here.
     fn paired(&mut self, now: Instant, event: sync::Event, log: &mut Log, out: &mut impl Transmit) {
-        match event {
-            sync::Event::Heard | sync::Event::Lost => {}
-            other => log.events.push(Event::Pair(other)),
+        if event != sync::Event::Heard {
+            log.events.push(Event::Pair(event));
         }
         match event {
-            sync::Event::Heard => {
+            sync::Event::Heard | sync::Event::Lost => {
                 let peer = self.peer();
                 self.group_step(now, vrrp::Input::Peer(peer), log, out);
-            }
-            sync::Event::Lost => {
-                log.events.push(Event::Pair(event));
-                self.group_step(now, vrrp::Input::Peer(vrrp::Peer::Lost), log, out);
             }
             sync::Event::Remembered(demotion) => {
                 // The peer keeps for us what a restart made us forget.
