@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+pub use board::appliance;
 use netns::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -22,6 +23,7 @@ use policy::{Availability, Checksum, Config, Interface, Name, VirtualRouter};
 use tempfile::TempDir;
 pub use watch::Watch;
 
+mod board;
 pub mod mode;
 pub mod servers;
 mod watch;

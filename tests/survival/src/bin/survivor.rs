@@ -1,29 +1,5 @@
 //! Our Linux board with a configuration blob: `survivor BLOB wan=IFACE lan=IFACE`.
 
-use std::error::Error;
-use std::{env, fs};
-
-use board_linux::{Options, PortSpec};
-use classifier::Aligned;
-
-fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = env::args().skip(1);
-    let blob = arguments
-        .next()
-        .ok_or("usage: survivor BLOB NAME=PORT...")?;
-    let policy = classifier::load(Aligned::copy(&fs::read(&blob)?).leak())?;
-    let ports = arguments
-        .map(|port| {
-            port.split_once('=')
-                .map(|(_, spec)| spec.parse())
-                .ok_or("a port is NAME=PORT")
-        })
-        .collect::<Result<Result<Vec<PortSpec>, _>, _>>()??;
-    Ok(board_linux::run(Options {
-        policy,
-        rules: Vec::new(),
-        ports,
-        stop: None,
-        realtime: false,
-    })?)
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    interop::appliance()
 }
