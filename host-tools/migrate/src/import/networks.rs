@@ -1,5 +1,6 @@
 //! Interfaces with virtual routers become networks.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -226,14 +227,7 @@ fn take(net: &mut Net, router: usize, address: &At<Address>, listed: bool, notes
                 let value = subnet.trunc();
                 match &net.subnet {
                     Some(known) if known.value.contains(&ip) => {}
-                    Some(known) => notes.push(note(
-                        &place,
-                        &ip.to_string(),
-                        &format!(
-                            "is not in {}, and a network has one subnet of each version of IP",
-                            known.value
-                        ),
-                    )),
+                    Some(known) => notes.push(second_subnet(address, &known.value)),
                     None => net.subnet = Some(At { value, place }),
                 }
             }
@@ -243,20 +237,18 @@ fn take(net: &mut Net, router: usize, address: &At<Address>, listed: bool, notes
                 let value = subnet.trunc();
                 match &net.subnet6 {
                     Some(known) if known.value.contains(&ip) => {}
-                    Some(known) => notes.push(note(
-                        &place,
-                        &ip.to_string(),
-                        &format!(
-                            "is not in {}, and a network has one subnet of each version of IP",
-                            known.value
-                        ),
-                    )),
+                    Some(known) => notes.push(second_subnet(address, &known.value)),
                     None => net.subnet6 = Some(At { value, place }),
                 }
             }
         }
         (IpAddr::V4(_) | IpAddr::V6(_), _) => {}
     }
+}
+
+fn second_subnet(address: &At<Address>, known: &impl Display) -> Note {
+    let text = format!("is not in {known}, and a network has one subnet of each version of IP");
+    note(&address.place, &address.value.ip.to_string(), &text)
 }
 
 /// Which network leads to the provider: the one with the default route, else the only one with public addresses.
