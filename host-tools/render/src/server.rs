@@ -1,16 +1,20 @@
 //! The files that make one server of the role's image: its identity, its firewall, its daemons'
 //! configuration, its secrets. They are laid over `/etc` when the server boots.
 
+mod app;
+mod db;
+mod haproxy;
+mod monitor;
+mod nginx;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use minijinja::value::Serde;
-use minijinja::{Value, context};
 use site::Plan;
-use site::plan::{Action, Network, Role, Server, Traffic, ports};
+use site::plan::{Network, Role, Server, ports};
 
-use crate::{RenderError, firewall, template};
+use crate::{RenderError, firewall};
 
 /// One file of a server.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,10 +53,6 @@ pub struct Identity {
 const PUBLIC: u32 = 0o644;
 const SECRET: u32 = 0o600;
 
-/// Name of the application's database, and of its user.
-const DATABASE: &str = "app";
-const DATABASE_USER: &str = "app";
-
 /// Everything below `/etc` that makes `server` itself.
 pub fn files(
     plan: &Plan,
@@ -75,11 +75,11 @@ pub fn files(
     ];
     files.extend(direct_return(plan, server));
     files.extend(match server.role {
-        Role::Haproxy => haproxy(plan, server, material)?,
-        Role::Nginx => nginx(plan, server, material)?,
-        Role::App => app(plan, server, material)?,
-        Role::Db => database(plan, server, material)?,
-        Role::Monitor => monitor(plan, server)?,
+        Role::Haproxy => haproxy::files(plan, server, material)?,
+        Role::Nginx => nginx::files(plan, server, material)?,
+        Role::App => app::files(plan, server, material)?,
+        Role::Db => db::files(plan, server, material)?,
+        Role::Monitor => monitor::files(plan, server)?,
     });
     Ok(files)
 }
@@ -166,184 +166,11 @@ fn node_exporter(server: &Server) -> String {
     )
 }
 
-fn haproxy(
-    plan: &Plan,
-    server: &Server,
-    material: &Material,
-) -> Result<Vec<HostFile>, RenderError> {
-    let site = needed(
-        server,
-        "the certificate of the site",
-        material.site.as_ref(),
-    )?;
-    let config = template::fill(
-        "roles/haproxy/templates/haproxy.cfg",
-        context! {
-            addresses => Value::from(Serde(sockets(server))),
-            domain => &*plan.domain,
-            web => Value::from(Serde(of_role(plan, Role::Nginx))),
-            http => ports::HTTP,
-            https => ports::HTTPS,
-            nginx => ports::NGINX,
-            metrics => ports::HAPROXY_METRICS,
-        },
-    )?;
-    let mut files = vec![
-        public("/etc/haproxy/haproxy.cfg", config),
-        secret("/etc/haproxy/site.pem", both(site)),
-    ];
-    files.extend(certificates("/etc/haproxy", server, material)?);
-    Ok(files)
-}
-
 /// A server's addresses as they stand before a colon and a port. Flows are of both versions of IP, so daemons
 /// listen on both; among themselves they talk on the first.
 fn sockets(server: &Server) -> Vec<String> {
     let v6 = server.address6.map(|address| format!("[{address}]"));
     [server.address.to_string()].into_iter().chain(v6).collect()
-}
-
-fn nginx(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
-    let config = template::fill(
-        "roles/nginx/templates/nginx.conf",
-        context! {
-            name => &*server.name,
-            addresses => Value::from(Serde(sockets(server))),
-            domain => &*plan.domain,
-            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
-            app => Value::from(Serde(of_role(plan, Role::App))),
-            nginx_port => ports::NGINX,
-            sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
-            app_port => ports::APP,
-        },
-    )?;
-    let mut files = vec![public("/etc/nginx/nginx.conf", config)];
-    files.extend(certificates("/etc/nginx", server, material)?);
-    Ok(files)
-}
-
-/// Ports on which the server tells users that a service is away.
-fn sorry_ports(plan: &Plan, server: &Server) -> BTreeSet<u16> {
-    let sorry = plan
-        .services
-        .iter()
-        .filter_map(|service| service.sorry.as_ref());
-    sorry
-        .filter(|sorry| sorry.server == server.name && sorry.port != ports::NGINX)
-        .map(|sorry| sorry.port)
-        .collect()
-}
-
-fn app(plan: &Plan, server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
-    let database = of_role(plan, Role::Db);
-    let database = needed(server, "a database server", database.first())?;
-    let environment = format!(
-        "\
-APP_NAME={}
-APP_SITE={}
-APP_LISTEN={}:{}
-APP_DATABASE={}:{}
-APP_DATABASE_NAME={DATABASE}
-APP_DATABASE_USER={DATABASE_USER}
-APP_DATABASE_PASSWORD={}
-",
-        server.name,
-        plan.domain,
-        server.address,
-        ports::APP,
-        database.address,
-        ports::DB,
-        password(server, material)?,
-    );
-    Ok(vec![secret("/etc/demo-app/environment", environment)])
-}
-
-fn database(
-    plan: &Plan,
-    server: &Server,
-    material: &Material,
-) -> Result<Vec<HostFile>, RenderError> {
-    let addresses: Vec<String> = server.addresses().map(|a| a.to_string()).collect();
-    let config = template::fill(
-        "roles/db/templates/ravelin.cnf",
-        context! { addresses => addresses.join(","), port => ports::DB },
-    )?;
-    let init = template::fill(
-        "roles/db/templates/init.sql",
-        context! {
-            database => DATABASE,
-            user => DATABASE_USER,
-            password => password(server, material)?,
-            clients => Value::from(Serde(of_role(plan, Role::App))),
-            greeted => Value::from(Serde(greeted(plan, server))),
-        },
-    )?;
-    Ok(vec![
-        public("/etc/mysql/ravelin.cnf", config),
-        secret("/etc/mysql/init.sql", init),
-    ])
-}
-
-/// Addresses of appliances that ask for the greeting of this database: it greets only hosts that have a user.
-fn greeted(plan: &Plan, server: &Server) -> Vec<IpAddr> {
-    let asked = plan.services.iter().any(|service| {
-        service.check.kind == policy::CheckKind::Mysql
-            && (service.servers.iter()).any(|member| member.server == server.name)
-    });
-    let legs = plan.appliances.iter().flat_map(|appliance| &appliance.legs);
-    legs.filter(|leg| asked && leg.network == server.network)
-        .flat_map(|leg| {
-            let v6 = server.address6.and(leg.address6);
-            [Some(IpAddr::V4(leg.address)), v6.map(IpAddr::V6)]
-        })
-        .flatten()
-        .collect()
-}
-
-fn monitor(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
-    let config = template::fill(
-        "roles/monitor/templates/prometheus.yml",
-        context! {
-            site => &*plan.name,
-            servers => Value::from(Serde(&plan.servers)),
-            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
-            node_port => ports::NODE_EXPORTER,
-            haproxy_port => ports::HAPROXY_METRICS,
-        },
-    )?;
-    // It takes one address only: all of them if somebody may ask, and then the firewall says who.
-    let listen = match is_reached(plan, server, ports::PROMETHEUS) {
-        true => "",
-        false => "127.0.0.1",
-    };
-    let arguments = format!(
-        "ARGS=\"--web.listen-address={listen}:{} --storage.tsdb.retention.time=15d \
-         --storage.tsdb.retention.size=256MB\"\n",
-        ports::PROMETHEUS
-    );
-    Ok(vec![
-        public("/etc/prometheus/prometheus.yml", config),
-        public("/etc/default/prometheus", arguments),
-    ])
-}
-
-/// Whether a flow of the plan leads to this port of the server.
-fn is_reached(plan: &Plan, server: &Server, port: u16) -> bool {
-    let here = |traffic: &Traffic| match traffic {
-        Traffic::Any => true,
-        Traffic::Tcp(ports) => {
-            let ranges = &ports.destination;
-            ranges.is_empty() || (ranges.iter()).any(|range| range.range().contains(&port))
-        }
-        Traffic::Udp(_)
-        | Traffic::Ping
-        | Traffic::Icmp(_)
-        | Traffic::Icmp6(_)
-        | Traffic::Number(_) => false,
-    };
-    (plan.flows.iter())
-        .filter(|flow| flow.action == Action::Accept && here(&flow.traffic))
-        .any(|flow| plan.addresses_in(&flow.to, server).next().is_some())
 }
 
 /// What a daemon shows to its peers, and what it checks theirs against.
@@ -369,19 +196,6 @@ fn of_role(plan: &Plan, role: Role) -> Vec<&Server> {
         .iter()
         .filter(|server| server.role == role)
         .collect()
-}
-
-/// The password, which goes into SQL and into an environment file as it is.
-fn password<'a>(server: &Server, material: &'a Material) -> Result<&'a str, RenderError> {
-    let password = needed(
-        server,
-        "the password of the database",
-        material.database_password.as_deref(),
-    )?;
-    if password.is_empty() || !password.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        return Err(RenderError::Password);
-    }
-    Ok(password)
 }
 
 fn needed<T>(server: &Server, what: &'static str, value: Option<T>) -> Result<T, RenderError> {

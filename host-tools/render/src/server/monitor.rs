@@ -1,0 +1,55 @@
+//! What watches all others.
+
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use site::Plan;
+use site::plan::{Action, Role, Server, Traffic, ports};
+
+use super::{HostFile, of_role, public};
+use crate::{RenderError, template};
+
+pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
+    let config = template::fill(
+        "roles/monitor/templates/prometheus.yml",
+        context! {
+            site => &*plan.name,
+            servers => Value::from(Serde(&plan.servers)),
+            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
+            node_port => ports::NODE_EXPORTER,
+            haproxy_port => ports::HAPROXY_METRICS,
+        },
+    )?;
+    // It takes one address only: all of them if somebody may ask, and then the firewall says who.
+    let listen = match is_reached(plan, server, ports::PROMETHEUS) {
+        true => "",
+        false => "127.0.0.1",
+    };
+    let arguments = format!(
+        "ARGS=\"--web.listen-address={listen}:{} --storage.tsdb.retention.time=15d \
+         --storage.tsdb.retention.size=256MB\"\n",
+        ports::PROMETHEUS
+    );
+    Ok(vec![
+        public("/etc/prometheus/prometheus.yml", config),
+        public("/etc/default/prometheus", arguments),
+    ])
+}
+
+/// Whether a flow of the plan leads to this port of the server.
+fn is_reached(plan: &Plan, server: &Server, port: u16) -> bool {
+    let here = |traffic: &Traffic| match traffic {
+        Traffic::Any => true,
+        Traffic::Tcp(ports) => {
+            let ranges = &ports.destination;
+            ranges.is_empty() || (ranges.iter()).any(|range| range.range().contains(&port))
+        }
+        Traffic::Udp(_)
+        | Traffic::Ping
+        | Traffic::Icmp(_)
+        | Traffic::Icmp6(_)
+        | Traffic::Number(_) => false,
+    };
+    (plan.flows.iter())
+        .filter(|flow| flow.action == Action::Accept && here(&flow.traffic))
+        .any(|flow| plan.addresses_in(&flow.to, server).next().is_some())
+}

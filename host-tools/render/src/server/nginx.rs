@@ -1,0 +1,46 @@
+//! The reverse proxy.
+
+use std::collections::BTreeSet;
+
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use site::Plan;
+use site::plan::{Role, Server, ports};
+
+use super::{HostFile, Material, certificates, of_role, public, sockets};
+use crate::{RenderError, template};
+
+pub(super) fn files(
+    plan: &Plan,
+    server: &Server,
+    material: &Material,
+) -> Result<Vec<HostFile>, RenderError> {
+    let config = template::fill(
+        "roles/nginx/templates/nginx.conf",
+        context! {
+            name => &*server.name,
+            addresses => Value::from(Serde(sockets(server))),
+            domain => &*plan.domain,
+            haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
+            app => Value::from(Serde(of_role(plan, Role::App))),
+            nginx_port => ports::NGINX,
+            sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
+            app_port => ports::APP,
+        },
+    )?;
+    let mut files = vec![public("/etc/nginx/nginx.conf", config)];
+    files.extend(certificates("/etc/nginx", server, material)?);
+    Ok(files)
+}
+
+/// Ports on which the server tells users that a service is away.
+fn sorry_ports(plan: &Plan, server: &Server) -> BTreeSet<u16> {
+    let sorry = plan
+        .services
+        .iter()
+        .filter_map(|service| service.sorry.as_ref());
+    sorry
+        .filter(|sorry| sorry.server == server.name && sorry.port != ports::NGINX)
+        .map(|sorry| sorry.port)
+        .collect()
+}
