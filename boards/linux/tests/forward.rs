@@ -181,6 +181,7 @@ fn policy() -> Policy<'static> {
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     };
     classifier::policy(config, &[bulk]).expect("a good policy")
 }

@@ -144,6 +144,7 @@ fn rule(kind: Kind, version: Version, networks: &[u32], random: &mut Random) -> 
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn match_of(index: usize, rule: &Rule) -> Match {
         log: rule.log,
         rate: rule.rate,
         flows: rule.flows,
+        sharing: rule.sharing,
     }
 }
 

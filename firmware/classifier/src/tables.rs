@@ -16,7 +16,7 @@
 
 use core::mem::size_of;
 
-use policy::rule::{Action, MAX_RULES};
+use policy::rule::{Action, MAX_RULES, Sharing};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::key::{Addresses, DIMENSIONS_V4, DIMENSIONS_V6, Key, State, words_v4, words_v6};
@@ -47,6 +47,8 @@ pub struct Match {
     pub rate: Option<u8>,
     /// Index of the limit on flows at a time.
     pub flows: Option<u8>,
+    /// What the other appliance of a pair is told of the flow.
+    pub sharing: Sharing,
 }
 
 /// Why bytes are no tables. Nodes are named by their index.
@@ -516,6 +518,12 @@ fn leaf(node: Node) -> Option<Match> {
         NO_LIMIT => None,
         limit => Some(limit),
     };
+    let sharing = match verdict >> SHARING & 3 {
+        0 => Sharing::Usual,
+        1 => Sharing::Never,
+        2 => Sharing::Deferred,
+        _ => return None,
+    };
     if rule >= MAX_RULES {
         return None;
     }
@@ -525,11 +533,12 @@ fn leaf(node: Node) -> Option<Match> {
         log: verdict & LOG != 0,
         rate: limit(8),
         flows: limit(16),
+        sharing,
     })
 }
 
-/// The leaf of a rule: action in the lowest two bits of the value, then whether to log; the limits in the
-/// second and third byte.
+/// The leaf of a rule: action in the lowest two bits of the value, then whether to log, then what the peer is told; the
+/// limits in the second and third byte.
 #[cfg(feature = "compile")]
 pub(crate) fn leaf_of(found: Match) -> Node {
     let action = match found.action {
@@ -539,11 +548,18 @@ pub(crate) fn leaf_of(found: Match) -> Node {
     };
     let limit = |index: Option<u8>, shift: u32| u32::from(index.unwrap_or(NO_LIMIT)) << shift;
     let log = if found.log { LOG } else { 0 };
-    let value = action | log | limit(found.rate, 8) | limit(found.flows, 16);
+    let sharing = match found.sharing {
+        Sharing::Usual => 0,
+        Sharing::Never => 1,
+        Sharing::Deferred => 2,
+    };
+    let value = action | log | sharing << SHARING | limit(found.rate, 8) | limit(found.flows, 16);
     Node::new(LEAF, 0, 0, found.rule.into(), value)
 }
 
 const LOG: u32 = 4;
+/// Place of two bits.
+const SHARING: u32 = 3;
 const NO_LIMIT: u8 = 0xff;
 /// The leaf that is no match.
 pub(crate) const NOTHING: Node = Node::nothing();

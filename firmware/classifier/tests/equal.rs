@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use classifier::generate::{self, Kind, Random, Version};
 use classifier::linear::first_match;
 use classifier::{Addresses, Aligned, Key, State, Tables, compile};
-use policy::rule::{self, Action, Legs, Ports, Protocol, Rule};
+use policy::rule::{self, Action, Legs, Ports, Protocol, Rule, Sharing};
 use policy::{IpPrefix, Name, Prefix, Prefix6};
 use proptest::collection::vec;
 use proptest::option;
@@ -159,6 +159,7 @@ fn a_rule_of_nothing() -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: Sharing::Usual,
     }
 }
 

@@ -175,6 +175,7 @@ fn any() -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

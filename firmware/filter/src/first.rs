@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 
+use policy::rule::Sharing;
 use wire::icmp::Problem;
 use wire::tcp::Flags;
 
@@ -144,7 +145,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Asks the rules, and takes a note for the log if they want one.
+    /// Asks the rules, and takes notes: for the log if they want one, and of who is told of the flow.
     fn decide<A: Address>(
         &mut self,
         (from, to): (u8, u8),
@@ -165,6 +166,9 @@ impl Shared<'_> {
                 ports: tuple.ports,
                 protocol: class.protocol::<A>(tuple.ports),
             });
+        }
+        if let Ok(allowed) = &answer {
+            self.sharing = allowed.sharing;
         }
         answer
     }
@@ -384,7 +388,10 @@ impl Shared<'_> {
                 InsertError::Clash => Drop::FlowClash,
                 InsertError::Full => Drop::FlowTableFull,
             })?;
-        self.opened = Some((A::ICMP == V6::ICMP, id));
+        match self.sharing {
+            Sharing::Never => flows.set_private(id),
+            Sharing::Usual | Sharing::Deferred => self.opened = Some((A::ICMP == V6::ICMP, id)),
+        }
         Ok(id)
     }
 

@@ -12,6 +12,7 @@ extern crate std;
 use core::net::IpAddr;
 
 use classifier::Policy;
+use policy::rule::Sharing;
 use time::Instant;
 use wire::icmp::Problem;
 use wire::ipv4;
@@ -214,6 +215,8 @@ struct Shared<'t> {
     account: u32,
     /// The flow that the last packet opened: of IPv6 or not, and its id.
     opened: Option<(bool, u32)>,
+    /// What the rule says that accepted last: who is told of the flow.
+    sharing: Sharing,
     imports: Imports,
 }
 
@@ -297,6 +300,7 @@ impl<'t> Filter<'t> {
                 accounts_due: Instant::ZERO,
                 account: 0,
                 opened: None,
+                sharing: Sharing::Usual,
                 imports: Imports::default(),
             },
         }

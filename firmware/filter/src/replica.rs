@@ -2,6 +2,7 @@
 //! a server, and how to recognise cookies. Tables of both are hashed with keys of their own, so that records name
 //! flows by their tuples, and places by numbers that only their teller uses.
 
+use policy::rule::Sharing;
 use sync::{MAX_RECORD, Store, Terms};
 use time::{Duration, Instant};
 
@@ -65,9 +66,13 @@ impl Filter<'_> {
         }
     }
 
-    /// The flow that the packet opened that was judged last, for [`sync::Session::defer`]: the peer is told of it though nobody has
-    /// answered yet, and of what becomes of it.
-    pub fn opened(&mut self) -> Option<u32> {
+    /// The flow that the packet opened that was judged last, if such packets wait for the peer: those of all rules with
+    /// `usual`. For [`sync::Session::defer`]: the peer is told of the flow though nobody has answered yet, and of what becomes
+    /// of it.
+    pub fn deferred(&mut self, usual: bool) -> Option<u32> {
+        if !usual && self.shared.sharing != Sharing::Deferred {
+            return None;
+        }
         let (is_v6, id) = self.shared.opened.take()?;
         Some(match is_v6 {
             false => {

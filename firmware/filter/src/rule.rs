@@ -4,19 +4,21 @@ use core::net::{IpAddr, Ipv6Addr};
 
 pub use classifier::State;
 use classifier::{Addresses, Key, Match, Tables};
-use policy::rule::{Action, MAX_RULES};
+use policy::rule::{Action, MAX_RULES, Sharing};
 
 use crate::Drop;
 use crate::address::Address;
 use crate::packet::{Class, Tuple};
 
-/// What the limits of a rule that accepts are: indices into `Config::limits`.
+/// What a rule that accepts says more: its limits, as indices into `Config::limits`, and who is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Allowed {
     /// Of new flows per second.
     pub rate: Option<u8>,
     /// Of flows at a time.
     pub flows: Option<u8>,
+    /// What the other appliance of a pair is told of the flow.
+    pub sharing: Sharing,
 }
 
 /// All rules of an appliance; what none of them accepts is dropped.
@@ -61,8 +63,13 @@ impl<'t> Rules<'t> {
                 action: Action::Accept,
                 rate,
                 flows,
+                sharing,
                 ..
-            }) => Ok(Allowed { rate, flows }),
+            }) => Ok(Allowed {
+                rate,
+                flows,
+                sharing,
+            }),
             Some(Match {
                 action: Action::Drop,
                 ..
@@ -133,7 +140,7 @@ fn six(address: IpAddr) -> Ipv6Addr {
 
 #[cfg(test)]
 mod tests {
-    use policy::rule::{Legs, Ports, Protocol, Rule, State};
+    use policy::rule::{Legs, Ports, Protocol, Rule, Sharing, State};
     use policy::{IpPrefix, Name, Prefix};
     use std::vec::Vec;
 
@@ -216,6 +223,7 @@ mod tests {
             log: false,
             rate: None,
             flows: None,
+            sharing: Sharing::Usual,
         }
     }
 }

@@ -143,6 +143,8 @@ impl Marks {
     const CONFIRMED: u8 = 4;
     /// The peer has spoken of it in the pass before.
     const CONFIRMED_BEFORE: u8 = 8;
+    /// The peer is never told of it.
+    const PRIVATE: u8 = 16;
 }
 
 /// Secret numbers of the hash: one for each class, then one for each word.

@@ -578,6 +578,7 @@ fn rule(name: &str, from: u8, to: u8, source: &str, destination: &str, protocol:
         log: false,
         rate: None,
         flows: None,
+        sharing: rule::Sharing::Usual,
     }
 }
 

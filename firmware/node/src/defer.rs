@@ -22,8 +22,7 @@ impl Appliance<'_> {
         packet: &[u8],
         out: &mut impl Transmit,
     ) -> bool {
-        let pairing = self.pairing.as_ref();
-        pairing.is_some_and(|pairing| pairing.defers)
+        self.pairing.is_some()
             && self.neighbours.held().can_defer()
             && self.defer(now, from, hop, packet, out).is_some()
     }
@@ -36,7 +35,8 @@ impl Appliance<'_> {
         packet: &[u8],
         out: &mut impl Transmit,
     ) -> Option<()> {
-        let item = self.filter.opened()?;
+        let usual = self.pairing.as_ref()?.defers;
+        let item = self.filter.deferred(usual)?;
         let deferred = self.tell_flow(now, item, out)?;
         let owner = self.owner(from, packet);
         let kept = self.neighbours.defer(hop, packet, owner, deferred);

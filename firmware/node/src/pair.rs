@@ -21,7 +21,7 @@ pub struct Pairing {
     pub peer: Name,
     /// Whether a serial line is one more path.
     pub serial: bool,
-    /// Whether first packets wait until the peer knows their flows.
+    /// Whether first packets wait until the peer knows their flows, also where their rule does not say so.
     pub defers: bool,
     paths: heapless::Vec<Way, MAX_PATHS>,
 }

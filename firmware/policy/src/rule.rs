@@ -42,6 +42,21 @@ pub struct Rule {
     pub rate: Option<u8>,
     /// Index of the limit ([`crate::LimitKind::Flows`]) on flows at a time; what exceeds it is dropped.
     pub flows: Option<u8>,
+    /// What the other appliance of a pair is told of the flows.
+    pub sharing: Sharing,
+}
+
+/// What the other appliance of a pair is told of the flows that a rule accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharing {
+    /// What it is told of all others; first packets wait for that if those of the whole pair do ([`crate::Pair::defer`]).
+    #[default]
+    Usual,
+    /// Nothing: they are over before it could matter, like questions to name servers.
+    Never,
+    /// First packets wait until it knows the flow.
+    Deferred,
 }
 
 /// A set of interfaces, one bit for each index.

@@ -119,6 +119,7 @@ fn accept(destination: IpPrefix, protocol: Protocol) -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: rule::Sharing::Usual,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
-use policy::rule::{Legs, Protocol, Rule};
+use policy::rule::{Legs, Protocol, Rule, Sharing};
 use serde_json::{Value, json};
 use site::{
     Plan,
@@ -410,6 +410,11 @@ fn action(flow: &Flow) -> String {
     }
     let limits = [flow.rate, flow.max_flows].into_iter().flatten();
     words.extend(limits.map(|limit| limit.to_string()));
+    words.extend(match flow.sharing {
+        Sharing::Usual => None,
+        Sharing::Never => Some("not synced".to_owned()),
+        Sharing::Deferred => Some("deferred".to_owned()),
+    });
     words.join(", ")
 }
 

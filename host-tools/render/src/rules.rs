@@ -47,6 +47,7 @@ pub(crate) fn rules(
                     log: flow.log,
                     rate,
                     flows,
+                    sharing: flow.sharing,
                 });
             }
         }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use ipnet::IpNet;
+use policy::rule::Sharing;
 
 use crate::{
     derive,
@@ -18,6 +19,8 @@ pub(crate) struct Terms {
     pub(crate) log: Option<At<bool>>,
     pub(crate) rate: Option<At<Rate>>,
     pub(crate) max_flows: Option<At<MaxFlows>>,
+    pub(crate) sync: Option<At<bool>>,
+    pub(crate) defer: Option<At<bool>>,
 }
 
 impl Terms {
@@ -25,10 +28,14 @@ impl Terms {
         let log = table.optional("log", problems);
         let rate = table.optional("rate", problems);
         let max_flows = table.optional("max_flows", problems);
+        let sync = table.optional("sync", problems);
+        let defer = table.optional("defer", problems);
         Some(Self {
             log: log?,
             rate: rate?,
             max_flows: max_flows?,
+            sync: sync?,
+            defer: defer?,
         })
     }
 
@@ -38,7 +45,34 @@ impl Terms {
             log: self.log.as_ref().is_some_and(|log| *log.get_ref()),
             rate: self.rate.as_ref().map(|rate| rate.get_ref().0),
             max_flows: self.max_flows.as_ref().map(|most| most.get_ref().0),
+            sharing: self.sharing(),
             ..flow
+        }
+    }
+
+    /// Reports first packets that wait for a peer that is told nothing.
+    pub(crate) fn check(&self, file: &SiteFile, problems: &mut Vec<Problem>) {
+        let Some(defer) = self.defer.as_ref().filter(|defer| *defer.get_ref()) else {
+            return;
+        };
+        let of_pair = file.pair.as_ref().and_then(|pair| pair.sync.as_ref());
+        let mut places = [self.sync.as_ref(), of_pair].into_iter().flatten();
+        if let Some(sync) = places.find(|sync| !*sync.get_ref()) {
+            problems.push(
+                Problem::new("site::contradiction", "`defer` has no use")
+                    .at(sync.span(), "the peer is not told of the flows")
+                    .at(defer.span(), "so there is nothing to wait for")
+                    .help("remove `defer`, or write sync = true"),
+            );
+        }
+    }
+
+    fn sharing(&self) -> Sharing {
+        let says = |key: &Option<At<bool>>| key.as_ref().map(|value| *value.get_ref());
+        match (says(&self.sync), says(&self.defer)) {
+            (Some(false), _) => Sharing::Never,
+            (_, Some(true)) => Sharing::Deferred,
+            _ => Sharing::Usual,
         }
     }
 }
@@ -58,7 +92,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) const KEYS: [&str; 12] = [
+    pub(crate) const KEYS: [&str; 14] = [
         "name",
         "from",
         "to",
@@ -71,6 +105,8 @@ impl Entry {
         "log",
         "rate",
         "max_flows",
+        "sync",
+        "defer",
     ];
 
     pub(crate) fn read(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Self> {
@@ -171,6 +207,7 @@ pub(crate) fn plain(name: String, from: Party, to: Party, traffic: Traffic, why:
         log: false,
         rate: None,
         max_flows: None,
+        sharing: Sharing::Usual,
         why: why.to_owned(),
     }
 }
@@ -273,7 +310,7 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
         ends(file, flow, problems);
         ports(flow, problems);
         icmp(flow, problems);
-        terms(flow, problems);
+        terms(file, flow, problems);
     }
 }
 
@@ -419,11 +456,32 @@ fn icmp(flow: &Entry, problems: &mut Vec<Problem>) {
     }
 }
 
-fn terms(flow: &Entry, problems: &mut Vec<Problem>) {
+fn terms(file: &SiteFile, flow: &Entry, problems: &mut Vec<Problem>) {
+    flow.terms.check(file, problems);
     let limits = [
         (flow.terms.rate.as_ref().map(At::span), "rate"),
         (flow.terms.max_flows.as_ref().map(At::span), "max_flows"),
     ];
+    let shared = [
+        (flow.terms.sync.as_ref().map(At::span), "sync"),
+        (flow.terms.defer.as_ref().map(At::span), "defer"),
+    ];
+    for (place, key) in shared {
+        if let (Some(place), Some(action), true) =
+            (place, &flow.action, flow.action() != Action::Accept)
+        {
+            let name = &flow.name.get_ref().0;
+            problems.push(
+                Problem::new(
+                    "site::impossible_flow",
+                    format!("flow `{name}` shares what does not pass"),
+                )
+                .at(action.span(), "nothing passes")
+                .at(place, "so this means nothing")
+                .help(format!("remove `{key}`")),
+            );
+        }
+    }
     for (place, key) in limits {
         if let (Some(place), Some(action), true) =
             (place, &flow.action, flow.action() != Action::Accept)

@@ -39,7 +39,7 @@ const FREE: PortRange = PortRange {
 };
 
 impl Entry {
-    pub(crate) const KEYS: [&str; 15] = [
+    pub(crate) const KEYS: [&str; 17] = [
         "name",
         "kind",
         "network",
@@ -54,6 +54,8 @@ impl Entry {
         "log",
         "rate",
         "max_flows",
+        "sync",
+        "defer",
         "why",
     ];
 
@@ -124,6 +126,8 @@ impl Entry {
                 terms.max_flows.as_ref().map(At::span),
                 &[Forward],
             ),
+            ("sync", terms.sync.as_ref().map(At::span), &[Forward]),
+            ("defer", terms.defer.as_ref().map(At::span), &[Forward]),
             ("why", self.why.as_ref().map(At::span), &[Forward]),
         ];
         keys.into_iter()
@@ -147,6 +151,7 @@ impl Entry {
 pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
     for (position, entry) in file.nat.iter().enumerate() {
         let name = &entry.name.get_ref().0;
+        entry.terms.check(file, problems);
         let twin = (file.nat[..position].iter()).find(|other| other.name.get_ref().0 == *name);
         if let Some(twin) = twin {
             problems.push(

@@ -29,6 +29,7 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
         }
         references(file, name, entry, problems);
         who_serves(file, name, entry, problems);
+        entry.terms.check(file, problems);
         if let Some(check) = &entry.check {
             check_of(file, name, check, problems);
             authority::check(file, name, check, problems);

@@ -69,7 +69,7 @@ pub(crate) struct CheckEntry {
 }
 
 impl Entry {
-    pub(crate) const KEYS: [&str; 21] = [
+    pub(crate) const KEYS: [&str; 23] = [
         "port",
         "server_port",
         "transport",
@@ -90,6 +90,8 @@ impl Entry {
         "log",
         "rate",
         "max_flows",
+        "sync",
+        "defer",
         "why",
     ];
 

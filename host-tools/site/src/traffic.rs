@@ -28,6 +28,8 @@ pub struct Flow {
     pub rate: Option<policy::Limit>,
     /// Flows at a time, on the appliances.
     pub max_flows: Option<policy::Limit>,
+    /// What the other appliance of a pair is told of the flows.
+    pub sharing: policy::rule::Sharing,
     /// Why this flow exists, in the operator's words.
     pub why: String,
 }

@@ -65,6 +65,7 @@ fn rule(rng: &mut Rng, number: u16) -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

@@ -346,6 +346,7 @@ fn site(limits: &[Limit], rate: Option<u8>, flows: Option<u8>) -> Site {
         log: false,
         rate,
         flows,
+        sharing: policy::rule::Sharing::Usual,
     };
     site.rules = vec![
         rule("mail", Protocol::Tcp(Ports::to(25))),

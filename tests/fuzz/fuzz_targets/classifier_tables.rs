@@ -40,6 +40,7 @@ fn rule(n: u8) -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

@@ -25,14 +25,15 @@ impl<A: Address> Flows<'_, A> {
         self.changed = 0;
         let used = self.marks.get_mut(..self.fresh as usize);
         // Who was named or known a moment ago counts as named in the pass before.
-        used.unwrap_or_default()
-            .fill(Marks(Marks::CONFIRMED_BEFORE));
+        for marks in used.unwrap_or_default() {
+            *marks = Marks(marks.0 & Marks::PRIVATE | Marks::CONFIRMED_BEFORE);
+        }
     }
 
     /// Marks a flow as changed.
     pub fn mark(&mut self, id: u32) {
         if let Some(marks) = self.marks.get_mut(id as usize)
-            && marks.0 & Marks::CHANGED == 0
+            && marks.0 & (Marks::CHANGED | Marks::PRIVATE) == 0
         {
             marks.0 |= Marks::CHANGED;
             self.changed += 1;
@@ -70,11 +71,19 @@ impl<A: Address> Flows<'_, A> {
         let flow = self.flows.get(id as usize)?;
         let marks = self.marks.get_mut(id as usize)?;
         let told = marks.0 & Marks::TOLD != 0;
-        if flow.state == State::Free || flow.state.is_expendable() && !told {
+        let private = marks.0 & Marks::PRIVATE != 0;
+        if flow.state == State::Free || private || flow.state.is_expendable() && !told {
             return None;
         }
         marks.0 |= Marks::TOLD;
         Some(flow)
+    }
+
+    /// Keeps a new flow from the peer.
+    pub fn set_private(&mut self, id: u32) {
+        if let Some(marks) = self.marks.get_mut(id as usize) {
+            *marks = Marks(Marks::PRIVATE);
+        }
     }
 
     /// Lets the peer hear of a flow that nobody has answered yet, and of all that becomes of it.

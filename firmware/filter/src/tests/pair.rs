@@ -4,6 +4,7 @@ use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
 use std::string::String;
 
+use policy::rule::Sharing;
 use policy::{Balance, Forwarding, Limit, LimitKind, Persistence, Scope};
 use proptest::prelude::*;
 use random::SplitMix64;
@@ -202,6 +203,77 @@ fn everything_goes_on() {
     assert!(!taken.contains(&out.ends().1));
     let fourth = now.pass(EDGE, tcp("10.20.1.13", 40_000, USER, 443, SYN));
     assert_eq!(fourth.unwrap_err(), Drop::NoPort);
+}
+
+/// What a rule keeps to itself is never told, neither as news nor when the peer asks for all, nor its end; and an appliance that
+/// comes back does not tell of it either.
+#[test]
+fn flows_of_some_rules_are_never_told() {
+    let mut labs = pair(|config, rules| {
+        masquerade(config);
+        to_names(rules, Sharing::Never);
+    });
+    let ask = |lab: &mut Lab| {
+        lab.pass(EDGE, udp(LB1, 40_000, USER, 53)).unwrap();
+        lab.pass(WAN, udp(USER, 53, PUBLIC, 40_000)).unwrap();
+    };
+    ask(&mut labs[0]);
+    labs[0].connect(40_001);
+    tell(&mut labs, false);
+    tell(&mut labs, true);
+    let names = |lab: &mut Lab| known(lab).len();
+    assert_eq!(labs.each_mut().map(|lab| names(lab)), [1, 1]);
+    // It was the Active all along, and is again.
+    let now = labs[0].now;
+    labs[0].filter.stand_down(now, true);
+    labs[0].filter.take_over(now);
+    ask(&mut labs[0]);
+    tell(&mut labs, true);
+    assert_eq!(labs.each_mut().map(|lab| names(lab)), [1, 1]);
+    // Its place is another flow's, which is told.
+    labs[0].now = labs[0].now + Duration::from_secs(700);
+    let now = labs[0].now;
+    for _ in 0..64 {
+        labs[0].filter.sweep(now);
+    }
+    assert_eq!(labs[0].filter.deferred(true), None);
+    labs[0].connect(40_002);
+    labs[1].now = now;
+    tell(&mut labs, false);
+    assert_eq!(labs.each_mut().map(|lab| names(lab)), [2, 2]);
+}
+
+/// First packets wait where their rule says so, or all do; never where the peer is not told.
+#[test]
+fn rules_say_whose_first_packets_wait() {
+    for (own, usual, waits) in [
+        (Sharing::Usual, false, false),
+        (Sharing::Usual, true, true),
+        (Sharing::Deferred, false, true),
+        (Sharing::Never, true, false),
+    ] {
+        let mut labs = pair(|config, rules| {
+            masquerade(config);
+            to_names(rules, own);
+        });
+        let [active, _] = &mut labs;
+        active.pass(EDGE, udp(LB1, 40_000, USER, 53)).unwrap();
+        assert_eq!(
+            active.filter.deferred(usual).is_some(),
+            waits,
+            "{own:?} {usual}"
+        );
+    }
+}
+
+/// A rule of its own for questions to name servers.
+fn to_names(rules: &mut Vec<Rule>, sharing: Sharing) {
+    let names = Rule {
+        protocol: Protocol::Udp(Ports::to(53)),
+        sharing,
+        ..rules[0].clone()
+    };
+    rules.insert(0, names);
 }
 
 /// Balancing goes on with the same counts, and clients stay with their servers, also those without a connection now.
@@ -849,8 +921,8 @@ fn first_packets_may_wait() {
     let mut labs = pair(|_, _| {});
     let [active, _] = &mut labs;
     active.pass(WAN, tcp(USER, 1, PUBLIC, 443, SYN)).unwrap();
-    let item = active.filter.opened().unwrap();
-    assert_eq!(active.filter.opened(), None);
+    let item = active.filter.deferred(true).unwrap();
+    assert_eq!(active.filter.deferred(true), None);
     let (now, mut record) = (active.now, [0; MAX_RECORD]);
     let len = active.filter.export(now, item, &mut record);
     labs[1].filter.import(now, &record[..len], TRUST);
@@ -861,5 +933,5 @@ fn first_packets_may_wait() {
     there.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
     assert!(known(there).iter().any(|flow| flow.contains("Established")));
     there.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
-    assert_eq!(there.filter.opened(), None);
+    assert_eq!(there.filter.deferred(true), None);
 }

@@ -255,6 +255,7 @@ fn rule(
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

@@ -309,6 +309,7 @@ impl Lone {
             log: false,
             rate: None,
             flows: None,
+            sharing: policy::rule::Sharing::Usual,
         };
         let policy = classifier::policy(config, &[rule]).expect("it compiles");
         let tables = Box::leak(Tables::<64, 64>::boxed());
