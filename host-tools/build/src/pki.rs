@@ -1,38 +1,36 @@
-//! The site's own certificate authority, and the secrets that go into servers.
+//! The site's own certificate authorities, and the secrets that go into servers.
 //!
 //! All of it lives in `pki/` of the site's state directory, is made once and then reused: an image is only
 //! rebuilt for a new certificate when the old one names the wrong thing or is about to expire.
 
+mod authority;
+mod inspect;
+mod leaf;
+mod rotate;
+mod store;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use miette::Diagnostic;
 use rand::distr::{Alphanumeric, SampleString as _};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData as _,
-};
 use render::{Identity, Material};
 use site::Plan;
 use site::plan::{Role, Server};
 use thiserror::Error;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::GeneralName;
-use x509_parser::pem::Pem;
 
-#[cfg(test)]
-mod tests;
+pub use authority::Tier;
+use authority::{Authority, Place, TIERS, TRUSTED};
+pub use leaf::Use;
+pub use rotate::{Rotation, is_overlapping, retire, rotate};
+use store::{SECRET, broken, create_directory, lock, read, write};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Browsers refuse certificates of servers that are valid for longer.
-const LEAF_LIFE: Duration = Duration::from_secs(397 * DAY.as_secs());
-const CA_LIFE: Duration = Duration::from_secs(3650 * DAY.as_secs());
-/// What expires sooner than this is replaced.
-const RENEW_BEFORE: Duration = Duration::from_secs(30 * DAY.as_secs());
+const LEAF_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
 /// For machines whose clocks are a little behind.
 const BACKDATE: Duration = DAY;
 /// Letters and digits: 190 bits.
@@ -41,9 +39,11 @@ const PASSWORD_LENGTH: usize = 32;
 /// The certificates, keys and passwords of one site.
 pub struct Pki {
     directory: PathBuf,
-    ca: String,
+    /// What whoever trusts the root trusts.
+    trusted: String,
+    tiers: BTreeMap<Tier, Authority>,
     site: Identity,
-    servers: BTreeMap<String, Identity>,
+    servers: BTreeMap<String, BTreeMap<Use, Identity>>,
     database_password: String,
 }
 
@@ -82,6 +82,29 @@ pub enum PkiError {
         #[source]
         cause: rcgen::Error,
     },
+    /// The root has to sign, and its key was moved away.
+    #[error("the authority of tier `{tier}` must be signed by the root: {reason}")]
+    #[diagnostic(help(
+        "put the root's key back as {} for this one command (mode 600), then move it away again", path.display()
+    ))]
+    RootIsAway {
+        /// Name of the tier.
+        tier: &'static str,
+        /// Why what there is does not do.
+        reason: String,
+        /// Where the key is expected.
+        path: PathBuf,
+    },
+    /// The directory was made by a version that had one authority for everything.
+    #[error("the certificates in {} are of an earlier version, which had one authority for everything", directory.display())]
+    #[diagnostic(help(
+        "`ravelin pki rotate --root` makes a root and an authority for each tier; users must then trust the new {}, and all machines be built anew",
+        directory.join(TRUSTED).display()
+    ))]
+    OldLayout {
+        /// Which one.
+        directory: PathBuf,
+    },
 }
 
 /// Opens the certificates and secrets of a site; what is missing, names the wrong thing or expires soon is made.
@@ -92,171 +115,98 @@ pub fn open(state: &Path, plan: &Plan) -> Result<Pki, PkiError> {
 /// Like [`open`], at any time.
 fn open_at(state: &Path, plan: &Plan, now: SystemTime) -> Result<Pki, PkiError> {
     let directory = state.join("pki");
-    let servers = directory.join("servers");
-    create_directory(&servers)?;
+    for part in [leaf::SERVERS, TIERS] {
+        create_directory(&directory.join(part))?;
+    }
     let _lock = lock(&directory)?;
-    let (ca, issuer) = authority(&directory, &plan.name, now)?;
-    let leaf =
-        |file: &Path, name: &str, clients: bool| leaf(file, name, clients, &ca, &issuer, now);
+    let place = Place {
+        directory: &directory,
+        site: &plan.name,
+        now,
+    };
+    let root = authority::root(&place)?;
+    let mut tiers = BTreeMap::new();
+    for tier in all_tiers(plan) {
+        let authority = authority::tier(&place, &root, tier, &names(plan, tier))?;
+        tiers.insert(tier, authority);
+    }
+    let mut servers = BTreeMap::new();
+    for server in &plan.servers {
+        let authority = &tiers[&Tier::Servers(server.role)];
+        let mut own = BTreeMap::new();
+        for purpose in Use::of(server.role) {
+            let path = leaf::path(&directory, &server.name, *purpose);
+            let identity = leaf::open(&path, &purpose.names(server), *purpose, authority, now)?;
+            own.insert(*purpose, identity);
+        }
+        servers.insert(server.name.clone(), own);
+    }
+    let site = directory.join(leaf::SITE);
+    let authority = &tiers[&Tier::Site];
+    let mut site = leaf::open(&site, &[&plan.domain], Use::Server, authority, now)?;
+    site.certificate += root.cross.as_deref().unwrap_or_default();
     Ok(Pki {
-        site: leaf(&directory.join("site.pem"), &plan.domain, false)?,
-        servers: (plan.servers.iter())
-            .map(|Server { name, .. }| {
-                Ok((
-                    name.clone(),
-                    leaf(&servers.join(format!("{name}.pem")), name, true)?,
-                ))
-            })
-            .collect::<Result<_, _>>()?,
+        site,
+        trusted: read(&directory.join(TRUSTED))?.unwrap_or(root.certificate),
+        tiers,
+        servers,
         database_password: password(&directory.join("database.password"))?,
-        ca,
         directory,
     })
+}
+
+/// The tiers that a site has.
+fn all_tiers(plan: &Plan) -> impl Iterator<Item = Tier> {
+    let roles = Role::ALL.into_iter();
+    let used = roles.filter(|role| plan.servers_of(*role).next().is_some());
+    [Tier::Site].into_iter().chain(used.map(Tier::Servers))
+}
+
+/// Whom the authority of a tier signs for.
+fn names(plan: &Plan, tier: Tier) -> Vec<&str> {
+    match tier {
+        Tier::Site => vec![&plan.domain],
+        Tier::Servers(role) => (plan.servers_of(role))
+            .map(|server| server.name.as_str())
+            .chain([role.name()])
+            .collect(),
+    }
 }
 
 impl Pki {
     /// What `server` needs, and nothing that it does not.
     #[must_use]
     pub fn material(&self, server: &Server) -> Material {
+        let own = |purpose| Some(self.servers.get(&server.name)?.get(&purpose)?.clone());
+        let tier = |(tier, authority): (&Tier, &Authority)| match tier {
+            Tier::Site => None,
+            Tier::Servers(role) => Some((*role, authority.anchors.clone())),
+        };
         Material {
-            ca: self.ca.clone(),
-            server: self.servers.get(&server.name).cloned(),
+            ca: self.trusted.clone(),
+            tiers: self.tiers.iter().filter_map(tier).collect(),
+            server: own(Use::Server),
+            client: own(Use::Client),
+            peer: own(Use::Peer),
             site: (server.role == Role::Haproxy).then(|| self.site.clone()),
             database_password: matches!(server.role, Role::App | Role::Db)
                 .then(|| self.database_password.clone()),
         }
     }
 
-    /// The certificate of the site's authority, which users trust (`curl --cacert`).
+    /// The certificate of the site's root, which users trust (`curl --cacert`).
     #[must_use]
     pub fn ca_path(&self) -> PathBuf {
-        self.directory.join(CA_CERTIFICATE)
+        self.directory.join(TRUSTED)
     }
-}
 
-const CA_CERTIFICATE: &str = "ca.pem";
-const CA_KEY: &str = "ca.key";
-
-/// The authority: its certificate, and what signs. The key comes first and stays: a renewed certificate is
-/// still that of the same authority.
-fn authority(
-    directory: &Path,
-    site: &str,
-    now: SystemTime,
-) -> Result<(String, Issuer<'static, KeyPair>), PkiError> {
-    let [certificate_path, key_path] = [CA_CERTIFICATE, CA_KEY].map(|name| directory.join(name));
-    let old = read(&certificate_path)?;
-    let key = match read(&key_path)? {
-        Some(text) => {
-            KeyPair::from_pem(&text).map_err(|error| broken(&key_path, error.to_string()))?
-        }
-        None if old.is_some() => {
-            return Err(broken(
-                &key_path,
-                format!("{CA_CERTIFICATE} is there, its key is not"),
-            ));
-        }
-        None => {
-            let key = KeyPair::generate().map_err(|cause| make(site, cause))?;
-            write(&key_path, &key.serialize_pem(), SECRET)?;
-            key
-        }
-    };
-    let mut params = CertificateParams::default();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("{site} site authority"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = (now - BACKDATE).into();
-    params.not_after = (now + CA_LIFE).into();
-    let still_good = match old {
-        None => None,
-        Some(text) => {
-            let mine = inspect(&certificate_path, &text, |certificate| {
-                let same_key = certificate.public_key().raw == key.subject_public_key_info();
-                (same_key, fresh(certificate, now))
-            })?;
-            if !mine.0 {
-                return Err(broken(
-                    &certificate_path,
-                    format!("it is not the certificate of {CA_KEY}"),
-                ));
-            }
-            mine.1.then_some(text)
-        }
-    };
-    let certificate = match still_good {
-        Some(text) => text,
-        None => {
-            let text = params
-                .self_signed(&key)
-                .map_err(|cause| make(site, cause))?
-                .pem();
-            write(&certificate_path, &text, PUBLIC)?;
-            text
-        }
-    };
-    Ok((certificate, Issuer::new(params, key)))
-}
-
-/// The certificate and key for `name` in `path`, new ones if need be. One file holds both, so that they always
-/// belong together.
-fn leaf(
-    path: &Path,
-    name: &str,
-    clients: bool,
-    ca: &str,
-    issuer: &Issuer<'_, KeyPair>,
-    now: SystemTime,
-) -> Result<Identity, PkiError> {
-    if let Some(text) = read(path)? {
-        let good = inspect(path, &text, |certificate| {
-            fresh(certificate, now) && names(certificate) == [name] && is_signed_by(certificate, ca)
-        })?;
-        let (certificate, key) =
-            split(&text).ok_or_else(|| broken(path, "it holds no private key".to_owned()))?;
-        if good {
-            return Ok(Identity {
-                certificate: certificate.to_owned(),
-                key: key.to_owned(),
-            });
-        }
+    /// The certificate of who signs the site's certificate, which appliances trust: they verify one signature less for it, and
+    /// a new root is nothing to them. In a rotation the new one: appliances are brought up to date after the servers.
+    #[must_use]
+    pub fn site_anchor(&self) -> &str {
+        let site = self.tiers.get(&Tier::Site);
+        inspect::first(site.map_or("", |tier| &tier.anchors)).0
     }
-    let identity = issue(name, clients, issuer, now).map_err(|cause| make(name, cause))?;
-    write(
-        path,
-        &format!("{}{}", identity.certificate, identity.key),
-        SECRET,
-    )?;
-    Ok(identity)
-}
-
-fn issue(
-    name: &str,
-    clients: bool,
-    issuer: &Issuer<'_, KeyPair>,
-    now: SystemTime,
-) -> Result<Identity, rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new([name.to_owned()])?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params
-        .extended_key_usages
-        .push(ExtendedKeyUsagePurpose::ServerAuth);
-    if clients {
-        params
-            .extended_key_usages
-            .push(ExtendedKeyUsagePurpose::ClientAuth);
-    }
-    params.use_authority_key_identifier_extension = true;
-    params.not_before = (now - BACKDATE).into();
-    params.not_after = (now + LEAF_LIFE).into();
-    Ok(Identity {
-        certificate: params.signed_by(&key, issuer)?.pem(),
-        key: key.serialize_pem(),
-    })
 }
 
 fn password(path: &Path) -> Result<String, PkiError> {
@@ -280,7 +230,7 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
     let directory = state.join("pki");
     create_directory(&directory)?;
     let _lock = lock(&directory)?;
-    let path = place(state, name);
+    let path = secret_path(state, name);
     let Some(text) = read(&path)? else {
         let secret: [u8; 32] = rand::random();
         let digits = secret.iter().map(|byte| format!("{byte:02x}"));
@@ -292,7 +242,7 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
 }
 
 /// Where a secret of this name is.
-pub(crate) fn place(state: &Path, name: &str) -> PathBuf {
+pub(crate) fn secret_path(state: &Path, name: &str) -> PathBuf {
     state.join("pki").join(name)
 }
 
@@ -304,121 +254,6 @@ pub(crate) fn from_hex(digits: &str) -> Option<Vec<u8>> {
         u8::from_str_radix(text, 16).ok().filter(|_| plain)
     };
     digits.as_bytes().chunks(2).map(value).collect()
-}
-
-/// Hands the first certificate of a PEM text to `question`.
-fn inspect<T>(
-    path: &Path,
-    text: &str,
-    question: impl FnOnce(&X509Certificate<'_>) -> T,
-) -> Result<T, PkiError> {
-    let pem = Pem::iter_from_buffer(text.as_bytes())
-        .next()
-        .ok_or_else(|| broken(path, "it holds no certificate".to_owned()))?
-        .map_err(|error| broken(path, error.to_string()))?;
-    let certificate = pem
-        .parse_x509()
-        .map_err(|error| broken(path, error.to_string()))?;
-    Ok(question(&certificate))
-}
-
-fn fresh(certificate: &X509Certificate<'_>, now: SystemTime) -> bool {
-    let validity = certificate.validity();
-    let seconds = |time: SystemTime| {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    };
-    validity.not_before.timestamp() <= seconds(now)
-        && seconds(now + RENEW_BEFORE) < validity.not_after.timestamp()
-}
-
-fn names<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
-    let Ok(Some(names)) = certificate.subject_alternative_name() else {
-        return Vec::new();
-    };
-    let name = |name: &GeneralName<'a>| match name {
-        GeneralName::DNSName(name) => *name,
-        _ => "",
-    };
-    names.value.general_names.iter().map(name).collect()
-}
-
-fn is_signed_by(certificate: &X509Certificate<'_>, ca: &str) -> bool {
-    let signed = inspect(Path::new(CA_CERTIFICATE), ca, |ca| {
-        certificate.issuer() == ca.subject()
-            && certificate.verify_signature(Some(ca.public_key())).is_ok()
-    });
-    signed.unwrap_or(false)
-}
-
-/// The certificate and the key of a file that has both.
-fn split(text: &str) -> Option<(&str, &str)> {
-    text.split_at_checked(text.find("-----BEGIN PRIVATE KEY-----")?)
-}
-
-const SECRET: u32 = 0o600;
-const PUBLIC: u32 = 0o644;
-
-fn create_directory(path: &Path) -> Result<(), PkiError> {
-    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    created.map_err(|cause| io("create", path, cause))
-}
-
-/// Two builds of one site must not both make an authority. Released when dropped.
-fn lock(directory: &Path) -> Result<File, PkiError> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(SECRET)
-        .open(&path);
-    let file = file.map_err(|cause| io("open", &path, cause))?;
-    file.lock().map_err(|cause| io("lock", &path, cause))?;
-    Ok(file)
-}
-
-fn read(path: &Path) -> Result<Option<String>, PkiError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(io("read", path, cause)),
-    }
-}
-
-/// Writes all of a file or nothing; it is never readable for others than `mode` says. The lock is held.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
-    let new = path.with_extension("new");
-    let whole = || {
-        // What a crash left behind may have another mode.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => (),
-        }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    whole().map_err(|cause| io("write", path, cause))
-}
-
-fn io(action: &'static str, path: &Path, cause: io::Error) -> PkiError {
-    PkiError::Io {
-        action,
-        path: path.to_owned(),
-        cause,
-    }
-}
-
-fn broken(path: &Path, problem: String) -> PkiError {
-    PkiError::Broken {
-        path: path.to_owned(),
-        problem,
-    }
 }
 
 fn make(name: &str, cause: rcgen::Error) -> PkiError {

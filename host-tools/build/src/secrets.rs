@@ -66,7 +66,7 @@ pub fn fill(config: &mut Config, plan: &Plan, state: &Path) -> Result<(), Secret
 /// # Errors
 /// If its file cannot be read, or holds something else.
 pub fn operator_key(state: &Path) -> Result<Option<[u8; 32]>, SecretError> {
-    match pki::place(state, OPERATOR).exists() {
+    match pki::secret_path(state, OPERATOR).exists() {
         true => Ok(Some(pki::secret(state, OPERATOR)?)),
         false => Ok(None),
     }

@@ -50,11 +50,19 @@ pub fn fill(
     now: SystemTime,
 ) -> Result<(), TrustError> {
     for (anchor, authority) in config.anchors.iter_mut().zip(&plan.authorities) {
-        let path = match authority {
-            Authority::Site => pki::open(state, plan)?.ca_path(),
-            Authority::File(path) => state.parent().unwrap_or(state).join(path),
+        let (path, text) = match authority {
+            Authority::Site => {
+                let pki = pki::open(state, plan)?;
+                (pki.ca_path(), Ok(pki.site_anchor().into()))
+            }
+            Authority::File(path) => {
+                let path = state.parent().unwrap_or(state).join(path);
+                let text = fs::read(&path).map_err(|error| format!("cannot read it: {error}"));
+                (path, text)
+            }
         };
-        *anchor = read(&path).map_err(|problem| TrustError::Authority { path, problem })?;
+        let read = text.and_then(|text| parse(&text));
+        *anchor = read.map_err(|problem| TrustError::Authority { path, problem })?;
     }
     if !config.anchors.is_empty() {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -63,9 +71,8 @@ pub fn fill(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Anchor, String> {
-    let text = fs::read(path).map_err(|error| format!("cannot read it: {error}"))?;
-    let certificates: Result<Vec<Pem>, _> = Pem::iter_from_buffer(&text).collect();
+fn parse(text: &[u8]) -> Result<Anchor, String> {
+    let certificates: Result<Vec<Pem>, _> = Pem::iter_from_buffer(text).collect();
     let certificates = certificates.map_err(|error| error.to_string())?;
     let [certificate] = &certificates[..] else {
         return Err(format!("it holds {} certificates", certificates.len()));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use policy::Forwarding;
 use render::{Identity, Material, RenderError};
 use site::Plan;
-use site::plan::{Network, Port, Server};
+use site::plan::{Network, Port, Role, Server};
 
 use crate::gate::Appliance;
 use crate::nft::{NftError, Ruleset};
@@ -180,15 +180,15 @@ pub fn host(plan: &Plan, server: &Server, firewall: &str) -> Result<Host, RackEr
 /// The text of a server's firewall, taken from among all files that its image gets.
 pub fn firewall(plan: &Plan, server: &Server) -> Result<String, RackError> {
     // The firewall does not depend on secrets, so these are none.
-    let identity = Identity {
-        certificate: String::new(),
-        key: String::new(),
-    };
+    let identity = || Some(Identity::default());
     let material = Material {
-        ca: String::new(),
-        server: Some(identity.clone()),
-        site: Some(identity),
+        tiers: Role::ALL.map(|role| (role, String::new())).into(),
+        server: identity(),
+        client: identity(),
+        peer: identity(),
+        site: identity(),
         database_password: Some("none".to_owned()),
+        ..Material::default()
     };
     let files = render::server::files(plan, server, &material)?;
     let file = files.into_iter().find(|file| file.path == FIREWALL);

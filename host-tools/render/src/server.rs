@@ -7,7 +7,7 @@ mod haproxy;
 mod monitor;
 mod nginx;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -29,20 +29,35 @@ pub struct HostFile {
 
 /// What one server needs and the plan does not say: certificates, keys, passwords. Each server is
 /// given only what its role uses.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Material {
-    /// Certificate of the site's own authority, PEM.
+    /// Certificate of the site's root, PEM; two during a rotation. Whatever the site signed leads there, so a peer that is
+    /// checked against it alone may be anybody of the site: among servers, use [`Self::tier`].
     pub ca: String,
-    /// The server's own certificate, for its name.
+    /// For each role, the certificates that sign for its servers and for nobody else, PEM.
+    pub tiers: BTreeMap<Role, String>,
+    /// The server's certificate, under its name, for those who connect to it.
     pub server: Option<Identity>,
+    /// The server's certificate, under its name, to connect with.
+    pub client: Option<Identity>,
+    /// One certificate for both, where a program cannot have two: for the db and monitor roles, whose cluster needs it.
+    pub peer: Option<Identity>,
     /// Certificate that users see, for the site's domain; for the haproxy role.
     pub site: Option<Identity>,
     /// Password of the application's database user, letters and digits; for the app and db roles.
     pub database_password: Option<String>,
 }
 
+impl Material {
+    /// What a peer's certificate must lead to if it is to be a server of this role. Its name has to be checked as well.
+    pub fn tier(&self, server: &Server, role: Role) -> Result<&str, RenderError> {
+        let anchors = self.tiers.get(&role).map(String::as_str);
+        needed(server, "the authority of a tier that it talks to", anchors)
+    }
+}
+
 /// A certificate and its private key, PEM.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Identity {
     /// Certificate chain, leaf first.
     pub certificate: String,
@@ -72,11 +87,13 @@ pub fn files(
             "/etc/default/prometheus-node-exporter",
             node_exporter(server),
         ),
+        public(EXPORTERS_TLS, exporters_tls(plan)),
     ];
+    files.extend(certificates(server, material)?);
     files.extend(direct_return(plan, server));
     files.extend(match server.role {
         Role::Haproxy => haproxy::files(plan, server, material)?,
-        Role::Nginx => nginx::files(plan, server, material)?,
+        Role::Nginx => nginx::files(plan, server)?,
         Role::App => app::files(plan, server, material)?,
         Role::Db => db::files(plan, server, material)?,
         Role::Monitor => monitor::files(plan, server)?,
@@ -161,8 +178,27 @@ fn node_exporter(server: &Server) -> String {
     let listen = |address| format!("--web.listen-address={address}:{}", ports::NODE_EXPORTER);
     let listen: Vec<String> = sockets(server).into_iter().map(listen).collect();
     format!(
-        "ARGS=\"{} --collector.disable-defaults {collectors}\"\n",
+        "ARGS=\"{} --web.config.file={EXPORTERS_TLS} --collector.disable-defaults {collectors}\"\n",
         listen.join(" ")
+    )
+}
+
+/// Who may ask the exporters of Prometheus's family for their figures, in the words of their common web configuration.
+fn exporters_tls(plan: &Plan) -> String {
+    let monitors: Vec<&str> = (of_role(plan, Role::Monitor).into_iter())
+        .map(|server| server.name.as_str())
+        .collect();
+    format!(
+        "\
+tls_server_config:
+  cert_file: {TLS}/server.pem
+  key_file: {TLS}/server.pem
+  client_ca_file: {TLS}/trust-monitor.pem
+  client_auth_type: RequireAndVerifyClientCert
+  client_allowed_sans: [{}]
+  min_version: TLS13
+",
+        monitors.join(", ")
     )
 }
 
@@ -173,18 +209,46 @@ fn sockets(server: &Server) -> Vec<String> {
     [server.address.to_string()].into_iter().chain(v6).collect()
 }
 
-/// What a daemon shows to its peers, and what it checks theirs against.
-fn certificates(
-    directory: &str,
-    server: &Server,
-    material: &Material,
-) -> Result<[HostFile; 2], RenderError> {
+/// What the server shows to its peers, and whom it believes: `server.pem` for those who connect to it, `client.pem` and
+/// `peer.pem` if it has them, and `trust-ROLE.pem` for each role that it talks to.
+fn certificates(server: &Server, material: &Material) -> Result<Vec<HostFile>, RenderError> {
     let own = needed(server, "its own certificate", material.server.as_ref())?;
-    Ok([
-        public(&format!("{directory}/ca.pem"), material.ca.clone()),
-        secret(&format!("{directory}/server.pem"), both(own)),
-    ])
+    let mut files = vec![secret(&format!("{TLS}/server.pem"), both(own))];
+    for (name, identity) in [("client", &material.client), ("peer", &material.peer)] {
+        let identity = identity.as_ref();
+        files.extend(identity.map(|own| secret(&format!("{TLS}/{name}.pem"), both(own))));
+    }
+    let mut all = String::new();
+    for role in partners(server.role)
+        .iter()
+        .filter(|role| material.tiers.contains_key(role))
+    {
+        let anchors = material.tier(server, *role)?;
+        all += anchors;
+        let path = format!("{TLS}/trust-{}.pem", role.name());
+        files.push(public(&path, anchors.to_owned()));
+    }
+    if server.role == Role::Monitor {
+        files.push(public(&format!("{TLS}/trust-servers.pem"), all));
+    }
+    Ok(files)
 }
+
+/// The roles whose servers connect to one of this role, or it to them.
+fn partners(role: Role) -> &'static [Role] {
+    match role {
+        Role::Haproxy => &[Role::Nginx, Role::Monitor],
+        Role::Nginx => &[Role::Haproxy, Role::App, Role::Monitor],
+        Role::App => &[Role::Nginx, Role::Db, Role::Monitor],
+        Role::Db => &[Role::App, Role::Db, Role::Monitor],
+        Role::Monitor => &Role::ALL,
+    }
+}
+
+/// Directory of certificates on a server. What reads them anew when they change is in `image/base/files`.
+const TLS: &str = "/etc/ravelin/tls";
+/// How exporters of Prometheus's family are told of them (`--web.config.file`).
+const EXPORTERS_TLS: &str = "/etc/ravelin/exporters.yml";
 
 fn both(identity: &Identity) -> String {
     format!("{}{}", identity.certificate, identity.key)

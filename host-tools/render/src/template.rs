@@ -15,6 +15,7 @@ templates![
     "base/templates/nftables.conf",
     "roles/haproxy/templates/haproxy.cfg",
     "roles/nginx/templates/nginx.conf",
+    "roles/app/templates/haproxy.cfg",
     "roles/db/templates/ravelin.cnf",
     "roles/db/templates/init.sql",
     "roles/monitor/templates/prometheus.yml",

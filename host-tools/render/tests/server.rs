@@ -32,6 +32,8 @@ fn secrets_are_for_root_alone_and_only_where_they_are_used() {
         let material = material(server);
         let secrets = [
             material.server.as_ref().map(|server| server.key.clone()),
+            material.client.as_ref().map(|client| client.key.clone()),
+            material.peer.as_ref().map(|peer| peer.key.clone()),
             material.site.as_ref().map(|site| site.key.clone()),
             material.database_password.clone(),
         ];

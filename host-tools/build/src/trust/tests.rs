@@ -26,7 +26,7 @@ fn the_sites_own_authority_is_trusted_unless_another_is_named() {
     let plan = plan("{ kind = \"https\" }");
     let config = filled(&plan, &state).unwrap();
     assert_eq!(config.made, 1_795_000_000);
-    let own = read(&state.join("pki/ca.pem")).unwrap();
+    let own = parse(&fs::read(state.join("pki/tiers/site.anchor.pem")).unwrap()).unwrap();
     assert_eq!(&config.anchors[..], &[own]);
     assert_eq!(config.validate(), Ok(()));
     assert_eq!(filled(&plan, &state), Ok(config), "the same again");

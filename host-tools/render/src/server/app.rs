@@ -1,11 +1,14 @@
-//! The application.
+//! The application, behind HAProxy on the same machine: it ends the TLS of Nginx and lets nobody else in, so that an
+//! application only has to speak HTTP on the loopback.
 
+use minijinja::value::Serde;
+use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Role, Server, ports};
 
 use super::db::{DATABASE, DATABASE_USER, password};
-use super::{HostFile, Material, needed, of_role, secret};
-use crate::RenderError;
+use super::{HostFile, Material, TLS, needed, of_role, public, secret, sockets};
+use crate::{RenderError, template};
 
 pub(super) fn files(
     plan: &Plan,
@@ -18,7 +21,7 @@ pub(super) fn files(
         "\
 APP_NAME={}
 APP_SITE={}
-APP_LISTEN={}:{}
+APP_LISTEN=127.0.0.1:{}
 APP_DATABASE={}:{}
 APP_DATABASE_NAME={DATABASE}
 APP_DATABASE_USER={DATABASE_USER}
@@ -26,11 +29,22 @@ APP_DATABASE_PASSWORD={}
 ",
         server.name,
         plan.domain,
-        server.address,
         ports::APP,
         database.address,
         ports::DB,
         password(server, material)?,
     );
-    Ok(vec![secret("/etc/demo-app/environment", environment)])
+    let config = template::fill(
+        "roles/app/templates/haproxy.cfg",
+        context! {
+            addresses => Value::from(Serde(sockets(server))),
+            port => ports::APP,
+            tls => TLS,
+            web => Value::from(Serde(of_role(plan, Role::Nginx))),
+        },
+    )?;
+    Ok(vec![
+        secret("/etc/demo-app/environment", environment),
+        public("/etc/haproxy/haproxy.cfg", config),
+    ])
 }

@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Role, Server, ports};
 
-use super::{HostFile, Material, both, certificates, needed, of_role, public, secret, sockets};
+use super::{HostFile, Material, TLS, both, needed, of_role, public, secret, sockets};
 use crate::{RenderError, template};
 
 pub(super) fn files(
@@ -23,17 +23,17 @@ pub(super) fn files(
         context! {
             addresses => Value::from(Serde(sockets(server))),
             domain => &*plan.domain,
+            tls => TLS,
             web => Value::from(Serde(of_role(plan, Role::Nginx))),
+            monitor => Value::from(Serde(of_role(plan, Role::Monitor))),
             http => ports::HTTP,
             https => ports::HTTPS,
             nginx => ports::NGINX,
             metrics => ports::HAPROXY_METRICS,
         },
     )?;
-    let mut files = vec![
+    Ok(vec![
         public("/etc/haproxy/haproxy.cfg", config),
         secret("/etc/haproxy/site.pem", both(site)),
-    ];
-    files.extend(certificates("/etc/haproxy", server, material)?);
-    Ok(files)
+    ])
 }

@@ -5,7 +5,7 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Action, Role, Server, Traffic, ports};
 
-use super::{HostFile, of_role, public};
+use super::{HostFile, TLS, of_role, public};
 use crate::{RenderError, template};
 
 pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
@@ -13,6 +13,7 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
         "roles/monitor/templates/prometheus.yml",
         context! {
             site => &*plan.name,
+            tls => TLS,
             servers => Value::from(Serde(&plan.servers)),
             haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
             node_port => ports::NODE_EXPORTER,

@@ -7,14 +7,10 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Role, Server, ports};
 
-use super::{HostFile, Material, certificates, of_role, public, sockets};
+use super::{HostFile, TLS, of_role, public, sockets};
 use crate::{RenderError, template};
 
-pub(super) fn files(
-    plan: &Plan,
-    server: &Server,
-    material: &Material,
-) -> Result<Vec<HostFile>, RenderError> {
+pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
     let config = template::fill(
         "roles/nginx/templates/nginx.conf",
         context! {
@@ -22,15 +18,14 @@ pub(super) fn files(
             addresses => Value::from(Serde(sockets(server))),
             domain => &*plan.domain,
             haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
+            tls => TLS,
             app => Value::from(Serde(of_role(plan, Role::App))),
             nginx_port => ports::NGINX,
             sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
             app_port => ports::APP,
         },
     )?;
-    let mut files = vec![public("/etc/nginx/nginx.conf", config)];
-    files.extend(certificates("/etc/nginx", server, material)?);
-    Ok(files)
+    Ok(vec![public("/etc/nginx/nginx.conf", config)])
 }
 
 /// Ports on which the server tells users that a service is away.

@@ -23,14 +23,20 @@ pub fn dualstack() -> Plan {
 
 /// What the tool's PKI would give a server.
 pub fn material(server: &Server) -> Material {
-    let identity = |name: &str| Identity {
-        certificate: format!("(certificate of {name})\n"),
-        key: format!("(key of {name})\n"),
+    let identity = |name: &str, purpose: &str| Identity {
+        certificate: format!("({purpose} certificate of {name})\n"),
+        key: format!("({purpose} key of {name})\n"),
     };
+    let own = |purpose| Some(identity(&server.name, purpose));
+    let anchor = |role: Role| format!("(certificate of the authority of {})\n", role.name());
     Material {
-        ca: "(certificate of the authority)\n".into(),
-        server: Some(identity(&server.name)),
-        site: (server.role == Role::Haproxy).then(|| identity("www.foobar.com")),
+        ca: "(certificate of the root)\n".into(),
+        tiers: Role::ALL.map(|role| (role, anchor(role))).into(),
+        server: own("server"),
+        client: own("client"),
+        peer: matches!(server.role, Role::Db | Role::Monitor)
+            .then(|| identity(&server.name, "peer")),
+        site: (server.role == Role::Haproxy).then(|| identity("www.foobar.com", "site")),
         database_password: matches!(server.role, Role::App | Role::Db).then(|| "s3cret".into()),
     }
 }
