@@ -75,9 +75,8 @@ fn build(places: &Places, plan: &Plan, jobs: usize) -> Result<(f64, Vec<ServerIm
     let pki = build::pki::open(&places.state, plan)
         .map_err(|error| BenchError::Keys(error.to_string()))?;
     let options = Options {
-        only: None,
-        refresh: false,
         jobs,
+        ..Options::default()
     };
     let images = build::images(places, plan, &pki, &options, &|_| {})?;
     Ok((begun.elapsed().as_secs_f64(), images))

@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
@@ -18,6 +19,7 @@ use crate::sandbox::Sandbox;
 pub struct Cache {
     root: PathBuf,
     sandbox: Sandbox,
+    fetching: Mutex<()>,
     _lock: File,
 }
 
@@ -51,6 +53,7 @@ impl Cache {
         let cache = Self {
             root,
             sandbox,
+            fetching: Mutex::default(),
             _lock: lock,
         };
         // What a killed build left behind.
@@ -111,11 +114,9 @@ impl Cache {
         let _ = File::open(entry).and_then(|dir| dir.set_modified(SystemTime::now()));
     }
 
-    /// Directory of downloaded packages that outlives builds.
-    pub fn downloads(&self, name: &str) -> Result<PathBuf, BuildError> {
-        let path = self.root.join("debs").join(name);
-        fs::create_dir_all(&path).map_err(|error| BuildError::io("create", &path, error))?;
-        Ok(path)
+    /// Held while packages are fetched.
+    pub fn fetching(&self) -> MutexGuard<'_, ()> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remove(&self, path: &Path) -> Result<(), BuildError> {

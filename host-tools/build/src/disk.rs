@@ -135,7 +135,7 @@ impl<'a> Disk<'a> {
                 (layout.offsets[0] / MIB).to_string(),
                 self.id[..8].to_owned(),
             ])
-            .env("SOURCE_DATE_EPOCH", base.epoch(cache)?)
+            .env("SOURCE_DATE_EPOCH", base.epoch())
             .run()?;
         let kernel = work.join("uki.efi");
         let kernel =

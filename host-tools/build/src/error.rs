@@ -87,6 +87,124 @@ pub enum BuildError {
         #[source]
         cause: render::RenderError,
     },
+    /// This machine does not say where Debian packages come from.
+    #[error("this machine's apt has no Debian mirror")]
+    #[diagnostic(help(
+        "name one, as in apt's sources.list: --mirror 'deb URI {release} main'; or build from a bundle: --bundle FILE"
+    ))]
+    NoMirror {
+        /// The release that is needed.
+        release: String,
+    },
+    /// `--mirror` names something else.
+    #[error("`{line}` is no line of a sources.list")]
+    #[diagnostic(help("write it like --mirror 'deb URI SUITE main'"))]
+    MirrorLine {
+        /// What was named.
+        line: String,
+    },
+    /// A mirror does not answer, or answers something else.
+    #[error("cannot fetch {uri}: {reason}")]
+    #[diagnostic(help(
+        "is the network there? `apt-get update` shows whether this machine reaches its mirror; another is named with --mirror, \
+         and without a network images are built from a bundle: --bundle FILE"
+    ))]
+    Mirror {
+        /// What was asked for.
+        uri: String,
+        /// What came.
+        reason: String,
+    },
+    /// A file under `image/` asks for a package that there is not.
+    #[error("{place}: there is no package `{name}`")]
+    NoPackage {
+        /// File and line.
+        place: String,
+        /// The package.
+        name: String,
+        /// What may have been meant.
+        #[help]
+        help: String,
+    },
+    /// Packages of a file under `image/` cannot be installed together.
+    #[error("the packages of {} cannot be installed{}", place.display(), indent(message))]
+    #[diagnostic(help(
+        "if the lock keeps old versions that new packages do not go with, `ravelin lock --update` chooses all anew"
+    ))]
+    Conflict {
+        /// The file.
+        place: PathBuf,
+        /// What apt says.
+        message: String,
+    },
+    /// The package lock says something we do not understand.
+    #[error("{}: {message}", path.display())]
+    #[diagnostic(help(
+        "take it back from your version control; or delete it, and the next build chooses versions anew"
+    ))]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it, and where.
+        message: String,
+    },
+    /// `--locked`, and the lock does not have what is asked for.
+    #[error("{} does not have the packages that {} asks for", path.display(), place.display())]
+    #[diagnostic(help("build without --locked, or run `ravelin lock`, and keep the changed lock"))]
+    NotLocked {
+        /// The lock.
+        path: PathBuf,
+        /// The file.
+        place: PathBuf,
+    },
+    /// A locked package is nowhere.
+    #[error("{package} is locked, and neither the cache nor the mirror has it any more")]
+    #[diagnostic(help(
+        "tried {tried}. Mirrors delete old versions: `ravelin lock --update` chooses those of today; --mirror 'deb URI SUITE main' names a \
+         mirror that keeps old ones; --bundle FILE takes them from a bundle"
+    ))]
+    Vanished {
+        /// Name and version.
+        package: String,
+        /// Where it was looked for.
+        tried: String,
+    },
+    /// A package is not the one that was locked.
+    #[error(
+        "{package} is not the package that was locked: its SHA-256 is {found}, the lock has {wanted}"
+    )]
+    #[diagnostic(help(
+        "either the lock was edited (take it back from your version control), or the mirror gives out something else (do not trust it: use \
+         another with --mirror); `ravelin lock --update` would lock what it has today"
+    ))]
+    WrongHash {
+        /// Name and version.
+        package: String,
+        /// What the lock has.
+        wanted: String,
+        /// What the file has.
+        found: String,
+    },
+    /// The offline bundle lacks something.
+    #[error("{} does not have {what}", bundle.display())]
+    #[diagnostic(help(
+        "a bundle is made for one site and its lock: make it again with `ravelin bundle`, where there is a network"
+    ))]
+    NotInBundle {
+        /// The bundle.
+        bundle: PathBuf,
+        /// What is missing.
+        what: String,
+    },
+    /// The offline bundle is not what `ravelin bundle` made.
+    #[error("{}: {message}", bundle.display())]
+    #[diagnostic(help("copy it again, or make it again with `ravelin bundle`"))]
+    Bundle {
+        /// The bundle.
+        bundle: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Something a package or tool should have left is not there.
     #[error("{step}: {message}")]
     Unexpected {
@@ -98,6 +216,11 @@ pub enum BuildError {
 }
 
 impl BuildError {
+    /// What helper programs say of a full disk.
+    pub fn disk_full(action: &'static str, path: &Path) -> Self {
+        Self::io(action, path, io::ErrorKind::StorageFull.into())
+    }
+
     /// An [`BuildError::Io`], with help for a full disk and missing permissions.
     pub fn io(action: &'static str, path: &Path, cause: io::Error) -> Self {
         let help = match cause.kind() {

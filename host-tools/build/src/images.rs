@@ -1,11 +1,9 @@
 //! The OS images of a site's servers.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use render::server::HostFile;
@@ -13,24 +11,29 @@ use site::Plan;
 use site::plan::Server;
 
 use crate::cache::{Cache, Key};
+use crate::debs::{self, Supply};
 use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
-use crate::mirror::Mirror;
+use crate::lock::{self, Lock};
+use crate::packages::{self, Choice};
 use crate::pki::Pki;
 use crate::places::Places;
 use crate::programs::{INIT, Programs};
 use crate::progress::{Progress, Step};
+use crate::recipes::Recipes;
 use crate::roots::{Boot, Root};
 use crate::spec::{self, BaseSpec};
-use crate::trees::{self, Tree};
+use crate::trees::Tree;
 
 /// What to build, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Only these servers, by name; all if `None`.
     pub only: Option<Vec<String>>,
-    /// Ask the mirror whether it has newer packages.
-    pub refresh: bool,
+    /// How versions of packages are chosen.
+    pub choice: Choice,
+    /// Where they come from, as lines of a `sources.list`; none for what this machine's apt uses.
+    pub mirrors: Vec<String>,
     /// How many steps run at once.
     pub jobs: usize,
 }
@@ -39,7 +42,8 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             only: None,
-            refresh: false,
+            choice: Choice::Keep,
+            mirrors: Vec::new(),
             jobs: 2,
         }
     }
@@ -84,11 +88,14 @@ pub fn images(
     let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
 
     // Results are named by what they are made of. Of that, only our own programs may have to be made to be known.
-    let tools = &Tree::tools(cache, &spec);
-    if options.refresh && tools.exists(cache) {
-        run(vec![job(Step::Refresh, || refresh(cache, &spec, tools))])?;
-    }
-    let base = &Tree::base(cache, &spec, &chosen_index(cache)?);
+    let lock = &settle(&cache, places, plan, &spec, options, &run)?;
+    let recipes = &Recipes::default();
+    let privilege = cache.sandbox().privilege();
+    let [tools, base] = &["tools", "base"].map(|set| Tree::new(privilege, recipes, set, lock));
+    let supply = Supply::Mirror {
+        lines: &options.mirrors,
+        release: &spec.release,
+    };
     let programs = &Programs::new(cache, &places.source, roles.values())?;
     let mut jobs = vec![job(Step::Programs, || programs.build(cache))];
     let mut planned = Vec::new();
@@ -96,7 +103,8 @@ pub fn images(
         if !tree.exists(cache) {
             planned.push(step.clone());
             jobs.push(job(step, || {
-                tree.build(cache, &Mirror::of_this_machine(&spec.release))
+                debs::fetch(cache, tree.packages(), supply)?;
+                tree.build(cache)
             }));
         }
     }
@@ -107,7 +115,7 @@ pub fn images(
     }
     run(jobs)?;
 
-    let boot = &Boot::new(&programs.path(INIT), &spec, base, tools)?;
+    let boot = &Boot::new(recipes, &programs.path(INIT), &spec, base, tools)?;
     let mut roots = BTreeMap::new();
     for (role, role_spec) in roles {
         let programs = role_spec
@@ -119,9 +127,11 @@ pub fn images(
             role,
             Root::new(
                 &places.source,
+                recipes,
                 role,
                 &spec,
                 role_spec,
+                &lock.set(spec::role_name(role)),
                 programs,
                 base,
                 tools,
@@ -146,6 +156,7 @@ pub fn images(
     // A missing root is made again even if the disks exist: it is also what `--servers light` runs.
     for root in roots.values().filter(|root| !root.exists(cache)) {
         middle.push(job(Step::Root(root.role()), || {
+            debs::fetch(cache, &root.packages().iter().collect::<Vec<_>>(), supply)?;
             root.build(cache, base, tools)
         }));
     }
@@ -242,27 +253,34 @@ fn files(plan: &Plan, pki: &Pki, server: &Server) -> Result<Vec<HostFile>, Build
     Ok(files)
 }
 
-/// The package index that the last refresh chose; empty before the first.
-fn chosen_index(cache: &Cache) -> Result<String, BuildError> {
-    let path = cache.root().join("index");
-    match fs::read_to_string(&path) {
-        Ok(index) => Ok(index),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(BuildError::io("read", &path, error)),
+/// The lock of the site, made or completed if it has to be.
+fn settle(
+    cache: &Cache,
+    places: &Places,
+    plan: &Plan,
+    spec: &BaseSpec,
+    options: &Options,
+    run: &dyn Fn(Vec<Job>) -> Result<(), BuildError>,
+) -> Result<Lock, BuildError> {
+    let path = lock::path(&places.state);
+    let wanted = packages::wanted(&places.source, plan, spec)?;
+    let settle = |choice| {
+        let (release, mirrors) = (&spec.release, &options.mirrors);
+        packages::settle(cache, &path, &wanted, release, choice, mirrors, None)
+    };
+    // Only if the mirror has to be asked, there is a step to show.
+    match settle(Choice::Locked) {
+        Err(BuildError::NotLocked { .. }) if options.choice != Choice::Locked => {}
+        lock if options.choice != Choice::Update => return lock,
+        _ => {}
     }
-}
-
-/// Chooses the mirror's package index if it is not the one that the base is of.
-fn refresh(cache: &Cache, spec: &BaseSpec, tools: &Tree) -> Result<(), BuildError> {
-    let base = Tree::base(cache, spec, &chosen_index(cache)?);
-    let current = trees::current_index(cache, tools)?;
-    if base.exists(cache) && base.index(cache)? == current {
-        return Ok(());
-    }
-    let path = cache.root().join("index");
-    let temporary = cache.root().join("index.new");
-    fs::write(&temporary, current).map_err(|error| BuildError::io("write", &temporary, error))?;
-    fs::rename(&temporary, &path).map_err(|error| BuildError::io("write", &path, error))
+    let lock = OnceLock::new();
+    run(vec![job(Step::Lock, || {
+        let chosen = settle(options.choice)?;
+        lock.get_or_init(|| chosen);
+        Ok(())
+    })])?;
+    lock.into_inner().map_or_else(|| settle(Choice::Locked), Ok)
 }
 
 /// A step and how it is done.

@@ -5,17 +5,22 @@
 mod board;
 mod cache;
 mod cpio;
+mod debs;
 pub mod defmt_log;
 mod disk;
 mod error;
 mod firmware;
 mod images;
+mod lock;
 mod mirror;
 mod modules;
+mod packages;
 pub mod pki;
 mod places;
 mod programs;
 mod progress;
+mod recipes;
+mod resolve;
 mod roots;
 mod sandbox;
 pub mod secrets;
@@ -31,6 +36,8 @@ pub use firmware::{
     program, write_configuration,
 };
 pub use images::{Options, ServerImage, images};
+pub use lock::{Change, Lock};
+pub use packages::{Choice, Locked, lock as lock_packages};
 pub use places::Places;
 pub use progress::{Progress, Step};
 pub use render::server::HostFile;

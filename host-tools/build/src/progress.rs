@@ -28,8 +28,8 @@ pub enum Progress {
 pub enum Step {
     /// Our own programs are compiled.
     Programs,
-    /// The package index is compared with the mirror's.
-    Refresh,
+    /// Versions of packages are chosen from those that the mirror has.
+    Lock,
     /// The Debian tree with the packaging tools.
     Tools,
     /// The Debian tree that all roles share.
@@ -46,7 +46,7 @@ impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Programs => f.write_str("programs"),
-            Self::Refresh => f.write_str("package index"),
+            Self::Lock => f.write_str("package lock"),
             Self::Tools => f.write_str("packaging tools"),
             Self::Base => f.write_str("base system"),
             Self::Boot => f.write_str("kernel and initrd"),

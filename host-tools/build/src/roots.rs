@@ -7,8 +7,11 @@ use site::plan::Role;
 
 use crate::cache::{Cache, Key};
 use crate::cpio::Cpio;
+use crate::debs;
 use crate::error::BuildError;
+use crate::lock::Package;
 use crate::modules;
+use crate::recipes::Recipes;
 use crate::spec::{self, BaseSpec, RoleSpec};
 use crate::trees::Tree;
 
@@ -17,7 +20,9 @@ use crate::trees::Tree;
 pub struct Root {
     role: Role,
     id: String,
+    recipes: Recipes,
     spec: RoleSpec,
+    packages: Vec<Package>,
     services: Vec<String>,
     masked: Vec<String>,
     files: [PathBuf; 2],
@@ -25,12 +30,16 @@ pub struct Root {
 }
 
 impl Root {
-    /// Reads what determines the root of a role. `programs` are the binaries of [`RoleSpec::programs`].
+    /// Reads what determines the root of a role. `packages` are those of the lock, `programs` the binaries of
+    /// [`RoleSpec::programs`].
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         source: &Path,
+        recipes: &Recipes,
         role: Role,
         base_spec: &BaseSpec,
         spec: RoleSpec,
+        packages: &[&Package],
         programs: Vec<PathBuf>,
         base: &Tree,
         tools: &Tree,
@@ -41,9 +50,12 @@ impl Root {
         ];
         let services = [base_spec.services.as_slice(), &spec.services].concat();
         let masked = [base_spec.masked.as_slice(), &spec.masked].concat();
-        let mut key = Key::new("root").with_all(&[STAGE, INSTALL, PACK, base.id(), tools.id()]);
+        let scripts = [recipes.stage_role, recipes.install_role, recipes.pack_role];
+        let mut key = Key::new("root").with_all(&scripts);
+        key = key.with(base.id()).with(tools.id()).with(base.epoch());
+        let identities: Vec<String> = packages.iter().map(|package| package.identity()).collect();
         key = key
-            .with_all(&spec.packages)
+            .with_all(&identities)
             .with_all(&spec.remove)
             .with_all(&services)
             .with_all(&masked);
@@ -58,6 +70,8 @@ impl Root {
         Ok(Self {
             role,
             id: key.id(),
+            recipes: recipes.clone(),
+            packages: packages.iter().map(|&package| package.clone()).collect(),
             spec,
             services,
             masked,
@@ -74,6 +88,16 @@ impl Root {
     /// Hash of all that determines it.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The packages that it has beyond those of the base.
+    pub fn packages(&self) -> &[Package] {
+        &self.packages
+    }
+
+    /// Our own programs in it.
+    pub fn programs(&self) -> &[String] {
+        &self.spec.programs
     }
 
     /// Whether it is in the cache.
@@ -93,26 +117,27 @@ impl Root {
         let scratch = cache.scratch(name)?;
         let sandbox = cache.sandbox();
         let work = scratch.path();
-        let epoch = base.epoch(cache)?;
+        let epoch = base.epoch();
+        let packages: Vec<&Package> = self.packages.iter().collect();
+        debs::lay_out(cache, &packages, &work.join("debs"))?;
         let [base_files, role_files] = &self.files;
         sandbox
-            .on_host(&step, STAGE)
+            .on_host(&step, self.recipes.stage_role)
             .named("cp")
             .args([&base.root(cache), work, base_files, role_files])
             .args(&self.programs)
             .run()?;
         sandbox
-            .inside(&step, &work.join("root"), INSTALL)
+            .inside(&step, &work.join("root"), self.recipes.install_role)
             .named("apt-get")
-            .args([sandbox.path(work), sandbox.path(&cache.downloads(name)?)])
-            .env("PACKAGES", self.spec.packages.join(" "))
+            .arg(sandbox.path(work))
             .env("SERVICES", self.services.join(" "))
             .env("MASKED", self.masked.join(" "))
             .env("REMOVE", self.spec.remove.join(" "))
             .env("SOURCE_DATE_EPOCH", &epoch)
             .run()?;
         sandbox
-            .inside(&step, &tools.root(cache), PACK)
+            .inside(&step, &tools.root(cache), self.recipes.pack_role)
             .named("mkfs.erofs")
             .arg(sandbox.path(work))
             .args([
@@ -131,6 +156,7 @@ impl Root {
 #[derive(Debug)]
 pub struct Boot {
     id: String,
+    recipe: &'static str,
     init: Vec<u8>,
     modules: Vec<String>,
 }
@@ -138,6 +164,7 @@ pub struct Boot {
 impl Boot {
     /// Reads what determines it.
     pub fn new(
+        recipes: &Recipes,
         init: &Path,
         spec: &BaseSpec,
         base: &Tree,
@@ -145,9 +172,14 @@ impl Boot {
     ) -> Result<Self, BuildError> {
         let init = fs::read(init).map_err(|error| BuildError::io("read", init, error))?;
         let modules = spec.initrd_modules.clone();
-        let key = Key::new("boot").with_all(&[PACK_BOOT, base.id(), tools.id()]);
+        let key = Key::new("boot").with_all(&[recipes.pack_boot, base.id(), tools.id()]);
         let id = key.with(&init).with_all(&modules).id();
-        Ok(Self { id, init, modules })
+        Ok(Self {
+            id,
+            recipe: recipes.pack_boot,
+            init,
+            modules,
+        })
     }
 
     /// Hash of all that determines it.
@@ -176,7 +208,7 @@ impl Boot {
         let dep = fs::read_to_string(&dep).map_err(|error| BuildError::io("read", &dep, error))?;
         let files = modules::load_order(&dep, &self.modules);
         sandbox
-            .inside("boot", &tools.root(cache), PACK_BOOT)
+            .inside("boot", &tools.root(cache), self.recipe)
             .named("cp")
             .args([sandbox.path(&root), sandbox.path(work)])
             .args(files.iter().map(|file| modules_dir.join(file)))
@@ -245,11 +277,6 @@ pub(crate) fn uuid(id: &str, part: &str) -> String {
 fn salt(id: &str) -> String {
     Key::new("salt").with(id).id() + &Key::new("pepper").with(id).id()
 }
-
-const STAGE: &str = include_str!("recipes/stage-role.sh");
-const INSTALL: &str = include_str!("recipes/install-role.sh");
-const PACK: &str = include_str!("recipes/pack-role.sh");
-const PACK_BOOT: &str = include_str!("recipes/pack-boot.sh");
 
 #[cfg(test)]
 mod tests {

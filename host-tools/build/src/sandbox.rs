@@ -69,16 +69,6 @@ impl Sandbox {
         self.helper(step, "sh", command)
     }
 
-    /// mmdebstrap, which makes its own namespaces.
-    pub fn mmdebstrap(&self, step: &str) -> Helper {
-        let mut command = tied("mmdebstrap");
-        command.arg(match self.privilege {
-            Privilege::Root => "--mode=root",
-            Privilege::UserNamespace => "--mode=unshare",
-        });
-        self.helper(step, "mmdebstrap", command)
-    }
-
     /// What a path under the cache is called inside a tree.
     pub fn path(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(&self.cache) {
@@ -91,6 +81,8 @@ impl Sandbox {
         let mut command = tied("unshare");
         command.args([
             "--mount",
+            // No step but those that fetch packages and compile our programs reaches the network.
+            "--net",
             "--propagation=private",
             "--pid",
             "--fork",
@@ -196,11 +188,8 @@ pub(crate) fn run(
         return Ok(());
     }
     let tail = tail(log, start);
-    let full = tail.contains("No space left on device");
-    let help = if full {
+    let help = if is_full(&tail) {
         FULL_DISK.to_owned()
-    } else if tail.contains("404  Not Found") {
-        "the mirror has newer packages than our lists: build again with --refresh".to_owned()
     } else if status.code() == Some(NOT_FOUND) {
         "`ravelin doctor` lists the programs that are missing and how to install them".to_owned()
     } else {
@@ -213,6 +202,11 @@ pub(crate) fn run(
         tail,
         help,
     })
+}
+
+/// Whether what a program printed is about a full disk.
+pub(crate) fn is_full(text: &str) -> bool {
+    text.contains("No space left on device") || text.contains("not enough free space")
 }
 
 /// A command that dies with us, and whose files do not depend on our umask.

@@ -71,12 +71,22 @@ fn default_var_mib() -> u32 {
 
 /// Reads `image/base/base.toml`.
 pub fn base(source: &Path) -> Result<BaseSpec, BuildError> {
-    read(source.join("image/base/base.toml"))
+    read(base_file(source))
+}
+
+/// Where `base.toml` is.
+pub fn base_file(source: &Path) -> PathBuf {
+    source.join("image/base/base.toml")
 }
 
 /// Reads `image/roles/ROLE/role.toml`.
 pub fn role(source: &Path, role: Role) -> Result<RoleSpec, BuildError> {
-    read(role_dir(source, role).join("role.toml"))
+    read(role_file(source, role))
+}
+
+/// Where a role's `role.toml` is.
+pub fn role_file(source: &Path, role: Role) -> PathBuf {
+    role_dir(source, role).join("role.toml")
 }
 
 /// Directory of a role's data.

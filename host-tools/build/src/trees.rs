@@ -1,63 +1,51 @@
 //! The two Debian trees that everything else starts from: one with packaging tools, one that all roles share.
 
-use std::fs;
 use std::path::PathBuf;
 
 use crate::cache::{Cache, Key};
+use crate::debs;
 use crate::error::BuildError;
-use crate::mirror::Mirror;
+use crate::lock::{Lock, Package};
+use crate::recipes::Recipes;
 use crate::sandbox::Privilege;
-use crate::spec::BaseSpec;
 
-/// A Debian tree to make with mmdebstrap.
+/// A Debian tree to make with mmdebstrap, of locked packages.
 #[derive(Debug)]
-pub struct Tree {
+pub struct Tree<'a> {
     kind: &'static str,
     id: String,
-    release: String,
-    packages: Vec<String>,
+    recipe: &'static str,
+    release: &'a str,
+    epoch: u64,
+    packages: Vec<&'a Package>,
 }
 
-impl Tree {
-    /// The tree with the packaging tools.
-    pub fn tools(cache: &Cache, spec: &BaseSpec) -> Self {
-        Self::new(
-            cache,
-            "tools",
-            &spec.release,
-            spec.tools.packages.clone(),
-            "",
-        )
-    }
-
-    /// The tree that all roles share. `index` is the package index that was chosen by the last refresh, if any.
-    pub fn base(cache: &Cache, spec: &BaseSpec, index: &str) -> Self {
-        let mut packages = spec.packages.clone();
-        packages.push(spec.kernel.clone());
-        Self::new(cache, "base", &spec.release, packages, index)
-    }
-
-    fn new(
-        cache: &Cache,
+impl<'a> Tree<'a> {
+    /// The tree with the packaging tools, or the one that all roles share: a set of the lock.
+    pub fn new(
+        privilege: Privilege,
+        recipes: &Recipes,
         kind: &'static str,
-        release: &str,
-        packages: Vec<String>,
-        index: &str,
+        lock: &'a Lock,
     ) -> Self {
-        let key = Key::new(kind)
-            .with(UNPACK)
-            .with_all(OPTIONS)
-            .with(release)
-            .with(index);
-        let owner = match cache.sandbox().privilege() {
+        let packages = lock.set(kind);
+        let identities: Vec<String> = packages.iter().map(|package| package.identity()).collect();
+        let owner = match privilege {
             Privilege::Root => "root",
             Privilege::UserNamespace => "user",
         };
-        let id = key.with_all(&packages).with(owner).id();
+        let key = Key::new(kind)
+            .with(recipes.make_tree)
+            .with_all(OPTIONS)
+            .with(&lock.release)
+            .with_all(&identities)
+            .with(owner);
         Self {
             kind,
-            id,
-            release: release.to_owned(),
+            id: key.id(),
+            recipe: recipes.make_tree,
+            release: &lock.release,
+            epoch: lock.epoch(),
             packages,
         }
     }
@@ -67,7 +55,12 @@ impl Tree {
         &self.id
     }
 
-    /// The directory with `root/`, `epoch` and `index`.
+    /// What it is made of.
+    pub fn packages(&self) -> &[&'a Package] {
+        &self.packages
+    }
+
+    /// The directory with `root/`.
     pub fn dir(&self, cache: &Cache) -> PathBuf {
         cache.entry(self.kind, &self.id)
     }
@@ -82,102 +75,46 @@ impl Tree {
         self.root(cache).exists()
     }
 
-    /// Seconds since 1970 that files of images made from this tree carry: the date of its package index.
-    pub fn epoch(&self, cache: &Cache) -> Result<String, BuildError> {
-        self.note(cache, "epoch")
+    /// Seconds since 1970 that files of images made from this tree carry: the date of the lock's newest index.
+    pub fn epoch(&self) -> String {
+        self.epoch.to_string()
     }
 
-    /// Names the package index that it was made from.
-    pub fn index(&self, cache: &Cache) -> Result<String, BuildError> {
-        self.note(cache, "index")
-    }
-
-    fn note(&self, cache: &Cache, name: &str) -> Result<String, BuildError> {
-        let path = self.dir(cache).join(name);
-        let text =
-            fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
-        Ok(text.trim().to_owned())
-    }
-
-    /// Makes it.
-    pub fn build(&self, cache: &Cache, mirror: &Mirror) -> Result<(), BuildError> {
+    /// Makes it of files that [`debs::fetch`] has fetched.
+    pub fn build(&self, cache: &Cache) -> Result<(), BuildError> {
         let scratch = cache.scratch(self.kind)?;
         let work = scratch.path();
-        let downloads = quoted(&cache.downloads(self.kind)?);
-        let mut mmdebstrap = cache.sandbox().mmdebstrap(self.kind).args(OPTIONS);
-        mmdebstrap = mmdebstrap
-            .arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives/partial")
-            .arg(format!(
-                "--setup-hook=sync-in {downloads} /var/cache/apt/archives/"
-            ))
-            .arg(format!(
-                "--customize-hook=sync-out /var/cache/apt/archives {downloads}"
-            ))
-            .arg(format!("--include={}", self.packages.join(",")));
-        if let Some(proxy) = &mirror.proxy {
-            mmdebstrap = mmdebstrap.arg(format!("--aptopt=Acquire::http::Proxy \"{proxy}\""));
-        }
-        if cache.sandbox().privilege() == Privilege::Root {
-            // Beside the result, not in a small /tmp. The users of a namespace may not get to it, though.
-            mmdebstrap = mmdebstrap.env("TMPDIR", work);
-        }
-        mmdebstrap
+        let repository = work.join("repository");
+        debs::lay_out(cache, &self.packages, &repository)?;
+        debs::write_index(&self.packages, &repository)?;
+        let names: Vec<&str> = self
+            .packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .collect();
+        cache
+            .sandbox()
+            .on_host(self.kind, self.recipe)
+            .named("mmdebstrap")
+            .arg(work)
+            .arg(self.release)
+            .arg(names.join(","))
+            .args(OPTIONS)
             // The kernel's own package would otherwise make an initrd that no image uses.
             .env("INITRD", "No")
             .env("SOURCE_DATE_EPOCH", "1")
-            .arg(&self.release)
-            .arg(work.join("tree.tar"))
-            .args(&mirror.sources)
-            .run()?;
-        cache
-            .sandbox()
-            .on_host(self.kind, UNPACK)
-            .named("tar")
-            .arg(work)
             .run()?;
         scratch.publish(self.kind, &self.id)?;
         Ok(())
     }
 }
 
-/// What a refresh asks the mirror: the dates of its package index, as [`Tree::index`] has them.
-pub fn current_index(cache: &Cache, tools: &Tree) -> Result<String, BuildError> {
-    let scratch = cache.scratch("index")?;
-    let sandbox = cache.sandbox();
-    let work = sandbox.path(scratch.path());
-    sandbox
-        .on_host("refresh", RESOLVE)
-        .arg(scratch.path())
-        .run()?;
-    sandbox
-        .inside("refresh", &tools.root(cache), REFRESH)
-        .named("apt-get")
-        .arg(work)
-        .run()?;
-    let path = scratch.path().join("index");
-    let text = fs::read_to_string(&path).map_err(|error| BuildError::io("read", &path, error))?;
-    Ok(text.trim().to_owned())
-}
-
-/// A path as one word of a hook, which mmdebstrap splits like a shell.
-fn quoted(path: &std::path::Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
-}
-
-const UNPACK: &str = include_str!("recipes/unpack-tree.sh");
-const RESOLVE: &str = r#"cat /etc/resolv.conf > "$1/resolv.conf""#;
-const REFRESH: &str = include_str!("recipes/refresh.sh");
-
 const OPTIONS: &[&str] = &[
-    "--variant=minbase",
+    // Essential packages and apt; all others are named.
+    "--variant=apt",
     "--format=tar",
     // Device nodes cannot be made in a user namespace, and no image needs them.
     "--skip=output/dev",
-    // Packages that were downloaded before are used again.
-    "--skip=download/empty",
-    "--skip=essential/unlink",
-    // Roles install from the same index as the base.
-    "--skip=cleanup/apt/lists",
     "--aptopt=Acquire::Languages \"none\"",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",

@@ -40,6 +40,8 @@ pub enum Command {
     Plan(Json),
     /// Build firmware for the appliances and disk images for the servers; what has not changed is left alone.
     Build(Build),
+    /// Choose the Debian packages of the images, and lock their versions and hashes beside the site file.
+    Lock(Lock),
     /// Boot the whole rack in emulation and open a local port into it.
     Rehearse(Rehearse),
     /// Ask the running appliances how they are.
@@ -281,12 +283,40 @@ pub struct Build {
     /// Only these machines.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Ask the mirror for newer packages first.
-    #[arg(long)]
+    /// Lock today's versions of all packages first, as `ravelin lock --update` does.
+    #[arg(long, conflicts_with = "locked")]
     pub refresh: bool,
+    /// Where packages come from.
+    #[command(flatten)]
+    pub packages: Packages,
     /// Steps that run at once [default: one for each processor].
     #[arg(long, value_name = "NUMBER")]
     pub jobs: Option<NonZero<usize>>,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where Debian packages come from.
+#[derive(Clone, Debug, Args)]
+pub struct Packages {
+    /// Fail if the lock does not have all packages, instead of adding them to it.
+    #[arg(long)]
+    pub locked: bool,
+    /// A mirror, as in apt's sources.list; may be given again [default: those of this machine].
+    #[arg(long = "mirror", value_name = "'deb URI SUITE main'")]
+    pub mirrors: Vec<String>,
+}
+
+/// Options of `lock`.
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Choose the versions that the mirror has today, instead of only adding what is missing.
+    #[arg(long, conflicts_with = "locked")]
+    pub update: bool,
+    /// Where packages come from.
+    #[command(flatten)]
+    pub packages: Packages,
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ use crate::{
     appliances::{self, Artifacts},
     args,
     failure::{Failure, Message},
+    lock,
     progress::Progress,
     site_file::SiteFile,
     source, table,
@@ -33,7 +34,8 @@ pub fn build(site: Option<&Path>, options: &args::Build) -> Result<ExitCode, Fai
             &plan,
             Options {
                 only: servers,
-                refresh: options.refresh,
+                choice: lock::choice(&options.packages, options.refresh),
+                mirrors: options.packages.mirrors.clone(),
                 jobs,
             },
             &progress,
@@ -60,7 +62,7 @@ pub fn images(
     let images = build::images(places, plan, &pki, &options, &|event| progress.show(event));
     let images = images.map_err(|error| match error {
         BuildError::UnknownServer { .. } => Failure::input(error),
-        _ => Failure::machine(error),
+        _ => lock::failure(error),
     })?;
     Ok((pki, images))
 }

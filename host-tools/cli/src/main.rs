@@ -11,6 +11,7 @@ mod doctor;
 mod export;
 mod failure;
 mod import;
+mod lock;
 mod manage;
 mod new;
 mod plan;
@@ -48,6 +49,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Trace(options) => trace::trace(site, options),
         Command::Plan(options) => plan::plan(site, options),
         Command::Build(options) => build::build(site, options),
+        Command::Lock(options) => lock::lock(site, options),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Status(options) => manage::status(site, options),
         Command::Handover(options) => manage::hand_over(site, options),

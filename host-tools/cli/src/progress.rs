@@ -54,7 +54,7 @@ impl Progress {
                 }
                 drop(running);
                 self.line(&format!("{step} done in {:.1} s", took.as_secs_f64()));
-                if step != Step::Programs && step != Step::Refresh {
+                if step != Step::Programs && step != Step::Lock {
                     self.total.inc(1);
                 }
             }

@@ -51,8 +51,8 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     )?;
     let wanted = BuildOptions {
         only: Some(servers),
-        refresh: false,
         jobs: jobs(),
+        ..BuildOptions::default()
     };
     let (pki, images) = images(&places, &plan, wanted, &progress)?;
     drop(progress);

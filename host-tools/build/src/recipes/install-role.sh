@@ -1,17 +1,13 @@
 # Runs with the role's root as its root directory.
-# $1: working directory; $2: directory of downloaded packages; lists in PACKAGES, SERVICES, MASKED, REMOVE
-work=$1 downloads=$2
+# $1: working directory with debs/ and files/; lists in SERVICES, MASKED, REMOVE
+work=$1
 
 printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
 chmod 755 /usr/sbin/policy-rc.d
-if [ -n "$PACKAGES" ]; then
-    mkdir -p "$downloads/partial" /var/cache/apt/archives
-    mount --bind "$downloads" /var/cache/apt/archives
-    apt-get install --yes --quiet --no-install-recommends \
-        -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io $PACKAGES
-    # Keeps what this index still offers.
-    apt-get autoclean --quiet
-    umount /var/cache/apt/archives
+set -- "$work"/debs/*.deb
+if [ -e "$1" ]; then
+    apt-get install --yes --quiet --no-install-recommends --no-remove \
+        -o APT::Sandbox::User=root -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io "$@"
 fi
 rm /usr/sbin/policy-rc.d
 

@@ -6,5 +6,5 @@ mkfs.erofs --quiet -zlz4 "-T$SOURCE_DATE_EPOCH" "-U$uuid" '--exclude-regex=^(boo
 veritysetup format --salt="$salt" --uuid="$uuid" --root-hash-file=root.hash root.erofs root.verity
 mke2fs -q -t ext4 -b 4096 -L var -U "$uuid" -d root/var \
     -E "hash_seed=$uuid,lazy_itable_init=1,root_owner=0:0" var.ext4 "$var_size"
-rm -rf files
+rm -rf files debs
 sync -f "$work"

@@ -15,7 +15,6 @@ done
 find "$work/files" -type d -exec chmod 755 {} +
 find "$work/files" -type f -perm /111 -exec chmod 755 {} +
 find "$work/files" -type f ! -perm /111 -exec chmod 644 {} +
-# While packages are installed; replaced by the base's own files afterwards.
+# While packages are installed; replaced by the base's own file afterwards.
 rm -f "$work/root/etc/resolv.conf" "$work/root/etc/hosts"
-cat /etc/resolv.conf > "$work/root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n::1 localhost\n' > "$work/root/etc/hosts"
