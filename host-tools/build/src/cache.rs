@@ -4,10 +4,10 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -90,25 +90,113 @@ impl Cache {
         Ok(Scratch { cache: self, path })
     }
 
-    /// Removes the results that no build has used for `age`.
-    pub fn forget_unused(&self, kinds: &[&str], age: Duration) -> Result<(), BuildError> {
-        for kind in kinds {
-            let Ok(entries) = fs::read_dir(self.root.join(kind)) else {
+    /// What is in it, what was used last at the end.
+    pub fn list(&self) -> Result<Vec<Entry>, BuildError> {
+        let mut entries = Vec::new();
+        for kind in KINDS {
+            let dir = self.root.join(kind);
+            let Ok(found) = fs::read_dir(&dir) else {
                 continue;
             };
-            for entry in entries.filter_map(Result::ok) {
-                let modified = entry.metadata().and_then(|meta| meta.modified());
-                let unused =
-                    modified.is_ok_and(|used| used.elapsed().is_ok_and(|since| since > age));
-                if unused {
-                    self.remove(&entry.path())?;
-                }
+            for entry in found.filter_map(Result::ok) {
+                let path = entry.path();
+                let used = entry.metadata().and_then(|meta| meta.modified());
+                entries.push(Entry {
+                    kind,
+                    bytes: self.size(kind, &path)?,
+                    used: used.unwrap_or(SystemTime::UNIX_EPOCH),
+                    path,
+                });
+            }
+        }
+        entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
+        Ok(entries)
+    }
+
+    /// Removes what was not used for longest until no more than `max` bytes are left; never what is [in
+    /// use](Self::in_use), nor what is in `keep`. Returns what was removed.
+    pub fn shrink(&self, max: u64, keep: &[PathBuf]) -> Result<Vec<Entry>, BuildError> {
+        let entries = self.list()?;
+        let mut total: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let mut removed = Vec::new();
+        for entry in entries {
+            if total <= max {
+                break;
+            }
+            // What somebody holds is not removed, and nobody can begin to hold it meanwhile.
+            let held = File::open(&entry.path);
+            let held = held.is_ok_and(|file| file.try_lock().is_err());
+            if held || keep.contains(&entry.path) {
+                continue;
+            }
+            self.discard(&entry.path)?;
+            let _ = fs::remove_file(self.size_file(entry.kind, &entry.path));
+            total -= entry.bytes;
+            removed.push(entry);
+        }
+        Ok(removed)
+    }
+
+    /// Keeps a result from being removed while the returned file is open, also by other processes.
+    pub fn in_use(entry: &Path) -> Option<Arc<File>> {
+        let dir = File::open(entry).ok()?;
+        dir.lock_shared().ok()?;
+        Some(Arc::new(dir))
+    }
+
+    /// Empties it.
+    pub fn clear(&self) -> Result<(), BuildError> {
+        let failed = |error| BuildError::io("read", &self.root, error);
+        for entry in fs::read_dir(&self.root).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            if path.is_dir() {
+                self.remove(&path)?;
             }
         }
         Ok(())
     }
 
-    /// Notes that a result is in use, for [`Self::forget_unused`].
+    /// Bytes that a result takes on the disk; noted when it was made, for trees are large.
+    fn size(&self, kind: &str, path: &Path) -> Result<u64, BuildError> {
+        let note = self.size_file(kind, path);
+        if let Ok(text) = fs::read_to_string(&note)
+            && let Ok(bytes) = text.trim().parse()
+        {
+            return Ok(bytes);
+        }
+        if !path.is_dir() {
+            return Ok(fs::metadata(path).map_or(0, |meta| meta.blocks() * 512));
+        }
+        // Some of its directories may be closed to us: as root of a user namespace they are not.
+        let output = self
+            .sandbox
+            .output("size", r#"du -sk -- "$1" | cut -f1"#, path)?;
+        let bytes = output.trim().parse::<u64>().unwrap_or_default() * 1024;
+        // What is compiled in grows.
+        if kind != "programs" {
+            let _ = fs::create_dir_all(self.root.join("sizes"))
+                .and_then(|()| fs::write(&note, bytes.to_string()));
+        }
+        Ok(bytes)
+    }
+
+    fn size_file(&self, kind: &str, path: &Path) -> PathBuf {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.root.join("sizes").join(format!("{kind}-{name}"))
+    }
+
+    /// Removes a result so that it is never there in part: it first goes to where the next build sweeps.
+    fn discard(&self, path: &Path) -> Result<(), BuildError> {
+        let name = path.file_name().unwrap_or_default();
+        let gone = self.root.join("tmp").join(name);
+        fs::rename(path, &gone).map_err(|error| BuildError::io("remove", path, error))?;
+        if gone.is_dir() {
+            return self.remove(&gone);
+        }
+        fs::remove_file(&gone).map_err(|error| BuildError::io("remove", &gone, error))
+    }
+
+    /// Notes that a result was used, for [`Self::shrink`].
     pub fn touch(&self, entry: &Path) {
         // A result that cannot be marked is made again some day; that is no reason to fail now.
         let _ = File::open(entry).and_then(|dir| dir.set_modified(SystemTime::now()));
@@ -133,6 +221,24 @@ impl Cache {
         }
     }
 }
+
+/// One result, or one downloaded package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which step made it.
+    pub kind: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+    /// When a build last used it.
+    pub used: SystemTime,
+}
+
+/// Kinds of results; the downloaded packages, and what our programs were compiled in, are such, too.
+pub const KINDS: [&str; 7] = [
+    "roots", "boot", "base", "tools", "bundles", "programs", "debs",
+];
 
 /// A directory under `tmp/` of the cache.
 #[derive(Debug)]
@@ -194,7 +300,7 @@ impl Key {
         list.iter().fold(key, |key, item| key.with(item))
     }
 
-    /// Adds the names, modes and contents of a directory; one that does not exist counts as empty.
+    /// Adds names and contents of a directory, and which files are executable; one that does not exist counts as empty.
     pub fn with_dir(mut self, dir: &Path) -> Result<Self, BuildError> {
         let failed = |error| BuildError::io("read", dir, error);
         let mut entries = match fs::read_dir(dir) {
@@ -208,7 +314,17 @@ impl Key {
             let path = entry.path();
             let meta = fs::symlink_metadata(&path).map_err(failed)?;
             self = self.with(entry.file_name().as_encoded_bytes());
-            self = self.with(meta.permissions().mode().to_le_bytes());
+            let kind = if meta.is_dir() {
+                "directory"
+            } else if meta.is_symlink() {
+                "link"
+            } else if meta.permissions().mode() & 0o111 != 0 {
+                "program"
+            } else {
+                // All else of its mode is the umask of whoever checked it out.
+                "file"
+            };
+            self = self.with(kind);
             self = if meta.is_dir() {
                 self.with_dir(&path)?
             } else if meta.is_symlink() {
@@ -232,6 +348,8 @@ impl Key {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -299,20 +417,49 @@ mod tests {
     }
 
     #[test]
-    fn results_that_nobody_used_for_long_go() {
-        let dir = test_dir("forget");
+    fn what_was_not_used_for_longest_goes_first_and_what_is_in_use_stays() {
+        let dir = test_dir("shrink");
         let cache = Cache::open(&dir, || ()).unwrap();
-        let [old, used] =
-            ["old", "used"].map(|id| cache.scratch(id).unwrap().publish("kind", id).unwrap());
-        let long_ago = SystemTime::now() - Duration::from_secs(1000);
-        for entry in [&old, &used] {
-            File::open(entry).unwrap().set_modified(long_ago).unwrap();
+        let names = ["oldest", "held", "kept", "older", "newest"];
+        let [oldest, held, kept, older, newest] = names.map(|id| {
+            let scratch = cache.scratch(id).unwrap();
+            fs::write(scratch.path().join("data"), vec![1; 1 << 20]).unwrap();
+            scratch.publish("roots", id).unwrap()
+        });
+        for (age, entry) in [&oldest, &held, &kept, &older].into_iter().enumerate() {
+            let time = SystemTime::now() - Duration::from_secs(1000 - 10 * age as u64);
+            File::open(entry).unwrap().set_modified(time).unwrap();
         }
-        cache.touch(&used);
-        cache
-            .forget_unused(&["kind", "never made"], Duration::from_secs(500))
+        let debs = dir.join("debs");
+        fs::create_dir(&debs).unwrap();
+        fs::write(debs.join("ancient.deb"), vec![1; 1 << 20]).unwrap();
+        let deb = File::options()
+            .write(true)
+            .open(debs.join("ancient.deb"))
             .unwrap();
-        assert!(!old.exists() && used.exists());
+        deb.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+
+        let all = cache.list().unwrap();
+        assert!(
+            all.iter()
+                .all(|entry| (1 << 20..1 << 21).contains(&entry.bytes)),
+            "{all:?}"
+        );
+        let total: u64 = all.iter().map(|entry| entry.bytes).sum();
+        assert!(cache.shrink(total, &[]).unwrap().is_empty(), "it fits");
+
+        let holder = Cache::in_use(&held);
+        let removed = cache.shrink(7 << 19, std::slice::from_ref(&kept)).unwrap();
+        let removed: Vec<_> = removed.iter().map(|entry| entry.path.clone()).collect();
+        assert_eq!(
+            removed,
+            [debs.join("ancient.deb"), oldest.clone(), older.clone()]
+        );
+        assert!(held.exists() && kept.exists() && newest.exists());
+        assert!(!oldest.exists() && !older.exists());
+        drop(holder);
+        assert_eq!(cache.shrink(0, &[]).unwrap().len(), 3);
+        assert_eq!(fs::read_dir(dir.join("tmp")).unwrap().count(), 0);
         drop(cache);
         fs::remove_dir_all(dir).unwrap();
     }

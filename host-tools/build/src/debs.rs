@@ -36,10 +36,12 @@ pub fn dir(cache: &Cache) -> Result<PathBuf, BuildError> {
 
 /// Where one of them is, or will be.
 pub fn path(cache: &Cache, package: &Package) -> PathBuf {
-    cache
-        .root()
-        .join("debs")
-        .join(format!("{}.deb", package.sha256))
+    cache.root().join("debs").join(stored_name(package))
+}
+
+/// What one of them is called in the cache.
+pub fn stored_name(package: &Package) -> String {
+    format!("{}.deb", package.sha256)
 }
 
 /// Fetches what the cache does not have of these; every file has its hash afterwards.
@@ -109,7 +111,7 @@ pub fn fetch(cache: &Cache, packages: &[&Package], supply: Supply) -> Result<(),
             if found != package.sha256 {
                 return Err(wrong_hash(package, found));
             }
-            let target = dir.join(format!("{}.deb", package.sha256));
+            let target = dir.join(stored_name(package));
             fs::rename(&file, &target).map_err(|error| BuildError::io("write", &target, error))?;
         }
         if is_full(&log) {

@@ -14,6 +14,7 @@ use site::plan::Appliance;
 use thiserror::Error;
 
 use crate::board::{Board, known};
+use crate::bundle::Bundle;
 use crate::error::BuildError;
 use crate::secrets::{self, SecretError};
 use crate::trust::{self, TrustError};
@@ -156,7 +157,7 @@ pub enum FirmwareError {
 }
 
 /// Builds the firmware of these appliances of the plan, and their compiled configurations, into
-/// `.ravelin/firmware`. Nothing is compiled that is up to date.
+/// `.ravelin/firmware`. Nothing is compiled that is up to date, or in `bundle`.
 ///
 /// # Errors
 /// If a compiler is missing or fails, a program exceeds its board's budgets, or a file cannot be written.
@@ -164,6 +165,7 @@ pub fn firmware(
     plan: &Plan,
     places: &Places,
     appliances: &[&Appliance],
+    bundle: Option<&Bundle>,
 ) -> Result<Vec<ApplianceFirmware>, FirmwareError> {
     let mut boards: Vec<(Firmware, bool)> = Vec::new();
     let mut done = Vec::new();
@@ -174,7 +176,10 @@ pub fn firmware(
         {
             Some(built) => built.clone(),
             None => {
-                let mut built = program(&places.source, &appliance.board, &appliance.board)?;
+                let mut built = match bundle {
+                    Some(bundle) => bundled(&places.source, &appliance.board, bundle)?,
+                    None => program(&places.source, &appliance.board, &appliance.board)?,
+                };
                 let elf = folder(places)?.join(format!("{}.elf", appliance.board));
                 let new = write(&elf, &read(&built.elf)?)?;
                 built.elf = elf;
@@ -193,6 +198,15 @@ pub fn firmware(
         });
     }
     Ok(done)
+}
+
+/// The program of a board out of a bundle.
+fn bundled(source: &Path, board: &str, bundle: &Bundle) -> Result<Firmware, FirmwareError> {
+    let board = Board::read(source, board)?;
+    let elf = bundle.firmware(&board.name)?;
+    let size = Size::of(&elf, &board)?;
+    size.check(&board)?;
+    Ok(Firmware { board, elf, size })
 }
 
 /// Writes the compiled configuration of one appliance into `.ravelin/firmware`; returns where it is, and whether it is

@@ -1,15 +1,17 @@
 //! The OS images of a site's servers.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use render::server::HostFile;
 use site::Plan;
 use site::plan::Server;
 
+use crate::bundle::Bundle;
 use crate::cache::{Cache, Key};
 use crate::debs::{self, Supply};
 use crate::disk::{Disk, Sizes};
@@ -34,6 +36,10 @@ pub struct Options {
     pub choice: Choice,
     /// Where they come from, as lines of a `sources.list`; none for what this machine's apt uses.
     pub mirrors: Vec<String>,
+    /// An offline bundle, from which everything comes instead.
+    pub bundle: Option<Bundle>,
+    /// Bytes that the cache may keep; what was not used for longest goes first.
+    pub cache_max: u64,
     /// How many steps run at once.
     pub jobs: usize,
 }
@@ -44,6 +50,8 @@ impl Default for Options {
             only: None,
             choice: Choice::Keep,
             mirrors: Vec::new(),
+            bundle: None,
+            cache_max: CACHE_MAX,
             jobs: 2,
         }
     }
@@ -64,6 +72,8 @@ pub struct ServerImage {
     pub sizes: Sizes,
     /// False if it existed and nothing that it is made of has changed.
     pub built: bool,
+    /// While it is there, no other build makes room in the cache at the cost of the tree.
+    _in_use: Option<Arc<File>>,
 }
 
 /// Builds the images of a site's servers; what exists and is made of the same inputs is left alone.
@@ -92,11 +102,19 @@ pub fn images(
     let recipes = &Recipes::default();
     let privilege = cache.sandbox().privilege();
     let [tools, base] = &["tools", "base"].map(|set| Tree::new(privilege, recipes, set, lock));
-    let supply = Supply::Mirror {
-        lines: &options.mirrors,
-        release: &spec.release,
+    let supply = match &options.bundle {
+        Some(bundle) => Supply::Bundle(bundle.file()),
+        None => Supply::Mirror {
+            lines: &options.mirrors,
+            release: &spec.release,
+        },
     };
-    let programs = &Programs::new(cache, &places.source, roles.values())?;
+    let programs = &Programs::new(
+        cache,
+        &places.source,
+        roles.values(),
+        options.bundle.as_ref(),
+    )?;
     let mut jobs = vec![job(Step::Programs, || programs.build(cache))];
     let mut planned = Vec::new();
     for (step, tree) in [(Step::Base, base), (Step::Tools, tools)] {
@@ -181,11 +199,19 @@ pub fn images(
     run(middle)?;
     run(last)?;
 
-    let used = roots.values().map(|root| root.dir(cache));
-    for entry in used.chain([boot.dir(cache), base.dir(cache), tools.dir(cache)]) {
-        cache.touch(&entry);
+    let mut used: Vec<PathBuf> = roots.values().map(|root| root.dir(cache)).collect();
+    used.extend([boot.dir(cache), base.dir(cache), tools.dir(cache)]);
+    used.push(programs.dir().to_owned());
+    // The packages, too: mirrors delete them sooner than sites stop needing them.
+    used.extend(
+        lock.packages
+            .iter()
+            .map(|package| debs::path(cache, package)),
+    );
+    for entry in &used {
+        cache.touch(entry);
     }
-    cache.forget_unused(&["roots", "boot", "base", "tools"], KEEP_UNUSED)?;
+    cache.shrink(options.cache_max, &used)?;
 
     let mut images = Vec::new();
     for (((server, disk), host_files), built) in
@@ -195,10 +221,12 @@ pub fn images(
             step: format!("image {}", server.name),
             message: format!("{} was changed while we built", disk.path().display()),
         })?;
+        let root_dir = roots[&server.role].dir(cache);
         images.push(ServerImage {
+            _in_use: Cache::in_use(&root_dir),
             server: server.name.clone(),
             disk: disk.path(),
-            root_tree: roots[&server.role].dir(cache).join("root"),
+            root_tree: root_dir.join("root"),
             host_files,
             sizes,
             built,
@@ -207,7 +235,10 @@ pub fn images(
     Ok(images)
 }
 
-fn select<'a>(plan: &'a Plan, only: Option<&[String]>) -> Result<Vec<&'a Server>, BuildError> {
+pub(crate) fn select<'a>(
+    plan: &'a Plan,
+    only: Option<&[String]>,
+) -> Result<Vec<&'a Server>, BuildError> {
     let Some(only) = only else {
         return Ok(plan.servers.iter().collect());
     };
@@ -266,7 +297,15 @@ fn settle(
     let wanted = packages::wanted(&places.source, plan, spec)?;
     let settle = |choice| {
         let (release, mirrors) = (&spec.release, &options.mirrors);
-        packages::settle(cache, &path, &wanted, release, choice, mirrors, None)
+        packages::settle(
+            cache,
+            &path,
+            &wanted,
+            release,
+            choice,
+            mirrors,
+            options.bundle.as_ref(),
+        )
     };
     // Only if the mirror has to be asked, there is a step to show.
     match settle(Choice::Locked) {
@@ -342,8 +381,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// How long the cache keeps what no build uses.
-const KEEP_UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// What the cache may grow to unless somebody says otherwise: a few sites.
+const CACHE_MAX: u64 = 20_000_000_000;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod bundle;
 mod cache;
+mod compare;
 mod cpio;
 mod debs;
 pub mod defmt_log;
@@ -11,7 +13,10 @@ mod disk;
 mod error;
 mod firmware;
 mod images;
+#[cfg(test)]
+mod inputs;
 mod lock;
+pub mod maintenance;
 mod mirror;
 mod modules;
 mod packages;
@@ -27,8 +32,11 @@ pub mod secrets;
 pub mod spec;
 mod trees;
 pub mod trust;
+mod verify;
 
 pub use board::{Board, Budget, Qemu, Ram};
+pub use bundle::{Bundle, Contents};
+pub use compare::Difference;
 pub use disk::Sizes;
 pub use error::BuildError;
 pub use firmware::{
@@ -41,3 +49,4 @@ pub use packages::{Choice, Locked, lock as lock_packages};
 pub use places::Places;
 pub use progress::{Progress, Step};
 pub use render::server::HostFile;
+pub use verify::{Verification, verify};

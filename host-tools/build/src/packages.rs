@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use site::Plan;
 use site::plan::Role;
 
+use crate::bundle::Bundle;
 use crate::cache::Cache;
 use crate::debs;
 use crate::error::BuildError;
@@ -102,13 +103,13 @@ pub(crate) fn settle(
     release: &str,
     choice: Choice,
     mirrors: &[String],
-    bundle: Option<(&Path, &Lock)>,
+    bundle: Option<&Bundle>,
 ) -> Result<Lock, BuildError> {
     let known = Lock::read(path)?;
     let known = match (known, bundle) {
-        (None, Some((_, bundled))) => {
-            bundled.write(path)?;
-            Some(bundled.clone())
+        (None, Some(bundle)) => {
+            bundle.lock().write(path)?;
+            Some(bundle.lock().clone())
         }
         (known, _) => known,
     };
@@ -134,9 +135,9 @@ pub(crate) fn settle(
             place,
         });
     }
-    if let Some((bundle, _)) = bundle {
+    if let Some(bundle) = bundle {
         return Err(BuildError::NotInBundle {
-            bundle: bundle.to_owned(),
+            bundle: bundle.file().to_owned(),
             what: format!("the packages that {} asks for", place.display()),
         });
     }

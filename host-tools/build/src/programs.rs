@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::bundle::Bundle;
 use crate::cache::{Cache, Key};
 use crate::error::BuildError;
 use crate::sandbox;
@@ -18,14 +19,16 @@ pub struct Programs {
     source: PathBuf,
     packages: Vec<String>,
     target: PathBuf,
+    bundle: Option<Bundle>,
 }
 
 impl Programs {
-    /// The first program of the boot, and those that these roles name.
+    /// The first program of the boot, and those that these roles name; compiled, or from a bundle.
     pub fn new<'a>(
         cache: &Cache,
         source: &Path,
         roles: impl IntoIterator<Item = &'a RoleSpec>,
+        bundle: Option<&Bundle>,
     ) -> Result<Self, BuildError> {
         let source = source
             .canonicalize()
@@ -47,7 +50,20 @@ impl Programs {
             source,
             packages,
             target,
+            bundle: bundle.cloned(),
         })
+    }
+
+    /// Their cargo packages.
+    pub fn names(&self) -> &[String] {
+        &self.packages
+    }
+
+    /// What a cache must keep for them.
+    pub fn dir(&self) -> &Path {
+        self.bundle
+            .as_ref()
+            .map_or(self.target.as_path(), Bundle::dir)
     }
 
     /// Compiles them. Cargo does nothing for those that are up to date.
@@ -55,6 +71,9 @@ impl Programs {
     /// One at a time: together they would share the features of what they depend on, and a program's bytes
     /// would depend on which others are built.
     pub fn build(&self, cache: &Cache) -> Result<(), BuildError> {
+        if let Some(bundle) = &self.bundle {
+            return bundle.check_programs(&self.packages);
+        }
         let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         for package in &self.packages {
             let mut cargo = sandbox::tied(&program);
@@ -84,6 +103,9 @@ impl Programs {
 
     /// Where the binary of one of them is.
     pub fn path(&self, package: &str) -> PathBuf {
+        if let Some(bundle) = &self.bundle {
+            return bundle.program(package);
+        }
         self.target.join(TARGET).join(PROFILE).join(package)
     }
 

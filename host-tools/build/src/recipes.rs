@@ -5,6 +5,8 @@
 pub struct Recipes {
     /// A Debian tree.
     pub make_tree: &'static str,
+    /// What mmdebstrap is told for it.
+    pub tree_options: &'static [&'static str],
     /// The first half of a role's root.
     pub stage_role: &'static str,
     /// The second half.
@@ -21,6 +23,7 @@ impl Default for Recipes {
     fn default() -> Self {
         Self {
             make_tree: include_str!("recipes/make-tree.sh"),
+            tree_options: TREE_OPTIONS,
             stage_role: include_str!("recipes/stage-role.sh"),
             install_role: include_str!("recipes/install-role.sh"),
             pack_role: include_str!("recipes/pack-role.sh"),
@@ -29,3 +32,18 @@ impl Default for Recipes {
         }
     }
 }
+
+const TREE_OPTIONS: &[&str] = &[
+    // Essential packages and apt; all others are named.
+    "--variant=apt",
+    "--format=tar",
+    // Device nodes cannot be made in a user namespace, and no image needs them.
+    "--skip=output/dev",
+    "--aptopt=Acquire::Languages \"none\"",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/lintian/*",
+];

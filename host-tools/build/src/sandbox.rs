@@ -58,6 +58,34 @@ impl Sandbox {
         self.helper(step, "sh", command)
     }
 
+    /// What a short script about one path prints.
+    pub fn output(
+        &self,
+        step: &str,
+        script: &'static str,
+        path: &Path,
+    ) -> Result<String, BuildError> {
+        let mut command = self.unshare();
+        command
+            .args(["--mount-proc", "sh", "-euc", script, "recipe"])
+            .arg(path);
+        let output =
+            command
+                .stdin(Stdio::null())
+                .output()
+                .map_err(|cause| BuildError::Missing {
+                    program: "unshare".to_owned(),
+                    cause,
+                })?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(BuildError::Unexpected {
+            step: step.to_owned(),
+            message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    }
+
     /// A script whose root directory is `tree`, with the cache at [`CACHE`].
     pub fn inside(&self, step: &str, tree: &Path, script: &'static str) -> Helper {
         let mut command = self.unshare();

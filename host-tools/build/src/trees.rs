@@ -15,6 +15,7 @@ pub struct Tree<'a> {
     kind: &'static str,
     id: String,
     recipe: &'static str,
+    options: &'static [&'static str],
     release: &'a str,
     epoch: u64,
     packages: Vec<&'a Package>,
@@ -36,7 +37,7 @@ impl<'a> Tree<'a> {
         };
         let key = Key::new(kind)
             .with(recipes.make_tree)
-            .with_all(OPTIONS)
+            .with_all(recipes.tree_options)
             .with(&lock.release)
             .with_all(&identities)
             .with(owner);
@@ -44,6 +45,7 @@ impl<'a> Tree<'a> {
             kind,
             id: key.id(),
             recipe: recipes.make_tree,
+            options: recipes.tree_options,
             release: &lock.release,
             epoch: lock.epoch(),
             packages,
@@ -99,7 +101,7 @@ impl<'a> Tree<'a> {
             .arg(work)
             .arg(self.release)
             .arg(names.join(","))
-            .args(OPTIONS)
+            .args(self.options)
             // The kernel's own package would otherwise make an initrd that no image uses.
             .env("INITRD", "No")
             .env("SOURCE_DATE_EPOCH", "1")
@@ -108,18 +110,3 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 }
-
-const OPTIONS: &[&str] = &[
-    // Essential packages and apt; all others are named.
-    "--variant=apt",
-    "--format=tar",
-    // Device nodes cannot be made in a user namespace, and no image needs them.
-    "--skip=output/dev",
-    "--aptopt=Acquire::Languages \"none\"",
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/info/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-    "--dpkgopt=path-exclude=/usr/share/lintian/*",
-];

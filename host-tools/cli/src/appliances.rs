@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use build::{ApplianceFirmware, FirmwareError, Places, secrets::SecretError};
+use build::{ApplianceFirmware, Bundle, FirmwareError, Places, secrets::SecretError};
 use rehearse::Appliance as Body;
 use serde::Serialize;
 use site::{Plan, plan::Appliance};
@@ -56,11 +56,12 @@ impl Artifacts {
     }
 }
 
-/// Compiles the configuration of each appliance, and the firmware of its board.
+/// Compiles the configuration of each appliance, and the firmware of its board unless a bundle has it.
 pub fn build(
     places: &Places,
     plan: &Plan,
     appliances: &[&Appliance],
+    bundle: Option<&Bundle>,
     progress: &Progress,
 ) -> Result<Vec<Artifacts>, Failure> {
     let on_linux = |appliance: &&&Appliance| appliance.board == LINUX.0;
@@ -74,7 +75,9 @@ pub fn build(
         .copied()
         .collect();
     if !emulated.is_empty() {
-        let firmware = progress.during("firmware", || build::firmware(plan, places, &emulated));
+        let firmware = progress.during("firmware", || {
+            build::firmware(plan, places, &emulated, bundle)
+        });
         made.extend(firmware.map_err(failure)?.into_iter().map(emulation));
     }
     Ok(made)

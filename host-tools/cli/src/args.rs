@@ -42,6 +42,11 @@ pub enum Command {
     Build(Build),
     /// Choose the Debian packages of the images, and lock their versions and hashes beside the site file.
     Lock(Lock),
+    /// Make one file of all that a build fetches and compiles; `build --bundle` needs no network.
+    Bundle(Bundle),
+    /// Show what the cache has, or make room.
+    #[command(subcommand)]
+    Cache(Cache),
     /// Boot the whole rack in emulation and open a local port into it.
     Rehearse(Rehearse),
     /// Ask the running appliances how they are.
@@ -289,12 +294,82 @@ pub struct Build {
     /// Where packages come from.
     #[command(flatten)]
     pub packages: Packages,
+    /// Build from this bundle, without a network.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["refresh", "mirrors"])]
+    pub bundle: Option<PathBuf>,
+    /// Build the images once more from nothing, and compare bit for bit; exit code 1 if they differ.
+    #[arg(long)]
+    pub verify: bool,
+    /// Room for the cache.
+    #[command(flatten)]
+    pub room: Room,
     /// Steps that run at once [default: one for each processor].
     #[arg(long, value_name = "NUMBER")]
     pub jobs: Option<NonZero<usize>>,
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Size of the cache.
+#[derive(Clone, Debug, Args)]
+pub struct Room {
+    /// What the cache may grow to, such as 10G; what was not used for longest goes first [default: 20G].
+    #[arg(long = "cache-max", env = "RAVELIN_CACHE_MAX", value_name = "SIZE", value_parser = bytes)]
+    pub cache_max: Option<u64>,
+}
+
+/// `10G`, `500M` or plain bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = match text.to_ascii_uppercase().trim_end_matches('B') {
+        number if number.ends_with('K') => (number.trim_end_matches('K').to_owned(), 1_000),
+        number if number.ends_with('M') => (number.trim_end_matches('M').to_owned(), 1_000_000),
+        number if number.ends_with('G') => (number.trim_end_matches('G').to_owned(), 1_000_000_000),
+        number if number.ends_with('T') => {
+            (number.trim_end_matches('T').to_owned(), 1_000_000_000_000)
+        }
+        number => (number.to_owned(), 1),
+    };
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| format!("`{text}` is no size: write it like 10G or 500M"))?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| format!("`{text}` is more than any disk has"))
+}
+
+/// Options of `bundle`.
+#[derive(Debug, Args)]
+pub struct Bundle {
+    /// The bundle [default: NAME-bundle.tar here, of the site's name].
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Only for these machines.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Where packages come from.
+    #[command(flatten)]
+    pub packages: Packages,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be asked of the cache.
+#[derive(Debug, Subcommand)]
+pub enum Cache {
+    /// How much of what it has, and since when it was not used.
+    Show(Json),
+    /// Remove what was not used for longest, until so much is left.
+    Gc {
+        /// What is left, such as 10G.
+        #[arg(long, env = "RAVELIN_CACHE_MAX", value_name = "SIZE", value_parser = bytes)]
+        max: u64,
+        /// Machine-readable output.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Where Debian packages come from.

@@ -2,7 +2,7 @@
 
 use std::{num::NonZero, path::Path, process::ExitCode, thread};
 
-use build::{BuildError, Options, Places, ServerImage, pki};
+use build::{BuildError, Bundle, Options, Places, ServerImage, Verification, pki};
 use serde_json::json;
 use site::{Plan, plan::Appliance};
 
@@ -24,31 +24,56 @@ pub fn build(site: Option<&Path>, options: &args::Build) -> Result<ExitCode, Fai
     let places = Places::new(&root, &file.path);
     let (chosen, servers) = choose(&plan, &options.only)?;
     let progress = Progress::new();
-    let firmware = appliances::build(&places, &plan, &chosen, &progress)?;
+    let bundle = match &options.bundle {
+        Some(file) => Some(
+            progress
+                .during("bundle", || Bundle::open(&places, file))
+                .map_err(lock::failure)?,
+        ),
+        None => None,
+    };
+    let firmware = appliances::build(&places, &plan, &chosen, bundle.as_ref(), &progress)?;
+    let mut verification = None;
     let images = if servers.as_ref().is_some_and(Vec::is_empty) {
         Vec::new()
     } else {
-        let jobs = options.jobs.map_or_else(jobs, NonZero::get);
-        images(
-            &places,
-            &plan,
-            Options {
-                only: servers,
-                choice: lock::choice(&options.packages, options.refresh),
-                mirrors: options.packages.mirrors.clone(),
-                jobs,
-            },
-            &progress,
-        )?
-        .1
+        let defaults = Options::default();
+        let wanted = Options {
+            only: servers,
+            choice: lock::choice(&options.packages, options.refresh),
+            mirrors: options.packages.mirrors.clone(),
+            bundle,
+            jobs: options.jobs.map_or_else(jobs, NonZero::get),
+            cache_max: options.room.cache_max.unwrap_or(defaults.cache_max),
+        };
+        let (pki, images) = images(&places, &plan, wanted.clone(), &progress)?;
+        if options.verify {
+            progress.line("once more, from nothing");
+            let show = |event| progress.show(event);
+            let again = build::verify(&places, &plan, &pki, &wanted, &images, &show);
+            verification = Some(again.map_err(lock::failure)?);
+        }
+        images
     };
     drop(progress);
     if options.json {
-        println!("{:#}", as_json(&firmware, &images));
+        let mut report = as_json(&firmware, &images);
+        if let Some(verification) = &verification {
+            report["verification"] = json!(verification);
+        }
+        println!("{report:#}");
     } else {
         print(&firmware, &images);
+        if let Some(verification) = &verification {
+            print_verification(verification);
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    let same = verification.is_none_or(|verification| verification.differences.is_empty());
+    Ok(if same {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 /// Builds images, with the files and secrets of their servers.
@@ -73,7 +98,7 @@ pub fn jobs() -> usize {
 }
 
 /// The appliances and the servers that are asked for; `None` for all servers.
-fn choose<'a>(
+pub fn choose<'a>(
     plan: &'a Plan,
     only: &[String],
 ) -> Result<(Vec<&'a Appliance>, Option<Vec<String>>), Failure> {
@@ -135,6 +160,44 @@ fn print(firmware: &[Artifacts], images: &[ServerImage]) {
     table::print("Artifacts", &["machine", "state", "size", "file"], &rows);
     if images.iter().all(|image| !image.built) && firmware.iter().all(|firmware| !firmware.built) {
         println!("\nNothing has changed since the last build; there was nothing to do.");
+    }
+}
+
+fn print_verification(verification: &Verification) {
+    let Verification {
+        images,
+        differences,
+        details,
+    } = verification;
+    if differences.is_empty() {
+        println!("\nBuilt once more from nothing: {images} images, the same bit for bit.");
+        return;
+    }
+    let rows: Vec<Vec<String>> = differences
+        .iter()
+        .map(|difference| {
+            let file = difference.file.clone();
+            vec![
+                difference.server.clone(),
+                difference.partition.clone(),
+                difference.offset.to_string(),
+                file.unwrap_or_else(|| "no file: the root's tree is the same".to_owned()),
+            ]
+        })
+        .collect();
+    let heading = format!("{} of {images} images are not the same", differences.len());
+    let columns = [
+        "server",
+        "partition",
+        "byte of the disk",
+        "first file that differs",
+    ];
+    table::print(&heading, &columns, &rows);
+    match details {
+        Some(details) => println!("\n{details}"),
+        None => println!(
+            "\ndiffoscope, if it is installed, tells more (Debian package diffoscope-minimal)"
+        ),
     }
 }
 

@@ -6,6 +6,8 @@ mod appliances;
 mod args;
 mod bench;
 mod build;
+mod bundle;
+mod cache;
 mod check;
 mod doctor;
 mod export;
@@ -50,6 +52,8 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Plan(options) => plan::plan(site, options),
         Command::Build(options) => build::build(site, options),
         Command::Lock(options) => lock::lock(site, options),
+        Command::Bundle(options) => bundle::bundle(site, options),
+        Command::Cache(what) => cache::cache(site, what),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Status(options) => manage::status(site, options),
         Command::Handover(options) => manage::hand_over(site, options),

@@ -47,6 +47,7 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
         &places,
         &plan,
         &plan.appliances.iter().collect::<Vec<_>>(),
+        None,
         &progress,
     )?;
     let wanted = BuildOptions {
