@@ -7,6 +7,7 @@ mod offload;
 mod packet;
 mod port;
 mod spec;
+mod store;
 mod sys;
 mod tap;
 
@@ -15,6 +16,9 @@ use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Thread;
 
 use classifier::Policy;
@@ -26,6 +30,7 @@ use time::Instant;
 
 use port::AnyPort;
 pub use spec::{PortSpec, PortSpecError};
+use store::Store;
 
 /// Flows of IPv4 that one process can track.
 pub const FLOWS: usize = 16384;
@@ -36,12 +41,17 @@ pub const FLOWS6: usize = 4096;
 static MAILBOX: tls::Mailbox = tls::Mailbox::new();
 
 /// What `run` needs.
-#[derive(Debug)]
 pub struct Options {
     /// What the appliance does.
     pub policy: Policy<'static>,
+    /// The blob that `policy` is in; empty if it is in none.
+    pub blob: &'static [u8],
     /// Names of its rules, for reports; those that are missing are numbered.
     pub rules: Vec<String>,
+    /// Where the configuration comes from, to be read again on SIGHUP.
+    pub source: Option<Source>,
+    /// The file that a configuration is written to which came over the network and was confirmed.
+    pub file: Option<PathBuf>,
     /// Its physical ports in the order that `policy` counts them (0 is wan on a two-port board).
     pub ports: Vec<PortSpec>,
     /// When this becomes readable or its other end closes, the appliance stops in good order, as it
@@ -49,6 +59,19 @@ pub struct Options {
     pub stop: Option<OwnedFd>,
     /// Locks all memory and runs under SCHED_FIFO, so that adverts are on time on a busy machine.
     pub realtime: bool,
+}
+
+/// Reads a configuration: its blob, and the names of its rules; or says why it cannot.
+pub type Source = Box<dyn Fn() -> Result<(Vec<u8>, Vec<String>), String> + Send + Sync>;
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = f.debug_struct("Options");
+        options
+            .field("policy", &self.policy)
+            .field("ports", &self.ports);
+        options.finish_non_exhaustive()
+    }
 }
 
 /// Why the appliance could not start, or had to end.
@@ -106,7 +129,8 @@ pub enum RunError {
     },
 }
 
-/// Runs the appliance until it is told to stop. SIGUSR1 prints the counters, SIGUSR2 hands over to the peer. Events and counters go to
+/// Runs the appliance until it is told to stop. SIGHUP reads the configuration again and goes on with it, SIGUSR1 prints the
+/// counters, SIGUSR2 hands over to the peer. Events and counters go to
 /// stderr, one per line.
 ///
 /// # Errors
@@ -119,13 +143,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     if options.realtime {
         sys::realtime().map_err(RunError::Realtime)?;
     }
-    let Options {
-        policy,
-        rules,
-        stop,
-        ..
-    } = options;
-    turn_until_stopped(policy, &rules, ports, stop, signals, seed, &worker)
+    turn_until_stopped(options, ports, signals, seed, &worker)
 }
 
 /// Starts the thread that does TLS for the checks whenever it is woken; it ends with the process.
@@ -147,14 +165,23 @@ fn start_worker(seed: u64) -> Result<Thread, RunError> {
 }
 
 fn turn_until_stopped(
-    policy: Policy<'static>,
-    rules: &[String],
+    options: Options,
     mut ports: Vec<AnyPort>,
-    stop: Option<OwnedFd>,
     mut signals: Signals,
     seed: u64,
     worker: &Thread,
 ) -> Result<(), RunError> {
+    let Options {
+        policy,
+        blob,
+        mut rules,
+        source,
+        file,
+        stop,
+        ..
+    } = options;
+    let source = source.map(Arc::new);
+    let mut store = Store::new(blob, file);
     let clock = Clock::start();
     let name = policy.config.name.to_string();
     let mut tables = Tables::<FLOWS, FLOWS6>::boxed();
@@ -166,14 +193,24 @@ fn turn_until_stopped(
         &name,
         format_args!("started on {}", names.join(", ")),
     );
-    let mut turns = Superloop::new(&mut ports);
+    let mut turns = Superloop::new(&mut ports).with_store(&mut store);
     loop {
         let busy = turns.turn(&mut node, clock.now());
         if MAILBOX.has_work() {
             worker.unpark();
         }
         while let Some(event) = node.next_event() {
-            log(clock.now(), &name, Named { event, rules });
+            if matches!(event, Event::Configured { .. }) {
+                rules.clear(); // what they are called now, the network does not say
+            }
+            log(
+                clock.now(),
+                &name,
+                Named {
+                    event,
+                    rules: &rules,
+                },
+            );
         }
         let wait = match busy {
             true => time::Duration::ZERO,
@@ -181,7 +218,7 @@ fn turn_until_stopped(
         };
         match sleep(&turns, stop.as_ref(), &mut signals, wait)? {
             Woken::Work => {}
-            Woken::Report => report(clock.now(), &name, rules, &node, turns.ports()),
+            Woken::Report => report(clock.now(), &name, &rules, &node, turns.ports()),
             Woken::HandOver => {
                 if let Err(refusal) = turns.hand_over(&mut node, clock.now()) {
                     log(
@@ -191,17 +228,64 @@ fn turn_until_stopped(
                     );
                 }
             }
+            Woken::Reread => match &source {
+                Some(source) => signals.read(source),
+                None => log(clock.now(), &name, "there is nothing to read again"),
+            },
+            Woken::News(news) => {
+                let result = news.and_then(|(blob, names)| {
+                    let replaced = turns.replace(&mut node, clock.now(), &blob);
+                    replaced.map_err(|objection| objection.to_string())?;
+                    Ok(names)
+                });
+                while let Some(event) = node.next_event() {
+                    log(
+                        clock.now(),
+                        &name,
+                        Named {
+                            event,
+                            rules: &rules,
+                        },
+                    );
+                }
+                match result {
+                    Ok(names) => rules = names,
+                    Err(problem) => {
+                        let text =
+                            format!("goes on as it was, the configuration is refused: {problem}");
+                        log(clock.now(), &name, text);
+                    }
+                }
+            }
             Woken::Stop => break,
         }
     }
     relieve(&mut turns, &mut node, &clock, |event| {
-        log(clock.now(), &name, Named { event, rules });
+        log(
+            clock.now(),
+            &name,
+            Named {
+                event,
+                rules: &rules,
+            },
+        );
     });
     turns.stop(&mut node, clock.now());
     while let Some(event) = node.next_event() {
-        log(clock.now(), &name, Named { event, rules });
+        log(
+            clock.now(),
+            &name,
+            Named {
+                event,
+                rules: &rules,
+            },
+        );
     }
-    report(clock.now(), &name, rules, &node, turns.ports());
+    report(clock.now(), &name, &rules, &node, turns.ports());
+    drop(turns);
+    if let Some(problem) = store.settle() {
+        log(clock.now(), &name, problem);
+    }
     log(clock.now(), &name, "stopped");
     Ok(())
 }
@@ -244,6 +328,8 @@ enum Woken {
     Work,
     Report,
     HandOver,
+    Reread,
+    News(News),
     Stop,
 }
 
@@ -257,6 +343,8 @@ fn sleep(
         PollFd::new(signals.stop.as_fd(), PollFlags::POLLIN),
         PollFd::new(signals.report.as_fd(), PollFlags::POLLIN),
         PollFd::new(signals.hand_over.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.reread.as_fd(), PollFlags::POLLIN),
+        PollFd::new(signals.news.0.as_fd(), PollFlags::POLLIN),
     ];
     fds.extend(stop.map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
     let ports = turns.ports().iter().filter(|port| port.can_be_polled());
@@ -272,8 +360,9 @@ fn sleep(
         }
     }
     let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-    let stop_asked = ready(&fds[0]) || (stop.is_some() && ready(&fds[3]));
+    let stop_asked = ready(&fds[0]) || (stop.is_some() && ready(&fds[5]));
     let (report_asked, hand_over_asked) = (ready(&fds[1]), ready(&fds[2]));
+    let (reread_asked, news) = (ready(&fds[3]), ready(&fds[4]));
     if stop_asked {
         return Ok(Woken::Stop);
     }
@@ -284,6 +373,16 @@ fn sleep(
     if hand_over_asked {
         let _how_often = signals.hand_over.read(&mut [0; 16]);
         return Ok(Woken::HandOver);
+    }
+    if reread_asked {
+        let _how_often = signals.reread.read(&mut [0; 16]);
+        return Ok(Woken::Reread);
+    }
+    if news {
+        let _one = signals.news.0.read(&mut [0; 1]);
+        if let Ok(news) = signals.results.1.try_recv() {
+            return Ok(Woken::News(news));
+        }
     }
     Ok(Woken::Work)
 }
@@ -413,12 +512,18 @@ struct Signals {
     stop: UnixStream,
     report: UnixStream,
     hand_over: UnixStream,
+    reread: UnixStream,
+    /// Readable when a configuration has been read again.
+    news: (UnixStream, UnixStream),
+    results: (Sender<News>, Receiver<News>),
     registered: Vec<signal_hook::SigId>,
 }
 
+type News = Result<(Vec<u8>, Vec<String>), String>;
+
 impl Signals {
     fn catch() -> Result<Self, RunError> {
-        use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
         let mut registered = Vec::new();
         let mut pipe = |signals: &[i32]| -> io::Result<UnixStream> {
             let (read, write) = UnixStream::pair()?;
@@ -436,12 +541,30 @@ impl Signals {
         let stop = pipe(&[SIGTERM, SIGINT]).map_err(failed)?;
         let report = pipe(&[SIGUSR1]).map_err(failed)?;
         let hand_over = pipe(&[SIGUSR2]).map_err(failed)?;
+        let reread = pipe(&[SIGHUP]).map_err(failed)?;
+        let news = UnixStream::pair().map_err(failed)?;
+        news.0.set_nonblocking(true).map_err(failed)?;
         Ok(Self {
             stop,
             report,
             hand_over,
+            reread,
+            news,
+            results: mpsc::channel(),
             registered,
         })
+    }
+
+    /// Reads a configuration again, where nobody waits for it.
+    fn read(&self, source: &Arc<Source>) {
+        let (source, results) = (Arc::clone(source), self.results.0.clone());
+        let Ok(mut wake) = self.news.1.try_clone() else {
+            return;
+        };
+        std::thread::spawn(move || {
+            let _ended_meanwhile = results.send(source());
+            let _ended_meanwhile = wake.write_all(&[0]);
+        });
     }
 }
 

@@ -32,6 +32,9 @@ fn bulk_data_of_local_peers_arrives_whole() {
     let appliance = lab.router.spawn(move || {
         board_linux::run(Options {
             policy: policy(),
+            blob: &[],
+            source: None,
+            file: None,
             rules: vec!["bulk".into()],
             ports: vec![
                 PortSpec::Interface("left".into()),
@@ -76,6 +79,9 @@ fn trouble_is_named_before_anything_starts() {
     let run = |ports: Vec<PortSpec>| {
         let options = Options {
             policy: policy(),
+            blob: &[],
+            source: None,
+            file: None,
             rules: vec!["bulk".into()],
             ports,
             stop: None,

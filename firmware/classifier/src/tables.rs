@@ -25,7 +25,7 @@ use crate::node::{
 };
 
 /// Compiled rules, borrowed from flash.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tables<'t> {
     nodes: &'t [Node],
     v4: &'t [Tree],
@@ -107,7 +107,7 @@ pub(crate) struct Header {
     pub worst: [u32; 2],
 }
 
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub(crate) struct Tree {
     pub root: u32,

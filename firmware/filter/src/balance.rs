@@ -86,6 +86,29 @@ impl Balancer {
         }
     }
 
+    /// The server with this name is as another configuration's was, but for its flows. [`Self::rebuild`] follows.
+    pub fn adopt(
+        &mut self,
+        (service, server): (usize, usize),
+        old: &Self,
+        (its_service, its_server): (usize, usize),
+    ) {
+        let old = old.pools.get(its_service);
+        let old = old.and_then(|pool| pool.servers.get(its_server));
+        if let (Some(entry), Some(old)) = (self.server(service, server), old) {
+            entry.agent_max = old.agent_max;
+            entry.healthy = old.healthy;
+            entry.drained = old.drained;
+            entry.percent = old.percent;
+            entry.back = old.back;
+        }
+    }
+
+    /// Follows what [`Self::adopt`] changed.
+    pub fn rebuild(&mut self) {
+        self.pools.iter_mut().for_each(Pool::rebuild);
+    }
+
     /// Chooses the server of a new flow: its index in the configuration, or [`SORRY`]. `client` is a
     /// [`hash::number`].
     pub fn choose(

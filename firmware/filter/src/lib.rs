@@ -40,6 +40,7 @@ mod persist;
 mod ports;
 mod record;
 mod refuse;
+mod reload;
 mod replica;
 mod rewrite;
 mod route;
@@ -587,15 +588,20 @@ impl Shared<'_> {
         *count = count.wrapping_add(1);
         key.hash([*count])
     }
-}
 
-impl<A: Address> Ledger<A> for Shared<'_> {
-    fn opened(&mut self, flow: &Flow<A>) {
+    /// Counts a flow for its server and limit.
+    fn count<A: Address>(&mut self, flow: &Flow<A>) {
         let client = hash::number(flow.tuple(Direction::Original).source.into());
         self.services.opened(self.now, flow.owner(), client);
         if let Some(limit) = flow.limit() {
             self.limits.opened(limit, client);
         }
+    }
+}
+
+impl<A: Address> Ledger<A> for Shared<'_> {
+    fn opened(&mut self, flow: &Flow<A>) {
+        self.count(flow);
     }
 
     fn closed(&mut self, id: u32, flow: &Flow<A>) {

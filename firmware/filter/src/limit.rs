@@ -71,6 +71,28 @@ impl<const SETS: usize> Limits<SETS> {
         }
     }
 
+    /// The limits of another configuration. What is used of those that are in both stays used, but for flows, which are to be
+    /// counted anew. Limits have no names: of several that are equal, the first is the first.
+    #[must_use]
+    pub fn successor(&self, now: Instant, limits: &[Limit]) -> Self {
+        let mut next = Self::new(limits, self.key);
+        let mut new_names = [None; MAX_LIMITS];
+        for (new, account) in (0..).zip(&next.limits) {
+            let known =
+                |(old, name): (&Account, &Option<u8>)| name.is_none() && old.limit == account.limit;
+            let found = self.limits.iter().zip(&new_names).position(known);
+            if let Some(name) = found.and_then(|old| new_names.get_mut(old)) {
+                *name = Some(new);
+            }
+        }
+        for rate in (0..self.rates()).filter_map(|index| self.rate(now, index)) {
+            if let Some(limit) = new_names.get(usize::from(rate.limit)).copied().flatten() {
+                next.set_rate(now, &record::Rate { limit, ..rate });
+            }
+        }
+        next
+    }
+
     /// Takes a token for a new flow of `source` (a [`hash::number`]); `false` if there is none.
     pub fn take(&mut self, now: Instant, limit: u8, source: u128) -> bool {
         let now = now.as_micros().saturating_mul(1000);

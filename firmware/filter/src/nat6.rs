@@ -5,7 +5,7 @@ use policy::{Config, MAX_NAT, Nat, Prefix6};
 use wire::ipv6;
 
 /// The prefix translations of a configuration.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Prefixes {
     pairs: heapless::Vec<Pair, MAX_NAT>,
 }

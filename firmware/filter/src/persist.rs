@@ -35,6 +35,12 @@ impl<const SETS: usize> Memory<SETS> {
         }
     }
 
+    /// The secret, for a successor.
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.key
+    }
+
     /// The server that a client of a service stays with.
     #[must_use]
     pub fn find(&self, now: Instant, service: u8, client: u128, prefix: u8) -> Option<u8> {

@@ -386,6 +386,11 @@ impl Shared<'_> {
         flow.windows = record.windows;
         flow.grow_old();
         flow.expiry = now.after(flow.state.timeout());
+        if !terms.same_policy {
+            // Who calls things by other names is believed what its addresses say.
+            let flow = self.readmit(&flow, Owner::NONE)?;
+            return (flow.is_special() == record.splice.is_some()).then_some(flow);
+        }
         let routes = A::family(&self.routes);
         let (owner, limit) = (flow.owner(), flow.limit());
         let is_direct = owner
@@ -396,14 +401,7 @@ impl Shared<'_> {
             && (owner == Owner::NONE || self.services.server(owner).is_some())
             && limit.is_none_or(|limit| self.limits.is_known(limit))
             && flow.is_special() == (is_direct || record.splice.is_some());
-        let path = |address| routes.lookup(address).map(|way| way.path);
-        // Who calls things by other names is believed only what is plain.
-        let plain = owner == Owner::NONE
-            && limit.is_none()
-            && !flow.is_special()
-            && path(original.source) == Some(from)
-            && path(reply.source) == Some(to);
-        (fits && (terms.same_policy || plain)).then_some(flow)
+        fits.then_some(flow)
     }
 
     fn confirm<A: Address>(

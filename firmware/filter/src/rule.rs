@@ -39,6 +39,15 @@ impl<'t> Rules<'t> {
         }
     }
 
+    /// Goes on with other rules. Those that count are counted from now on, unless they are the same.
+    pub fn reload(&mut self, tables: Tables<'t>) {
+        if self.tables != tables {
+            self.judge_strays = tables.may_match(State::Invalid);
+            self.hits.fill(0);
+        }
+        self.tables = tables;
+    }
+
     /// The first rule that matches, which is counted.
     pub fn find(&mut self, key: &Key) -> Option<Match> {
         let found = self.tables.lookup(key)?;
@@ -81,6 +90,21 @@ impl<'t> Rules<'t> {
             None => Err(Drop::NoRule),
         };
         (found, answer)
+    }
+
+    /// The limits of a flow that was opened before, if its first packet would be accepted now. Counts nothing.
+    pub fn still_allow<A: Address>(
+        &self,
+        from: u8,
+        to: u8,
+        tuple: &Tuple<A>,
+        class: Class,
+    ) -> Option<Allowed> {
+        let found = self
+            .tables
+            .lookup(&key(from, to, tuple, class, State::New))?;
+        let Match { rate, flows, .. } = found;
+        (found.action == Action::Accept).then_some(Allowed { rate, flows })
     }
 
     /// Whether no rule matches the first packet of a flow. Counts nothing.

@@ -58,12 +58,73 @@ impl Services {
         }
     }
 
+    /// The services of another configuration. Servers of both are as they were, but for their flows, which are to be counted
+    /// anew, and their clients stay with them.
+    #[must_use]
+    pub fn successor(&self, now: Instant, config: &Config) -> Self {
+        let mut next = Self::new(config, self.memory.key());
+        for (index, service) in self.list.iter().enumerate() {
+            for choice in 0..service.servers.len() {
+                let new = self.renamed(Owner::new(index, choice), &next);
+                if let Some(new) = new.and_then(Owner::get) {
+                    next.balancer.adopt(new, &self.balancer, (index, choice));
+                }
+            }
+        }
+        next.balancer.rebuild();
+        for client in (0..self.clients()).filter_map(|place| self.client(now, place)) {
+            let owner = Owner::new(client.service.into(), client.choice.into());
+            if let Some((service, choice)) = self.renamed(owner, &next).and_then(Owner::get) {
+                let (service, choice) = (service as u8, choice as u8);
+                next.set_client(
+                    now,
+                    &record::Client {
+                        service,
+                        choice,
+                        ..client
+                    },
+                );
+            }
+        }
+        next
+    }
+
+    /// What a server of ours is called among `others`.
+    #[must_use]
+    pub fn renamed(&self, owner: Owner, others: &Self) -> Option<Owner> {
+        let (service, choice) = owner.get()?;
+        let own = self.list.get(service)?;
+        let index = others.at(own.transport, own.address, own.port)?;
+        let other = others.list.get(index)?;
+        if choice == usize::from(SORRY) {
+            return (own.sorry.is_some() && own.sorry == other.sorry)
+                .then_some(Owner::new(index, choice));
+        }
+        let server = own.servers.get(choice)?;
+        let choice = other.servers.iter().position(|other| other == server)?;
+        Some(Owner::new(index, choice))
+    }
+
+    /// The service at this address and port.
+    #[must_use]
+    pub fn at(&self, transport: Transport, address: IpAddr, port: u16) -> Option<usize> {
+        let mut services = self.list.iter();
+        services.position(|s| s.port == port && s.transport == transport && s.address == address)
+    }
+
+    /// The server of a service that has this address and port.
+    #[must_use]
+    pub fn server_at(&self, index: usize, server: (IpAddr, u16)) -> Option<Owner> {
+        let service = self.list.get(index)?;
+        let choice = service.servers.iter().position(|other| *other == server);
+        let sorry = (service.sorry == Some(server)).then_some(SORRY.into());
+        Some(Owner::new(index, choice.or(sorry)?))
+    }
+
     /// The service that a packet of this kind to this address and port asks for.
     #[must_use]
     pub fn find(&self, address: IpAddr, port: u16, kind: Kind) -> Option<usize> {
-        let transport = transport(kind)?;
-        let mut services = self.list.iter();
-        services.position(|s| s.port == port && s.transport == transport && s.address == address)
+        self.at(transport(kind)?, address, port)
     }
 
     /// What clients may connect to.
@@ -105,9 +166,7 @@ impl Services {
             if service.direct || service.transport != transport {
                 return None;
             }
-            let choice = service.servers.iter().position(|server| *server == source);
-            let sorry = (service.sorry == Some(source)).then_some(SORRY.into());
-            Some(Owner::new(index, choice.or(sorry)?))
+            self.server_at(index, source)
         })
     }
 

@@ -327,6 +327,11 @@ impl<'t, A: Address> Flows<'t, A> {
         Err(Miss::Nobody)
     }
 
+    /// Every id that a flow may have.
+    pub const fn ids(&self) -> core::ops::Range<u32> {
+        0..self.fresh
+    }
+
     /// The flow with this id.
     #[inline(always)]
     pub fn get_mut(&mut self, id: u32) -> Option<&mut Flow<A>> {

@@ -17,6 +17,7 @@ use crate::{Drop, Filter, Kind, Tables, Unknown, Verdict, parse_v4};
 
 mod pair;
 mod quick;
+mod reload;
 mod stories;
 
 const NOW: Instant = Instant::from_micros(1_000_000_000);

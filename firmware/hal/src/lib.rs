@@ -83,3 +83,33 @@ pub trait Board {
     /// Wakes the loop at `deadline` or soon after, at once if it is over. A port that was armed wakes it too.
     fn wake_at(&mut self, deadline: Instant);
 }
+
+/// Memory for configurations that come while the appliance runs: in it are the one that runs, unless that is the one of the
+/// start, the one before while that may come back, and the next one as it arrives.
+///
+/// What [`Self::switch`] and [`Self::back`] return may be used until the call after next of either; whoever calls them drops it
+/// before. (Memory is used again; a borrow that says so could not be kept beside the store.)
+pub trait ConfigurationStore {
+    /// Most bytes of a configuration that comes; 0 while there is no room because the one before is kept.
+    fn room(&self) -> usize;
+
+    /// Writes a part of the next configuration; `false` if it does not fit.
+    fn write(&mut self, offset: usize, bytes: &[u8]) -> bool;
+
+    /// What has been written, to be looked at.
+    fn next(&self) -> &[u8];
+
+    /// The one that runs.
+    fn running(&self) -> &[u8];
+
+    /// The next one runs from now on, and the one that ran is kept as the one before; `None` while there is no room for a next
+    /// one.
+    fn switch(&mut self) -> Option<&'static [u8]>;
+
+    /// The one before runs again, if it is kept.
+    fn back(&mut self) -> Option<&'static [u8]>;
+
+    /// The one that runs is to stay, after a restart too where the board can do that; the one before is not needed any more.
+    /// `false` if it could not be written down: then a restart brings an older one back.
+    fn keep(&mut self) -> bool;
+}

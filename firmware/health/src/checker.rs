@@ -103,8 +103,70 @@ impl<T: Tunnel> Checker<T> {
             random,
             next_port,
         };
+        checker.fill(config, now);
+        checker
+    }
+
+    /// Goes on with another (validated) configuration. What is asked of whom as before goes on as before; a server that
+    /// is asked something else counts as it did until it has answered that.
+    #[inline(never)]
+    pub fn reload(&mut self, config: &Config, now: Instant) {
+        let checks = core::mem::take(&mut self.checks);
+        let mut targets = core::mem::take(&mut self.targets);
+        self.services.clear();
+        self.anchors.clone_from(&config.anchors);
+        self.since = config.made;
+        self.fill(config, now);
+        let question = |asks: Asks, checks: &[Check]| match asks {
+            Asks::Agent => None,
+            Asks::Check(index) => checks.get(usize::from(index)).cloned(),
+        };
+        let mut conversations = core::mem::replace(&mut self.conversations, [const { None }; _]);
+        for (index, target) in (0..).zip(&mut self.targets) {
+            let key = |target: &Target| (target.server, target.port, target.pace);
+            let asked = question(target.asks, &self.checks);
+            let same = targets.iter_mut().find(|old| {
+                let is_agent = (old.asks == Asks::Agent, target.asks == Asks::Agent);
+                key(old) == key(target)
+                    && is_agent.0 == is_agent.1
+                    && question(old.asks, &checks) == asked
+            });
+            if let Some(old) = same {
+                *target = Target {
+                    asks: target.asks,
+                    ..old.clone()
+                };
+                let slot = old.probe.take();
+                if let Some(Probe::Stream(slot)) = slot
+                    && let Some(place) = conversations.get_mut(usize::from(slot))
+                    && let Some(mut conversation) = place.take()
+                    && let Some(new) = self.conversations.get_mut(usize::from(slot))
+                {
+                    conversation.target = index;
+                    *new = Some(conversation);
+                }
+                continue;
+            }
+            let known = |old: &&Target| {
+                old.server == target.server
+                    && (old.asks == Asks::Agent) == (target.asks == Asks::Agent)
+            };
+            let known = targets.iter().filter(known);
+            if let Some(old) = known.max_by_key(|old| old.port == target.port) {
+                target.health = old.health;
+                target.said = old.said;
+            }
+        }
+        // Connections to servers that are not asked any more end in silence.
+        if conversations.iter().flatten().any(|other| other.secure) {
+            self.tunnel.close();
+        }
+    }
+
+    /// All that the configuration asks.
+    fn fill(&mut self, config: &Config, now: Instant) {
         for service in &config.services {
-            let asks = checker.check(&service.check);
+            let asks = self.check(&service.check);
             let port = match service.check.kind {
                 CheckKind::Ping => 0,
                 _ => service.check.port,
@@ -112,18 +174,17 @@ impl<T: Tunnel> Checker<T> {
             let pace = Pace::from(&service.check);
             let mut servers = Vec::new();
             for server in &service.servers {
-                let target = checker.target(server.address, asks, port, pace, now);
+                let target = self.target(server.address, asks, port, pace, now);
                 let agent = service
                     .agent
-                    .and_then(|port| checker.target(server.address, Asks::Agent, port, pace, now));
+                    .and_then(|port| self.target(server.address, Asks::Agent, port, pace, now));
                 // The tables are as large as the configuration can be: nothing is left out.
                 if let Some(target) = target {
                     let _ = servers.push(Real { target, agent });
                 }
             }
-            let _ = checker.services.push(servers);
+            let _ = self.services.push(servers);
         }
-        checker
     }
 
     /// Carries checks over TLS from now on in this tunnel.

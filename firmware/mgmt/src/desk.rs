@@ -55,6 +55,12 @@ impl Desk {
         }
     }
 
+    /// Takes commands sealed with `key` from now on; with the same key nothing changes.
+    pub fn set_key(&mut self, key: &[u8; 32]) {
+        self.secret = Secret::new(key);
+        self.challenge = self.secret.challenge(self.seed, self.number);
+    }
+
     /// Takes a datagram from anybody; it is opened in place.
     pub fn receive(&mut self, now: Instant, datagram: &mut [u8]) -> Received<'_> {
         let Some((kind, challenge)) = Header::read(datagram) else {

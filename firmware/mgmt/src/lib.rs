@@ -20,8 +20,8 @@ mod tests;
 pub use client::{Client, Heard};
 pub use desk::{Desk, Received};
 pub use message::{
-    Demotion, Member, MemberStatus, PathStatus, Peer, PeerStatus, Refusal, Request, Response,
-    State, Statistics, Status,
+    Demotion, Digest, Member, MemberStatus, Objection, PART, PathStatus, Peer, PeerStatus, Refusal,
+    Request, Response, Running, State, Statistics, Status,
 };
 
 /// UDP port of the appliances.

@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 
-use heapless::Vec;
+use heapless::{String, Vec};
 use policy::{MAX_PATHS, MAX_ROUTERS, Name};
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,44 @@ pub enum Request {
         /// Seconds until it is bad without news.
         seconds: u16,
     },
+    /// A configuration of this length and digest comes, or goes on coming.
+    Stage {
+        /// Its bytes.
+        total: u32,
+        /// Their digest.
+        digest: Digest,
+    },
+    /// Its next bytes.
+    Part {
+        /// Where they belong.
+        offset: u32,
+        /// The bytes.
+        bytes: Vec<u8, PART>,
+    },
+    /// Look whether the appliance could run what has come, and run it from now on, if this does not only ask. It is answered
+    /// before anything changes.
+    Apply {
+        /// Its digest.
+        digest: Digest,
+        /// For how many seconds it runs if nobody confirms it; `None` asks only.
+        seconds: Option<u16>,
+    },
+    /// What runs for a time stays.
+    Confirm {
+        /// Its digest.
+        digest: Digest,
+    },
+    /// What ran before runs again, at once.
+    Revert,
 }
+
+/// SHA-256 of a configuration's bytes.
+pub type Digest = [u8; 32];
+/// Most bytes of a configuration in one message.
+pub const PART: usize = 1024;
+
+/// Why a configuration cannot run here, in words.
+pub type Objection = String<159>;
 
 /// The answer.
 #[expect(
@@ -43,6 +80,10 @@ pub enum Response {
     Status(Status),
     /// How a virtual router is.
     Member(MemberStatus),
+    /// So many bytes of the configuration that comes are here.
+    Staged(u32),
+    /// It cannot run here.
+    Objection(Objection),
 }
 
 /// Why something cannot be done.
@@ -69,6 +110,22 @@ pub enum Refusal {
     /// There is nothing with this index.
     #[error("there is no such thing")]
     Unknown,
+    /// It has no memory for configurations that come while it runs, or not for one of this length.
+    #[error("it has no room for this configuration")]
+    NoRoom,
+    /// It runs a configuration that nobody has confirmed yet, and keeps the one before.
+    #[error(
+        "it runs a configuration that is not confirmed yet: confirm it, or wait until the one before is back"
+    )]
+    Unconfirmed,
+    /// Something else arrived than was announced.
+    #[error("the configuration did not arrive as it was sent")]
+    Damaged,
+    /// It could not be written down: a restart brings an older one back.
+    #[error(
+        "it runs the configuration, but could not write it down: a restart brings an older one back"
+    )]
+    NotKept,
 }
 
 /// State of an appliance (RFC 9568 §6.4, and keepalived's fault).
@@ -118,6 +175,23 @@ pub struct Status {
     pub hand_over: Option<Refusal>,
     /// The other appliance, where there is one.
     pub peer: Option<PeerStatus>,
+    /// The configuration that runs.
+    pub configuration: Running,
+}
+
+/// The configuration that an appliance runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its digest; all zeros if that is not known.
+    pub digest: Digest,
+    /// When it was made, as it says itself.
+    pub made: u64,
+    /// Seconds until the one before is back, if nobody confirms it.
+    pub unconfirmed: Option<u16>,
+    /// Whether the one that came last was not confirmed in time, so that this is the one before.
+    pub reverted: bool,
+    /// Most bytes of one that may come.
+    pub room: u32,
 }
 
 /// Why an appliance stands back.

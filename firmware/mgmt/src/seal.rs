@@ -37,7 +37,7 @@ pub struct Header {
 }
 
 /// The version of the protocol, which both must speak.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 pub const HEADER_LEN: usize = size_of::<Header>();
 /// Of a sealed datagram: header and nonce.
 const FRONT: usize = HEADER_LEN + 12;

@@ -141,6 +141,13 @@ fn the_longest_answer_fits() {
             in_sync: true,
             lag: u32::MAX,
         }),
+        configuration: Running {
+            digest: [255; 32],
+            made: u64::MAX,
+            unconfirmed: Some(u16::MAX),
+            reverted: true,
+            room: u32::MAX,
+        },
     };
     let mut desk = Desk::new(&KEY, 1);
     let mut client = introduced(&mut desk);

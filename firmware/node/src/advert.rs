@@ -147,6 +147,20 @@ impl Adverts {
         }
     }
 
+    /// Goes on with another configuration; `known` says which router of the old one a new one is.
+    pub fn reload(&mut self, now: Instant, config: &Config, known: impl Fn(u8) -> Option<u8>) {
+        let new = Self::new(config);
+        let mut old = core::mem::replace(&mut self.routers, new.routers);
+        for (index, record) in (0..).zip(&mut self.routers) {
+            if let Some(old) =
+                known(index).and_then(|old_index| old.get_mut(usize::from(old_index)))
+            {
+                core::mem::swap(record, old);
+            }
+        }
+        self.epoch = self.epoch.max(new.epoch.saturating_sub(now.as_micros()));
+    }
+
     /// What was counted of a router, and whose advertisement was taken last.
     pub fn statistics(&self, index: u8) -> (Statistics, Option<IpAddr>) {
         let record = self.routers.get(usize::from(index));

@@ -5,6 +5,7 @@ use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
 use mgmt::Refusal;
 use policy::Tracked;
+use random::SplitMix64;
 use time::{Duration, Instant};
 use vrrp::{Group, State};
 use wire::Frame;
@@ -14,6 +15,7 @@ use wire::mld;
 use crate::advert::{AdvertCounters, Adverts};
 use crate::bucket::Bucket;
 use crate::checks::{self, Tunnel};
+use crate::deploy::Deployment;
 use crate::error::Errors;
 use crate::leg::Legs;
 use crate::membership::{Memberships, Role};
@@ -33,7 +35,7 @@ pub struct Appliance<'t> {
     /// Whether virtual addresses are answered for, and virtual MAC addresses sent from. Who has handed over forwards for a moment
     /// longer.
     pub(crate) answers: bool,
-    started: bool,
+    pub(crate) started: bool,
     /// The earliest of all timers, so that polling early costs one comparison.
     wake: Instant,
     pub(crate) legs: Legs,
@@ -56,6 +58,9 @@ pub struct Appliance<'t> {
     /// Ports with a carrier, one bit each.
     pub(crate) links: u8,
     pub(crate) office: Option<Office>,
+    pub(crate) deployment: Deployment,
+    /// For what another configuration needs a secret for.
+    pub(crate) chance: SplitMix64,
     /// How the hand-over that was asked for last went.
     pub(crate) handing_over: Result<(), Refusal>,
     pub(crate) adverts: Adverts,
@@ -89,6 +94,8 @@ impl<'t> Appliance<'t> {
             told: sync::Standing::default(),
             links: u8::MAX,
             office: Office::new(config, seed.rotate_left(24), now),
+            deployment: Deployment::new(config.made),
+            chance: SplitMix64::new(seed.rotate_left(56)),
             handing_over: Ok(()),
             adverts: Adverts::new(config),
             memberships: Memberships::new(now, seed.rotate_left(40)),
@@ -195,6 +202,7 @@ impl<'t> Appliance<'t> {
             self.health_step(now, health::Input::Timer, log, out);
         }
         self.close_posts(now, log, out);
+        self.change(now, log, out);
         for (leg, reachable) in self
             .tracker
             .tick(now, &self.legs, &mut self.neighbours, out)
@@ -323,34 +331,45 @@ impl<'t> Appliance<'t> {
         out: &mut impl Transmit,
     ) {
         for action in self.group.step(now, input) {
-            match action {
-                vrrp::Action::SendAdvert { router, priority } => {
-                    self.send_advert(now, router, priority, out);
-                }
-                vrrp::Action::Claim => {
-                    (self.active, self.answers) = (true, true);
-                    self.adverts.claim();
-                    self.memberships.claim(now);
-                    self.router_adverts.claim(now, &self.legs);
-                    self.pick_up_until = now + PICK_UP;
-                    self.filter.take_over(now);
-                }
-                vrrp::Action::Announce => self.announce(out),
-                vrrp::Action::Release => {
-                    self.fall_silent(now, out);
-                    self.active = false;
-                    let pairing = self.pairing.as_ref();
-                    let shares = pairing.is_some_and(|pairing| pairing.session.shares());
-                    self.filter.stand_down(now, shares);
-                    self.neighbours.release(log);
-                }
-                vrrp::Action::Linger => self.fall_silent(now, out),
-                vrrp::Action::Handover(result) => self.handed_over(result, log),
-                vrrp::Action::Silent { routers } => log.events.push(Event::Silent { routers }),
-                vrrp::Action::StateChanged { from, to, cause } => {
-                    self.changed = now;
-                    log.events.push(Event::State { from, to, cause });
-                }
+            self.perform(now, action, log, out);
+        }
+    }
+
+    /// Does what the group says.
+    pub(crate) fn perform(
+        &mut self,
+        now: Instant,
+        action: vrrp::Action,
+        log: &mut Log,
+        out: &mut impl Transmit,
+    ) {
+        match action {
+            vrrp::Action::SendAdvert { router, priority } => {
+                self.send_advert(now, router, priority, out);
+            }
+            vrrp::Action::Claim => {
+                (self.active, self.answers) = (true, true);
+                self.adverts.claim();
+                self.memberships.claim(now);
+                self.router_adverts.claim(now, &self.legs);
+                self.pick_up_until = now + PICK_UP;
+                self.filter.take_over(now);
+            }
+            vrrp::Action::Announce => self.announce(out),
+            vrrp::Action::Release => {
+                self.fall_silent(now, out);
+                self.active = false;
+                let pairing = self.pairing.as_ref();
+                let shares = pairing.is_some_and(|pairing| pairing.session.shares());
+                self.filter.stand_down(now, shares);
+                self.neighbours.release(log);
+            }
+            vrrp::Action::Linger => self.fall_silent(now, out),
+            vrrp::Action::Handover(result) => self.handed_over(result, log),
+            vrrp::Action::Silent { routers } => log.events.push(Event::Silent { routers }),
+            vrrp::Action::StateChanged { from, to, cause } => {
+                self.changed = now;
+                log.events.push(Event::State { from, to, cause });
             }
         }
     }
@@ -366,6 +385,7 @@ impl<'t> Appliance<'t> {
                 .map(|pairing| pairing.session.deadline()),
             self.neighbours.held().deadline(),
             self.office.as_ref().and_then(Office::deadline),
+            self.deployment.deadline(),
             self.memberships.deadline(&self.legs),
             self.router_adverts.deadline(),
         ];

@@ -93,7 +93,7 @@ impl Appliance<'_> {
         self.tell_peer(now, log, out);
     }
 
-    fn apply_standings(&mut self, now: Instant) {
+    pub(crate) fn apply_standings(&mut self, now: Instant) {
         for (service, server) in pairs() {
             if let Some(standing) = self.checker.standing(service, server) {
                 let filter = &mut self.filter;

@@ -40,6 +40,20 @@ pub enum Event {
         /// Why not.
         refusal: Option<Refusal>,
     },
+    /// It runs another configuration from now on.
+    Configured {
+        /// How many flows are over by that.
+        flows: u32,
+    },
+    /// It does so for a time, unless somebody confirms it.
+    Trial {
+        /// How long.
+        seconds: u16,
+    },
+    /// Somebody has: it stays.
+    Confirmed,
+    /// Nobody has: the configuration before runs again.
+    Reverted,
     /// A port gained or lost its carrier.
     Link {
         /// Index of the port.
@@ -135,6 +149,22 @@ impl fmt::Display for Event {
             Self::HandOver {
                 refusal: Some(refusal),
             } => write!(f, "not handed over: {refusal}"),
+            Self::Configured { flows: 0 } => {
+                f.write_str("runs another configuration; all flows go on")
+            }
+            Self::Configured { flows } => {
+                write!(f, "runs another configuration; flows over by that: {flows}")
+            }
+            Self::Trial { seconds } => {
+                write!(
+                    f,
+                    "the configuration before comes back in {seconds} s unless this one is confirmed"
+                )
+            }
+            Self::Confirmed => f.write_str("the configuration is confirmed"),
+            Self::Reverted => {
+                f.write_str("NOT CONFIRMED IN TIME: back to the configuration before")
+            }
             Self::Link { port, up } => {
                 write!(
                     f,
@@ -261,6 +291,24 @@ impl defmt::Format for Event {
                 refusal: Some(refusal),
             } => {
                 defmt::write!(f, "not handed over: {}", defmt::Display2Format(refusal));
+            }
+            Self::Configured { flows } => {
+                defmt::write!(
+                    f,
+                    "runs another configuration; flows over by that: {=u32}",
+                    flows
+                );
+            }
+            Self::Trial { seconds } => {
+                defmt::write!(
+                    f,
+                    "the configuration before comes back in {=u16} s unless this one is confirmed",
+                    seconds
+                );
+            }
+            Self::Confirmed => defmt::write!(f, "the configuration is confirmed"),
+            Self::Reverted => {
+                defmt::write!(f, "NOT CONFIRMED IN TIME: back to the configuration before");
             }
             Self::Link { port, up: true } => defmt::write!(f, "port {=u8}: carrier", port),
             Self::Link { port, up: false } => defmt::write!(f, "port {=u8}: no carrier", port),

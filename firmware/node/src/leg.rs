@@ -11,7 +11,7 @@ use wire::ethernet::{self, Mac};
 use wire::nd;
 
 /// One leg in the form that frames are compared with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leg {
     pub name: Name,
     pub port: u8,
@@ -24,7 +24,7 @@ pub struct Leg {
 }
 
 /// What a leg with IPv6 is called.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Six {
     pub address: Ipv6Addr,
     pub link_local: Ipv6Addr,
@@ -387,6 +387,30 @@ impl Legs {
             version,
             protocol,
         })
+    }
+
+    /// The first leg that another configuration does not have as it is, but for what it tracks: legs are what they are as long as
+    /// the appliance runs.
+    pub fn differs(&self, config: &Config) -> Option<Name> {
+        let mut others = config.interfaces.iter();
+        for leg in &self.legs {
+            let Some(other) = others.next().map(Leg::new) else {
+                return Some(leg.name.clone());
+            };
+            let track = leg.track.clone();
+            if *leg != (Leg { track, ..other }) {
+                return Some(leg.name.clone());
+            }
+        }
+        others.next().map(|new| new.name.clone())
+    }
+
+    /// The router that another configuration has for the same identifier.
+    pub fn known(&self, router: &VirtualRouter) -> Option<u8> {
+        let key = |config: &VirtualRouter| (config.interface, config.vrid, config.is_v6());
+        let mut routers = self.routers.iter();
+        let index = routers.position(|old| key(&old.config) == key(router))?;
+        u8::try_from(index).ok()
     }
 
     /// Which leg frames with this tag on this port belong to.

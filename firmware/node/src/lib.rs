@@ -17,6 +17,7 @@ mod checks;
 mod counters;
 mod decided;
 mod defer;
+mod deploy;
 mod emit;
 mod error;
 mod event;
@@ -28,6 +29,7 @@ mod nd;
 mod neighbour;
 mod office;
 mod pair;
+mod reload;
 mod report;
 mod router_advert;
 pub mod superloop;
@@ -39,7 +41,7 @@ pub use counters::Counters;
 pub use decided::Decided;
 pub use event::Event;
 pub use filter::{Drop, Tables};
-pub use mgmt::Refusal;
+pub use mgmt::{Objection, Refusal};
 pub use vrrp::State;
 
 use appliance::Appliance;
@@ -55,6 +57,11 @@ pub trait Transmit {
     /// Sends one datagram over the serial line to the other appliance; without a line, nothing happens.
     fn serial(&mut self, datagram: &[u8]) {
         let _ = datagram;
+    }
+
+    /// Memory for configurations that come while the appliance runs; without it none can.
+    fn store(&mut self) -> Option<&mut dyn hal::ConfigurationStore> {
+        None
     }
 }
 
@@ -154,6 +161,41 @@ impl<'t> Node<'t> {
         if let Some(appliance) = &mut self.appliance {
             appliance.maintain(now, on, &mut self.log, out);
         }
+    }
+
+    /// Goes on with another policy, as an appliance does that an operator has sent it to; it has to be one for the same legs.
+    /// What is equal in both stays as it is.
+    ///
+    /// # Errors
+    /// Why this appliance cannot run it. Then nothing has changed.
+    pub fn reload(
+        &mut self,
+        now: Instant,
+        policy: &Policy<'t>,
+        out: &mut impl Transmit,
+    ) -> Result<(), Objection> {
+        let Some(appliance) = &mut self.appliance else {
+            return Err(reload::closed());
+        };
+        appliance.object(&policy.config)?;
+        appliance.reload(now, policy, &mut self.log, out);
+        Ok(())
+    }
+
+    /// Takes a whole configuration from where the board has it, as on a signal, and runs it from now on without asking anybody.
+    ///
+    /// # Errors
+    /// Why not. Then nothing has changed.
+    pub fn replace(
+        &mut self,
+        now: Instant,
+        blob: &[u8],
+        out: &mut impl Transmit,
+    ) -> Result<(), Objection> {
+        let Some(appliance) = &mut self.appliance else {
+            return Err(reload::closed());
+        };
+        appliance.replace(now, blob, &mut self.log, out)
     }
 
     /// Runs every timer that is due. Calling early is harmless.

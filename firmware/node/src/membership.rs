@@ -93,6 +93,14 @@ impl Memberships {
         }
     }
 
+    /// There may be virtual routers on legs that had none.
+    pub fn join_again(&mut self, now: Instant) {
+        for schedules in &mut self.legs {
+            schedules.v4.join(now);
+            schedules.v6.join(now);
+        }
+    }
+
     /// The appliance becomes Active.
     pub fn claim(&mut self, now: Instant) {
         for schedules in &mut self.legs {

@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr};
 use filter::Drop;
 use mgmt::{
     Demotion, Desk, Member, MemberStatus, PathStatus, PeerStatus, Received, Refusal, Request,
-    Response, Statistics, Status,
+    Response, Running, Statistics, Status,
 };
 use policy::{Config, MAX_TRACKS, Name, Tracked, Version, VirtualRouter};
 use sync::Remote;
@@ -20,7 +20,7 @@ use crate::{Event, Log, Transmit, emit};
 #[derive(Debug)]
 pub struct Office {
     desk: Desk,
-    name: Name,
+    pub name: Name,
     priority: u8,
     fingerprint: u64,
     started: Instant,
@@ -34,6 +34,7 @@ pub struct Office {
 struct Posted {
     index: u8,
     until: Option<Instant>,
+    good: bool,
 }
 
 /// Who asks: the leg, its station, address and port.
@@ -50,7 +51,11 @@ impl Office {
     pub fn new(config: &Config, seed: u64, now: Instant) -> Option<Self> {
         let pair = config.availability.pair.as_ref()?;
         let posted = (config.availability.tracks.iter()).filter_map(|track| match track.what {
-            Tracked::Posted(index) => Some(Posted { index, until: None }),
+            Tracked::Posted(index) => Some(Posted {
+                index,
+                until: None,
+                good: false,
+            }),
             Tracked::Port(_) | Tracked::Neighbours(_) | Tracked::Service(_) => None,
         });
         Some(Self {
@@ -62,6 +67,29 @@ impl Office {
             posted: posted.collect(),
             refusal: None,
         })
+    }
+
+    /// Goes on with another configuration.
+    pub fn reload(&mut self, config: &Config, now: Instant) {
+        let Some((new, pair)) = Self::new(config, 0, now).zip(config.availability.pair.as_ref())
+        else {
+            return;
+        };
+        self.desk.set_key(&pair.operator);
+        self.priority = new.priority;
+        self.fingerprint = new.fingerprint;
+        let old = core::mem::replace(&mut self.posted, new.posted);
+        for posted in &mut self.posted {
+            if let Some(old) = old.iter().find(|old| old.index == posted.index) {
+                *posted = *old;
+            }
+        }
+    }
+
+    /// Whether a posted value is good.
+    pub fn is_good(&self, index: u8) -> bool {
+        let mut posted = self.posted.iter();
+        posted.any(|posted| posted.index == index && posted.good)
     }
 
     /// When the next posted value is over.
@@ -85,7 +113,7 @@ impl Appliance<'_> {
         while let Some(office) = &mut self.office
             && let Some(posted) = office.posted.iter_mut().find(is_over)
         {
-            posted.until = None;
+            (posted.until, posted.good) = (None, false);
             let index = posted.index;
             self.watched(now, Tracked::Posted(index), false, log, out);
             self.tell_peer(now, log, out);
@@ -131,7 +159,11 @@ impl Appliance<'_> {
         out: &mut impl Transmit,
     ) -> Response {
         match *request {
-            Request::Status => self.status(now, log).map_or(UNKNOWN, Response::Status),
+            Request::Status => {
+                let running = self.deployment.running(now, out);
+                self.status(now, running, log)
+                    .map_or(UNKNOWN, Response::Status)
+            }
             Request::Member(index) => {
                 let router = self.legs.router(index);
                 router.map_or(UNKNOWN, |(on, router)| {
@@ -157,10 +189,16 @@ impl Appliance<'_> {
                     return UNKNOWN;
                 };
                 posted.until = Some(now + Duration::from_secs(seconds.into()));
+                posted.good = good;
                 self.watched(now, Tracked::Posted(index), good, log, out);
                 self.tell_peer(now, log, out);
                 Response::Done
             }
+            Request::Stage { .. }
+            | Request::Part { .. }
+            | Request::Apply { .. }
+            | Request::Confirm { .. }
+            | Request::Revert => self.deploy(now, request, log, out),
         }
     }
 
@@ -212,7 +250,7 @@ impl Appliance<'_> {
         log.events.push(Event::HandOver { refusal });
     }
 
-    fn status(&self, now: Instant, log: &Log) -> Option<Status> {
+    fn status(&self, now: Instant, configuration: Running, log: &Log) -> Option<Status> {
         let office = self.office.as_ref()?;
         Some(Status {
             name: office.name.clone(),
@@ -237,6 +275,7 @@ impl Appliance<'_> {
             ),
             hand_over: office.refusal,
             peer: self.peer_status(now),
+            configuration,
         })
     }
 
@@ -342,6 +381,20 @@ fn seconds(now: Instant, since: Instant) -> u32 {
     u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX)
 }
 
+/// The parts of a version, each a number below 256.
+const fn number(text: &str) -> u8 {
+    let (bytes, mut value, mut at) = (text.as_bytes(), 0_u8, 0);
+    while at < bytes.len() {
+        value = 10 * value + (bytes[at] - b'0');
+        at += 1;
+    }
+    value
+}
+
 const UNKNOWN: Response = Response::Refused(Refusal::Unknown);
-/// Version of this firmware.
-const VERSION: [u8; 3] = [0, 1, 0];
+/// Version of this firmware: the package's.
+pub const VERSION: [u8; 3] = [
+    number(env!("CARGO_PKG_VERSION_MAJOR")),
+    number(env!("CARGO_PKG_VERSION_MINOR")),
+    number(env!("CARGO_PKG_VERSION_PATCH")),
+];

@@ -12,6 +12,7 @@ use wire::ethernet::Mac;
 
 use crate::appliance::Appliance;
 use crate::leg::Legs;
+use crate::office::VERSION;
 use crate::{Event, Log, Transmit, emit};
 
 /// The other appliance, as this one sees it.
@@ -51,6 +52,27 @@ impl Pairing {
                 })
                 .collect(),
         })
+    }
+
+    /// Goes on with another configuration: the session too, if its keys and paths are the same.
+    pub fn reload(&mut self, config: &Config, seed: u64, now: Instant) {
+        let Some(new) = config.availability.pair.as_ref() else {
+            return;
+        };
+        let same = (self.paths.iter())
+            .map(|way| (way.leg, way.mac, way.address))
+            .eq(new
+                .paths
+                .iter()
+                .map(|path| (path.interface, path.mac, path.address)));
+        if !same || !self.session.reload(now, settings(new)) {
+            if let Some(new) = Self::new(config, seed) {
+                *self = new;
+            }
+            return;
+        }
+        self.peer = new.peer.clone();
+        self.defers = new.defer;
     }
 
     /// The path that a datagram came by.
@@ -195,6 +217,9 @@ impl Appliance<'_> {
         match event {
             sync::Event::Heard | sync::Event::Lost => {
                 let peer = self.peer();
+                if self.agrees() {
+                    self.group.agree();
+                }
                 self.group_step(now, vrrp::Input::Peer(peer), log, out);
             }
             sync::Event::Remembered(demotion) => {
@@ -223,6 +248,18 @@ impl Appliance<'_> {
         out: &mut impl Transmit,
     ) {
         self.group_step(now, vrrp::Input::Demote { reason, on }, log, out);
+    }
+
+    /// Whether the peer has shown that it runs the same configuration.
+    fn agrees(&self) -> bool {
+        let session = self.pairing.as_ref().map(|pairing| pairing.session.peer());
+        matches!(
+            session,
+            Some(sync::Peer::Alive(Remote {
+                same_policy: true,
+                ..
+            }))
+        )
     }
 
     fn peer(&self) -> vrrp::Peer {
@@ -282,6 +319,6 @@ pub fn from_session(state: sync::State) -> vrrp::State {
 }
 
 /// Version of this firmware in one number.
-const FIRMWARE: u32 = 1;
+const FIRMWARE: u32 = u32::from_be_bytes([0, VERSION[0], VERSION[1], VERSION[2]]);
 /// An answer of the session changes the standing once more at most; this is patience.
 const ROUNDS: usize = 4;

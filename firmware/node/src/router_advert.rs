@@ -59,6 +59,21 @@ impl RouterAdverts {
         }
     }
 
+    /// Goes on with another configuration; `active` says whether this appliance speaks for its addresses.
+    pub fn reload(&mut self, now: Instant, config: &Config, legs: &Legs, active: bool) {
+        let announce = &config.availability.announce;
+        self.interval = Duration::from_secs(announce.router_advertisement.into());
+        let tells = active && self.enabled();
+        for (schedule, (_, on)) in self.legs.iter_mut().zip(legs.iter()) {
+            if !tells || source(&on).is_none() {
+                schedule.next = None;
+            } else if schedule.next.is_none() {
+                schedule.next = Some(now);
+                schedule.first = FIRST;
+            }
+        }
+    }
+
     /// Whether hosts are told anything at all.
     pub fn enabled(&self) -> bool {
         !self.interval.is_zero()

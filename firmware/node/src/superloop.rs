@@ -2,13 +2,13 @@
 
 use core::time::Duration;
 
-use hal::{Board, NoSerial, Port, Serial};
+use hal::{Board, ConfigurationStore, NoSerial, Port, Serial};
 use heapless::Deque;
 use sync::{Deframer, MAX_FRAME};
 use time::Instant;
 use wire::{Frame, frame::HEADROOM};
 
-use crate::{Event, Node, Refusal, Transmit};
+use crate::{Event, Node, Objection, Refusal, Transmit};
 
 /// Most ports of a board.
 pub const MAX_PORTS: usize = 4;
@@ -86,6 +86,7 @@ impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
         Self {
             ports: Ports {
                 ports,
+                store: None,
                 line,
                 queue: Deque::new(),
             },
@@ -95,6 +96,26 @@ impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
             next_link_check: Instant::ZERO,
             buffer: Buffer([0; BUFFER]),
         }
+    }
+
+    /// Lets configurations come into this memory while the loop runs.
+    #[must_use]
+    pub fn with_store(mut self, store: &'a mut dyn ConfigurationStore) -> Self {
+        self.ports.store = Some(store);
+        self
+    }
+
+    /// Runs a configuration that the board has from now on.
+    ///
+    /// # Errors
+    /// Why the node cannot. Then nothing has changed.
+    pub fn replace(
+        &mut self,
+        node: &mut Node<'_>,
+        now: Instant,
+        blob: &[u8],
+    ) -> Result<(), Objection> {
+        node.replace(now, blob, &mut self.ports)
     }
 
     /// Does what is due at `now`: a batch of frames from each port, carrier changes, timers. `true` if
@@ -193,6 +214,7 @@ impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
 
 struct Ports<'a, P, S> {
     ports: &'a mut [P],
+    store: Option<&'a mut dyn ConfigurationStore>,
     line: S,
     /// Bytes that the line takes when it has room.
     queue: Deque<u8, { 2 * MAX_FRAME }>,
@@ -215,6 +237,13 @@ impl<P: Port, S: Serial> Transmit for Ports<'_, P, S> {
     fn transmit(&mut self, port: u8, frame: &[u8]) {
         if let Some(port) = self.ports.get_mut(usize::from(port)) {
             port.transmit(frame); // a port counts what it cannot take
+        }
+    }
+
+    fn store(&mut self) -> Option<&mut dyn ConfigurationStore> {
+        match &mut self.store {
+            Some(store) => Some(&mut **store),
+            None => None,
         }
     }
 

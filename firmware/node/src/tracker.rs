@@ -51,6 +51,27 @@ impl Tracker {
         }
     }
 
+    /// Goes on with what other legs track.
+    pub fn reload(&mut self, now: Instant, legs: &Legs) {
+        let new = Self::new(now, legs);
+        let old = core::mem::replace(self, new);
+        for tracked in &mut self.tracked {
+            if let Some(old) = old.tracked.iter().find(|old| old.hop == tracked.hop) {
+                tracked.heard = old.heard;
+            }
+        }
+        for (leg, (flag, was)) in (0..).zip(self.unreachable.iter_mut().zip(old.unreachable)) {
+            *flag = was && self.tracked.iter().any(|tracked| tracked.hop.leg == leg);
+        }
+        self.next = self.next.map(|now| old.next.unwrap_or(now));
+    }
+
+    /// Whether a neighbour of a leg answers, or none is tracked.
+    pub fn is_reachable(&self, leg: u8) -> bool {
+        let unreachable = self.unreachable.get(usize::from(leg));
+        unreachable.is_none_or(|unreachable| !unreachable)
+    }
+
     pub fn deadline(&self) -> Option<Instant> {
         self.next
     }

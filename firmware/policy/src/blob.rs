@@ -194,6 +194,16 @@ pub fn decode(bytes: &[u8]) -> Result<(Config, &[u8]), DecodeError> {
     Ok((config, tables))
 }
 
+/// How long the blob at the front of `bytes` is, if its header is right.
+#[must_use]
+pub fn length(bytes: &[u8]) -> Option<usize> {
+    let header = bytes.first_chunk::<HEADER>()?;
+    let [magic, _, length, tables, _] = words(header);
+    let begin = (length as usize).checked_next_multiple_of(ALIGN)?;
+    let total = begin.checked_add(tables as usize)?.checked_add(HEADER)?;
+    (magic.to_le_bytes() == MAGIC && total <= bytes.len()).then_some(total)
+}
+
 fn words(header: &[u8; HEADER]) -> [u32; HEADER / 4] {
     let mut words = [0; HEADER / 4];
     for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {

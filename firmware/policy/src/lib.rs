@@ -28,7 +28,9 @@ extern crate alloc;
 extern crate std;
 
 pub use anchor::{Anchor, MAX_ANCHORS, Trust};
-pub use blob::{DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, decode, encode};
+pub use blob::{
+    DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, decode, encode, length,
+};
 pub use nat::{MAX_NAT, Nat};
 pub use prefix::{IpPrefix, Prefix, Prefix6};
 pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};

@@ -221,6 +221,8 @@ struct Talk {
 #[derive(Debug)]
 pub struct Session {
     settings: Settings,
+    /// Whether the peer has shown that it has these settings too.
+    settled: bool,
     keys: Keys,
     seed: [u8; 32],
     drawn: u64,
@@ -268,18 +270,11 @@ impl Session {
     /// A session that has not begun. `seed` is secret and never used before: as much chance as the board has.
     #[must_use]
     pub fn new(settings: Settings, seed: [u8; 32]) -> Self {
-        let serial = settings.heartbeat.max(SERIAL_INTERVAL);
-        let lines = core::array::from_fn(|index| {
-            let interval = if index == Path::SERIAL.index() {
-                serial
-            } else {
-                settings.heartbeat
-            };
-            Line::new(interval, settings.misses)
-        });
+        let lines = core::array::from_fn(|index| line(&settings, index));
         let mut session = Self {
             keys: Keys::new(&settings.key, settings.first),
             settings,
+            settled: true,
             seed,
             drawn: 0,
             fresh: NOBODY,
@@ -306,6 +301,34 @@ impl Session {
         };
         session.fresh = session.draw();
         session
+    }
+
+    /// Goes on with the settings of another configuration. Until the peer has the same one, heartbeats are sent as often as
+    /// either of them says, and waited for as long. `false`, and nothing has changed, if only another session can have them.
+    #[must_use]
+    pub fn reload(&mut self, now: Instant, settings: Settings) -> bool {
+        let same = |settings: &Settings| {
+            (
+                settings.key,
+                settings.first,
+                settings.paths,
+                settings.serial,
+            )
+        };
+        if same(&settings) != same(&self.settings) {
+            return false;
+        }
+        self.settings = settings;
+        self.settled = false;
+        for index in 0..PATHS {
+            let new = line(&self.settings, index);
+            if let Some(old) = self.lines.get_mut(index) {
+                old.interval = old.interval.min(new.interval);
+                old.limit = old.limit.max(new.limit);
+            }
+        }
+        self.beat_now(now);
+        true
     }
 
     /// Applies one input; datagrams to send are handed to `out` with their path.
@@ -635,6 +658,15 @@ impl Session {
         self.current = true;
         self.beat = Some(beat);
         let mismatch = Some(beat.fingerprint).filter(|theirs| *theirs != self.settings.fingerprint);
+        if mismatch.is_none() && !self.settled {
+            self.settled = true;
+            for index in 0..PATHS {
+                let new = line(&self.settings, index);
+                if let Some(old) = self.lines.get_mut(index) {
+                    (old.interval, old.limit) = (new.interval, new.limit);
+                }
+            }
+        }
         if core::mem::replace(&mut self.mismatch, mismatch) != mismatch {
             push(
                 events,
@@ -849,6 +881,15 @@ impl Allowance {
         self.left = left.unwrap_or_default();
         left.is_some()
     }
+}
+
+fn line(settings: &Settings, index: usize) -> Line {
+    let interval = if index == Path::SERIAL.index() {
+        settings.heartbeat.max(SERIAL_INTERVAL)
+    } else {
+        settings.heartbeat
+    };
+    Line::new(interval, settings.misses)
 }
 
 fn is_used(path: Path, paths: u8, serial: bool) -> bool {

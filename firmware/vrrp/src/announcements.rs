@@ -24,6 +24,11 @@ impl Announcements {
         }
     }
 
+    /// Goes on under other terms. What was planned happens.
+    pub(crate) fn reload(&mut self, config: Announce) {
+        self.config = config;
+    }
+
     /// Begins anew; the caller makes the first announcement now.
     pub(crate) fn start(&mut self, now: Instant) {
         let Announce {

@@ -11,6 +11,8 @@ use crate::{Cause, Peer, State};
 #[derive(Clone, Debug)]
 pub(crate) struct Companion {
     terms: Option<Terms>,
+    /// What holds from when both have the same configuration.
+    next: Option<Terms>,
     news: Peer,
     /// When it last said that it is Active.
     active_at: Instant,
@@ -49,11 +51,29 @@ impl Companion {
         });
         Self {
             terms,
+            next: None,
             news: Peer::Unknown,
             active_at: Instant::ZERO,
             succession: None,
             distrusted_until: Instant::ZERO,
             excused: false,
+        }
+    }
+
+    /// Goes on under the terms of another configuration, as soon as the peer has it too.
+    pub(crate) fn reload(&mut self, config: &Config) {
+        let new = Self::new(config);
+        if self.terms.is_some() && new.terms.is_some() {
+            self.next = new.terms;
+        } else {
+            *self = new;
+        }
+    }
+
+    /// The peer has the same configuration.
+    pub(crate) fn agree(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.terms = Some(next);
         }
     }
 

@@ -187,7 +187,7 @@ impl Group {
     }
 
     /// From Initialize or Fault to Backup, or to Active for the owner (RFC 9568 §6.4.1). Nothing learned before counts.
-    fn begin(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
+    pub(crate) fn begin(&mut self, now: Instant, cause: Cause, actions: &mut Actions) {
         let priority = self.priority();
         let until = now + self.start_delay;
         for router in &mut self.routers {
@@ -250,7 +250,7 @@ impl Group {
     }
 
     /// To Initialize or Fault: an Active says goodbye on every leg that is left (RFC 9568 §6.4.3).
-    fn leave(&mut self, to: State, cause: Cause, actions: &mut Actions) {
+    pub(crate) fn leave(&mut self, to: State, cause: Cause, actions: &mut Actions) {
         if self.state == State::Active {
             self.abandon(self.awake, Outcome::NotActive, actions);
             self.announcements.stop();
@@ -377,7 +377,7 @@ impl Group {
     }
 
     /// Reports which legs are silent although the peer is Active, when that changes.
-    fn note_silence(&mut self, now: Instant, actions: &mut Actions) {
+    pub(crate) fn note_silence(&mut self, now: Instant, actions: &mut Actions) {
         let mut routers = 0;
         if self.state == State::Backup && self.companion.is_active() {
             let priority = self.priority();
@@ -532,7 +532,7 @@ impl Group {
     }
 
     /// What keeps this appliance from being Active.
-    fn fault(&self) -> Option<Cause> {
+    pub(crate) fn fault(&self) -> Option<Cause> {
         let deaf = || {
             let first = self.routers.first()?;
             let port = first.port;
@@ -602,7 +602,7 @@ impl Group {
 }
 
 /// One advertisement of a router is enough for one answer: the last word counts.
-fn send(actions: &mut Actions, router: u8, priority: u8) {
+pub(crate) fn send(actions: &mut Actions, router: u8, priority: u8) {
     for action in &mut *actions {
         if let Action::SendAdvert {
             router: other,

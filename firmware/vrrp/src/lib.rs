@@ -18,6 +18,7 @@ mod announcements;
 mod companion;
 mod group;
 mod handover;
+mod reload;
 mod router;
 mod standing;
 #[cfg(test)]

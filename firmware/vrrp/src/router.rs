@@ -64,6 +64,19 @@ impl Router {
         })
     }
 
+    /// Goes on as the router of another configuration, whose identifier is the same.
+    pub(crate) fn go_on(&mut self, now: Instant, old: &Self, active: bool) {
+        self.timer = old.timer;
+        self.heard = old.heard;
+        self.seen = old.seen;
+        if self.version == Version::V3 && old.version == Version::V3 {
+            self.active_interval = old.active_interval;
+        }
+        if active {
+            self.timer = self.timer.min(now + self.interval);
+        }
+    }
+
     /// Sets Active_Adver_Interval from an advertisement. Version 2 has one interval for all.
     pub(crate) fn learn(&mut self, interval: Duration) {
         if self.version == Version::V3 {

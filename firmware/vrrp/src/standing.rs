@@ -134,6 +134,19 @@ impl Standing {
         }
     }
 
+    /// Goes on with what another configuration watches; `good` says how that is now, apart from ports.
+    pub(crate) fn reload(&mut self, config: &Config, good: impl Fn(Tracked) -> bool) {
+        self.base = config.availability.priority;
+        let down = self.down;
+        let state = |track: &Track| match track.what {
+            Tracked::Port(port) => down & bit(port) == 0,
+            Tracked::Neighbours(_) | Tracked::Service(_) | Tracked::Posted(_) => good(track.what),
+        };
+        self.tracks = (config.availability.tracks.iter())
+            .map(|track| (*track, state(track)))
+            .collect();
+    }
+
     pub(crate) fn link(&mut self, port: u8, up: bool) {
         match up {
             true => self.down &= !bit(port),

@@ -11,7 +11,7 @@ use random::SplitMix64;
 use sync::{MAX_RECORD, Path, Session, Settings, Standing, State, Store, Terms};
 use zerocopy::FromZeros;
 
-use super::stories::{lab_with, masquerade};
+use super::stories::{lab_with, masquerade, policy_with};
 use super::*;
 use crate::cookie::{self, Options};
 use crate::record::{FlowRecord, kind};
@@ -475,10 +475,16 @@ fn clashes() {
     assert_eq!(known(&mut labs[1]), known(&mut labs[0]));
 }
 
-/// Names mean something else where the configuration is another one: only what needs none is believed.
+/// Names mean something else where the configuration is another one: what needs none is believed, if it would be accepted here.
 #[test]
 fn other_configurations() {
     let mut labs = pair(|config, _| masquerade(config));
+    let other = policy_with(|config, _| {
+        masquerade(config);
+        config.services.swap(0, 1);
+        config.services[1].servers.swap(0, 1);
+    });
+    labs[1].filter.reload(NOW, &other, false);
     labs[0].connect(1);
     labs[0].pass(EDGE, udp(LB1, 40_000, USER, 53)).unwrap();
     labs[0].pass(WAN, udp(USER, 53, PUBLIC, 40_000)).unwrap();
@@ -492,8 +498,11 @@ fn other_configurations() {
         labs[1].filter.import(now, &record[..len], strange);
     }
     let imports = labs[1].filter.imports();
-    assert_eq!((imports.taken, imports.unfit), (1, 1));
+    assert_eq!((imports.taken, imports.unfit), (2, 0));
+    assert_eq!(labs[1].filter.server_flows(1, 1), 1, "by its new name");
     let now = take_over(&mut labs);
+    let data = now.pass(WAN, tcp(USER, 1, PUBLIC, 443, ACK)).unwrap();
+    assert_eq!(data.ends(), (USER, 1, LB1, 8443));
     let back = now.pass(WAN, udp(USER, 53, PUBLIC, 40_000)).unwrap();
     assert_eq!(back.ends(), (USER, 53, LB1, 40_000));
 }

@@ -656,6 +656,17 @@ pub(super) fn lab_with<const FLOWS: usize, const FLOWS6: usize>(
     seed: u64,
     change: impl FnOnce(&mut Config, &mut Vec<Rule>),
 ) -> Lab {
+    let mut lab = Lab {
+        filter: Filter::new(&policy_with(change), tables, seed),
+        now: NOW,
+        unknown: Unknown::Refuse,
+    };
+    lab.health(true, true);
+    lab
+}
+
+/// What a lab runs.
+pub(super) fn policy_with(change: impl FnOnce(&mut Config, &mut Vec<Rule>)) -> Policy<'static> {
     let mut config = policy().config;
     let mut any = rule("any", 0, 0, "0.0.0.0/0", "0.0.0.0/0", Protocol::Any);
     any.from = Legs::ANY;
@@ -664,14 +675,7 @@ pub(super) fn lab_with<const FLOWS: usize, const FLOWS6: usize>(
     any.destinations.clear();
     let mut rules = Vec::from([any]);
     change(&mut config, &mut rules);
-    let policy = classifier::policy(config, &rules).expect("good rules");
-    let mut lab = Lab {
-        filter: Filter::new(&policy, tables, seed),
-        now: NOW,
-        unknown: Unknown::Refuse,
-    };
-    lab.health(true, true);
-    lab
+    classifier::policy(config, &rules).expect("good rules")
 }
 
 /// More half-open connections than the policy likes.
