@@ -11,6 +11,7 @@ use hal::Board as _;
 use mps2_an500::{CONFIG_ADDRESS, Line, MAILBOX, Mps2};
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
+use slots::Slots;
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 8192;
@@ -24,6 +25,11 @@ struct Loop {
     node: &'static mut Node<'static>,
 }
 
+/// Bytes of a configuration that comes while the board runs: as many as the region of the first has.
+const SLOT: usize = 0x8_0000;
+
+static mut SLOTS: [[u32; SLOT / 4]; 2] = [[0; SLOT / 4]; 2];
+static mut STORE: MaybeUninit<Slots> = MaybeUninit::uninit();
 static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
 static mut NODE: MaybeUninit<Node<'static>> = MaybeUninit::uninit();
 static mut PORTS: MaybeUninit<[Lan9118; 1]> = MaybeUninit::uninit();
@@ -65,7 +71,12 @@ fn main() -> ! {
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
-    let turns = Superloop::with_line(ports.write([port]), board.line());
+    let (memory, store) = (&raw mut SLOTS, &raw mut STORE);
+    // SAFETY: `main` runs once, and SLOTS and STORE are mentioned nowhere else.
+    let ([first, second], store) = unsafe { (&mut *memory, &mut *store) };
+    // SAFETY: the loop's node alone uses the store, and keeps the promise.
+    let store = store.write(unsafe { Slots::new(board.config(), [first, second]) });
+    let turns = Superloop::with_line(ports.write([port]), board.line()).with_store(store);
     all.write(Loop { board, turns, node }).visit();
     mps2_an500::run_below()
 }

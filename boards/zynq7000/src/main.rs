@@ -10,6 +10,7 @@ use drivers::gem::Gem;
 use hal::Board as _;
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
+use slots::Slots;
 use zynq7000_board::{CONFIG_ADDRESS, Line, MAILBOX, Zynq};
 
 /// Flows of IPv4, the same as in board.toml.
@@ -24,6 +25,11 @@ struct Loop {
     node: &'static mut Node<'static>,
 }
 
+/// Bytes of a configuration that comes while the board runs: as many as the region of the first has.
+const SLOT: usize = 0x10_0000;
+
+static mut SLOTS: [[u32; SLOT / 4]; 2] = [[0; SLOT / 4]; 2];
+static mut STORE: MaybeUninit<Slots> = MaybeUninit::uninit();
 static mut TABLES: Tables<FLOWS, FLOWS6> = Tables::new();
 static mut NODE: MaybeUninit<Node<'static>> = MaybeUninit::uninit();
 static mut PORTS: MaybeUninit<[Gem; 2]> = MaybeUninit::uninit();
@@ -66,7 +72,12 @@ fn main() -> ! {
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
-    let turns = Superloop::with_line(ports.write(two), board.line());
+    let (memory, store) = (&raw mut SLOTS, &raw mut STORE);
+    // SAFETY: `main` runs once, and SLOTS and STORE are mentioned nowhere else.
+    let ([first, second], store) = unsafe { (&mut *memory, &mut *store) };
+    // SAFETY: the loop's node alone uses the store, and keeps the promise.
+    let store = store.write(unsafe { Slots::new(board.config(), [first, second]) });
+    let turns = Superloop::with_line(ports.write(two), board.line()).with_store(store);
     all.write(Loop { board, turns, node }).visit();
     zynq7000_board::run_below()
 }

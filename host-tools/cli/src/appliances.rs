@@ -9,6 +9,7 @@ use site::{Plan, plan::Appliance};
 
 use crate::{
     failure::{Failure, Message},
+    manifest,
     progress::Progress,
     source::LINUX,
 };
@@ -79,6 +80,9 @@ pub fn build(
             build::firmware(plan, places, &emulated, bundle)
         });
         made.extend(firmware.map_err(failure)?.into_iter().map(emulation));
+    }
+    for artifacts in &made {
+        manifest::remember(plan, &places.state, &artifacts.name, &artifacts.config);
     }
     Ok(made)
 }

@@ -57,6 +57,11 @@ pub enum Command {
     Maintenance(Maintenance),
     /// Tell an appliance a value that the site file tracks; without news it is bad again.
     Post(Post),
+    /// Give running appliances the site's configuration, the Backup first; each goes back by itself if it cannot be reached
+    /// afterwards.
+    Push(Push),
+    /// Renew a pair one by one without losing a connection, by a command of yours that starts an appliance anew.
+    Update(Update),
     /// Run an appliance as a process on interfaces of this machine (needs root or CAP_NET_RAW).
     Run(Run),
     /// Measure the numbers that the project shows.
@@ -248,6 +253,70 @@ pub enum Switch {
     On,
     /// It does not.
     Off,
+}
+
+/// Options of `push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Which appliances [default: all].
+    #[arg(value_name = "NAME")]
+    pub appliances: Vec<String>,
+    /// Where the one appliance answers [default: its own addresses of the site file].
+    #[arg(long, value_name = "ADDRESS")]
+    pub address: Option<IpAddr>,
+    /// How long the new configuration runs before the old one comes back, if nobody confirms it.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
+    pub confirm_within: u16,
+    /// Leave it to you to confirm, with `push --confirm`.
+    #[arg(long)]
+    pub no_confirm: bool,
+    /// Confirm what runs, and do nothing else.
+    #[arg(long, conflicts_with_all = ["no_confirm", "revert", "dry_run"])]
+    pub confirm: bool,
+    /// Bring back what ran before a configuration that nobody has confirmed yet, and do nothing else.
+    #[arg(long, conflicts_with_all = ["no_confirm", "dry_run"])]
+    pub revert: bool,
+    /// Compare, and ask the appliances whether they could run it; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Both appliances of the pair.
+    #[arg(value_name = "NAME", required = true)]
+    pub appliances: Vec<String>,
+    /// What starts an appliance anew, with its name for `{name}`.
+    #[arg(long, value_name = "COMMAND")]
+    pub run: String,
+    /// How long it may take to be back.
+    #[arg(long, value_name = "TIME", default_value = "300s", value_parser = seconds)]
+    pub within: u16,
+    /// Begin with the first one again, even if an update was interrupted.
+    #[arg(long)]
+    pub anew: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Seconds as people write them: `90`, `90s`, `5m`.
+fn seconds(text: &str) -> Result<u16, String> {
+    let (number, unit) = match text.strip_suffix('m') {
+        Some(number) => (number, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = number
+        .parse::<u16>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| *seconds > 0)
+        .ok_or_else(|| "write a time such as 60s or 5m, at most 65535s".to_owned())
 }
 
 /// Options of `post`.

@@ -47,6 +47,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.report.fmt(f)
+    }
+}
+
 /// A message with advice, for failures that have no type of their own.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{message}")]

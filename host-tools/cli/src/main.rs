@@ -15,15 +15,18 @@ mod failure;
 mod import;
 mod lock;
 mod manage;
+mod manifest;
 mod new;
 mod plan;
 mod progress;
+mod push;
 mod rehearse;
 mod run;
 mod site_file;
 mod source;
 mod table;
 mod trace;
+mod update;
 
 use std::process::ExitCode;
 
@@ -59,6 +62,8 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Handover(options) => manage::hand_over(site, options),
         Command::Maintenance(options) => manage::maintenance(site, options),
         Command::Post(options) => manage::post(site, options),
+        Command::Push(options) => push::push(site, options),
+        Command::Update(options) => update::update(site, options),
         Command::Run(options) => run::run(site, options),
         Command::Bench(options) => bench::bench(site, options),
         Command::Doctor(options) => doctor::doctor(options),

@@ -2,19 +2,21 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use ::manage::{Device, ManageError, ietf_vrrp};
 use build::{Places, secrets};
-use mgmt::{Peer, Request, State, Status};
+use mgmt::{Digest, Peer, Request, State, Status};
 use serde_json::{Value, json};
 use site::Plan;
 
 use crate::{
     args::{self, Order, Switch, Verdict},
     failure::{Failure, Message},
+    manifest,
+    push::{digest_of, short},
     site_file::SiteFile,
     source, table,
 };
@@ -43,14 +45,16 @@ pub fn status(site: Option<&Path>, options: &args::Status) -> Result<ExitCode, F
             appliances.push(match found {
                 Ok((device, status)) => {
                     let members = device.members().map_err(failure)?;
-                    ietf_vrrp(status, &members)
+                    let mut value = ietf_vrrp(status, &members);
+                    value["ravelin"]["running"]["of-site-file"] = desk.is_own(status).into();
+                    value
                 }
                 Err(error) => json!({ "ravelin": { "name": name, "error": error.to_string() } }),
             });
         }
         println!("{:#}", json!({ "well": well, "appliances": appliances }));
     } else {
-        print(&all);
+        print(&desk, &all);
     }
     Ok(match well {
         true => ExitCode::SUCCESS,
@@ -77,11 +81,11 @@ fn is_well(all: &[Found<'_>], whole: bool) -> bool {
     statuses().count() == all.len() && agree && (!whole || active == 1)
 }
 
-fn print(all: &[Found<'_>]) {
+fn print(desk: &Desk, all: &[Found<'_>]) {
     let mut rows = Vec::new();
     for (name, found) in all {
         rows.push(match found {
-            Ok((device, status)) => row(device.address().ip(), status),
+            Ok((device, status)) => row(device.address().ip(), status, desk.is_own(status)),
             Err(error) => vec![(*name).to_owned(), error.to_string()],
         });
     }
@@ -92,6 +96,7 @@ fn print(all: &[Found<'_>]) {
         "priority",
         "stands back",
         "flows",
+        "configuration",
         "peer",
         "paths",
         "at",
@@ -103,7 +108,7 @@ fn print(all: &[Found<'_>]) {
             && !peer.same_configuration
         {
             println!(
-                "\n{name} and {} run different configurations: build once and give both theirs",
+                "\n{name} and {} run different configurations: `ravelin push` gives both the site file's",
                 peer.name
             );
         }
@@ -113,7 +118,19 @@ fn print(all: &[Found<'_>]) {
     }
 }
 
-fn row(address: IpAddr, status: &Status) -> Vec<String> {
+fn row(address: IpAddr, status: &Status, own: Option<bool>) -> Vec<String> {
+    let running = status.configuration;
+    let mut runs = short(&running.digest);
+    match running.unconfirmed {
+        Some(seconds) => runs += &format!(", unconfirmed, {seconds} s left"),
+        None if own == Some(true) => runs += ", the site file's",
+        None if own == Some(false) => runs += ", not the site file's",
+        None => {}
+    }
+    if running.reverted {
+        runs += "; what came last was not confirmed";
+    }
+
     let demotions = status
         .demotions
         .iter()
@@ -144,6 +161,7 @@ fn row(address: IpAddr, status: &Status) -> Vec<String> {
         },
         demotions.collect::<Vec<_>>().join(", "),
         status.flows.to_string(),
+        runs,
         peer,
         paths,
         address.to_string(),
@@ -228,13 +246,17 @@ fn say(order: &Order, text: &str, value: Value) {
 }
 
 /// What it takes to talk to the appliances of a site.
-struct Desk {
-    plan: Plan,
+pub struct Desk {
+    /// Where the site file is.
+    pub path: PathBuf,
+    /// What follows from it.
+    pub plan: Plan,
     key: [u8; 32],
 }
 
 impl Desk {
-    fn open(site: Option<&Path>) -> Result<Self, Failure> {
+    /// Reads the site file and the key.
+    pub fn open(site: Option<&Path>) -> Result<Self, Failure> {
         let boards = source::boards(&source::root()?)?;
         let file = SiteFile::read(site)?;
         let plan = file.plan(&boards)?;
@@ -250,11 +272,25 @@ impl Desk {
                     .help("run this where `ravelin build` made what the appliances run"),
             )
         })?;
-        Ok(Self { plan, key })
+        Ok(Self {
+            path: file.path,
+            plan,
+            key,
+        })
+    }
+
+    /// Whether an appliance runs what the site file says; `None` if nobody can know.
+    pub fn is_own(&self, status: &Status) -> Option<bool> {
+        let running = status.configuration;
+        let state = Places::new(Path::new("."), &self.path).state;
+        let then = manifest::moment(running.made);
+        let compiled = manifest::compile(&self.plan, &state, &status.name, then).ok()?;
+        let known = running.digest != Digest::default();
+        known.then(|| digest_of(&compiled.blob) == running.digest)
     }
 
     /// The name, if it is an appliance's.
-    fn name<'a>(&'a self, name: &str) -> Result<&'a str, Failure> {
+    pub fn name<'a>(&'a self, name: &str) -> Result<&'a str, Failure> {
         let mut names = self.plan.appliances.iter().map(|one| one.name.as_str());
         names.clone().find(|known| *known == name).ok_or_else(|| {
             let help = match names.next() {
@@ -279,7 +315,11 @@ impl Desk {
     }
 
     /// An appliance, at this address or at the first of its own that answers.
-    fn find(&self, name: &str, address: Option<IpAddr>) -> Result<(Device, Status), ManageError> {
+    pub fn find(
+        &self,
+        name: &str,
+        address: Option<IpAddr>,
+    ) -> Result<(Device, Status), ManageError> {
         let appliance = self.plan.appliances.iter().find(|one| one.name == name);
         let legs = appliance.iter().flat_map(|one| &one.legs);
         let addresses: Vec<IpAddr> = match address {
@@ -298,10 +338,14 @@ impl Desk {
     }
 }
 
-fn failure(error: ManageError) -> Failure {
+/// What an error means for the command.
+pub fn failure(error: ManageError) -> Failure {
     let message = Message::new(error.to_string());
     match error {
-        ManageError::Refused(_) | ManageError::Late(_) => Failure::no(message),
+        ManageError::Refused(_) | ManageError::Late(_) | ManageError::Objection(_) => {
+            Failure::no(message)
+        }
+        ManageError::Stuck { .. } => Failure::machine(message),
         ManageError::Silent(_) => Failure::machine(message.help(
             "run this on a machine in one of the site's networks, or name an address that it can reach: --address",
         )),

@@ -1,37 +1,55 @@
 //! `ravelin run`: an appliance as a process on this machine.
 
-use std::{path::Path, process::ExitCode, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::SystemTime,
+};
 
 use board_linux::{Options, PortSpec, RunError};
 use build::Places;
-use classifier::{Aligned, Policy};
+use classifier::Aligned;
 use site::Boards;
 
 use crate::{
     args::{self, Side},
     failure::{Failure, Message},
+    manifest,
+    push::digest_of,
     site_file::SiteFile,
 };
 
 /// How the plan calls the software appliance.
 const BOARD: &str = "linux";
 
-/// Runs until SIGTERM, SIGINT or trouble.
+/// Runs until SIGTERM, SIGINT or trouble. SIGHUP reads the configuration again.
 pub fn run(site: Option<&Path>, options: &args::Run) -> Result<ExitCode, Failure> {
     let ports = ports(options)?;
-    let (policy, rules) = match (&options.config_blob, &options.appliance) {
-        (Some(blob), _) => (blob_policy(blob)?, Vec::new()),
-        (None, Some(appliance)) => site_policy(site, appliance, ports.len())?,
+    let source = match (&options.config_blob, &options.appliance) {
+        (Some(blob), _) => Origin::Blob(blob.clone()),
+        (None, Some(appliance)) => Origin::Site {
+            site: site.map(Path::to_owned),
+            appliance: appliance.clone(),
+            ports: ports.len(),
+        },
         (None, None) => {
             return Err(Failure::input(Message::new(
                 "name an appliance of the site file",
             )));
         }
     };
+    let (blob, rules) = source.read()?;
+    let blob = Aligned::copy(&blob).leak();
+    let policy = classifier::load(blob).map_err(|error| source.refused(&error.to_string()))?;
     let options = Options {
         policy,
+        blob,
         rules,
         ports,
+        file: options.config_blob.clone(),
+        source: Some(Box::new(move || {
+            source.read().map_err(|failure| failure.to_string())
+        })),
         stop: None,
         realtime: options.realtime,
     };
@@ -41,6 +59,42 @@ pub fn run(site: Option<&Path>, options: &args::Run) -> Result<ExitCode, Failure
             Err(Failure::input(Message::new(error.to_string())))
         }
         Err(error) => Err(Failure::machine(Message::new(error.to_string()))),
+    }
+}
+
+/// Where a configuration comes from.
+enum Origin {
+    Blob(PathBuf),
+    Site {
+        site: Option<PathBuf>,
+        appliance: String,
+        ports: usize,
+    },
+}
+
+impl Origin {
+    /// The blob, and the names of its rules as far as they are known.
+    fn read(&self) -> Result<(Vec<u8>, Vec<String>), Failure> {
+        match self {
+            Self::Blob(path) => {
+                let bytes = std::fs::read(path)
+                    .map_err(|error| Failure::input(Message::file("read", path, &error)))?;
+                Ok((bytes, Vec::new()))
+            }
+            Self::Site {
+                site,
+                appliance,
+                ports,
+            } => site_policy(site.as_deref(), appliance, *ports),
+        }
+    }
+
+    fn refused(&self, error: &str) -> Failure {
+        let text = match self {
+            Self::Blob(path) => format!("{} is not a configuration: {error}", path.display()),
+            Self::Site { appliance, .. } => format!("{appliance} cannot run: {error}"),
+        };
+        Failure::input(Message::new(text))
     }
 }
 
@@ -75,38 +129,26 @@ fn site_policy(
     site: Option<&Path>,
     appliance: &str,
     ports: usize,
-) -> Result<(Policy<'static>, Vec<String>), Failure> {
+) -> Result<(Vec<u8>, Vec<String>), Failure> {
     // Whatever board the file names: here the appliance is a process with the ports it was given.
     let boards = Boards::new([(BOARD, u8::try_from(ports).unwrap_or(u8::MAX))]);
     let file = SiteFile::read(site)?;
     let plan = file.plan_on_board(&boards, BOARD)?;
-    let (mut config, rules) = render::appliance::policy(&plan, appliance).map_err(|error| {
+    if !plan.appliances.iter().any(|one| one.name == appliance) {
         let names: Vec<&str> = plan
             .appliances
             .iter()
             .map(|appliance| appliance.name.as_str())
             .collect();
-        Failure::input(
-            Message::new(error.to_string())
+        return Err(Failure::input(
+            Message::new(format!("the site has no appliance named `{appliance}`"))
                 .help(format!("its appliances are {}", names.join(" and "))),
-        )
-    })?;
+        ));
+    }
     let state = Places::new(Path::new("."), &file.path).state;
-    build::secrets::fill(&mut config, &plan, &state).map_err(Failure::input)?;
-    build::trust::fill(&mut config, &plan, &state, SystemTime::now()).map_err(Failure::input)?;
-    let names = rules.iter().map(|rule| rule.name.to_string()).collect();
-    let policy = classifier::policy(config, &rules)
-        .map_err(|error| Failure::input(Message::new(error.to_string())))?;
-    Ok((policy, names))
-}
-
-fn blob_policy(path: &Path) -> Result<Policy<'static>, Failure> {
-    let bytes =
-        std::fs::read(path).map_err(|error| Failure::input(Message::file("read", path, &error)))?;
-    classifier::load(Aligned::copy(&bytes).leak()).map_err(|error| {
-        Failure::input(Message::new(format!(
-            "{} is not a configuration: {error}",
-            path.display()
-        )))
-    })
+    let compiled = manifest::compile(&plan, &state, appliance, SystemTime::now())?;
+    // Only for words about what changes later.
+    let digest = digest_of(&compiled.blob);
+    let _less_is_known = compiled.manifest.remember(&state, &digest);
+    Ok((compiled.blob, compiled.rules))
 }

@@ -39,6 +39,11 @@ impl Program {
         );
     }
 
+    /// Asks it to read its configuration again (SIGHUP).
+    pub fn reread(&self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP);
+    }
+
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -6,12 +6,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use mgmt::{Client, Heard, MAX_DATAGRAM, Refusal, Request, Response, State, Status};
+use mgmt::{Client, Digest, Heard, MAX_DATAGRAM, PART, Refusal, Request, Response, State, Status};
 use policy::MAX_ROUTERS;
+use sha2::{Digest as _, Sha256};
 
 mod yang;
 
-pub use yang::ietf_vrrp;
+pub use yang::{hex, ietf_vrrp};
 
 /// An appliance that answers.
 #[derive(Debug)]
@@ -35,12 +36,29 @@ pub enum ManageError {
     /// It does not do that.
     #[error("refused: {0}")]
     Refused(Refusal),
+    /// It cannot run this configuration.
+    #[error("it cannot run this configuration: {0}")]
+    Objection(String),
+    /// What is sent does not arrive.
+    #[error("the configuration does not arrive: it has {have} of {total} bytes, and takes no more")]
+    Stuck {
+        /// What is there.
+        have: usize,
+        /// What should be.
+        total: usize,
+    },
     /// It was told to hand over, and has not within the time.
     #[error("it is still Active after {} s", .0.as_secs())]
     Late(Duration),
     /// The machine's network refused something.
     #[error("the network of this machine: {0}")]
     Socket(#[from] io::Error),
+}
+
+/// What a configuration is known by.
+#[must_use]
+pub fn digest(blob: &[u8]) -> Digest {
+    Sha256::digest(blob).into()
 }
 
 fn addresses(all: &[SocketAddr]) -> String {
@@ -147,7 +165,10 @@ impl Device {
         match self.ask(&Request::Status)? {
             Response::Status(status) => Ok(status),
             Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
-            Response::Done | Response::Member(_) => Err(ManageError::Refused(Refusal::Unknown)),
+            Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
+            Response::Done | Response::Member(_) | Response::Staged(_) => {
+                Err(ManageError::Refused(Refusal::Unknown))
+            }
         }
     }
 
@@ -173,7 +194,45 @@ impl Device {
     pub fn order(&mut self, request: &Request) -> Result<(), ManageError> {
         match self.ask(request)? {
             Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
-            Response::Done | Response::Status(_) | Response::Member(_) => Ok(()),
+            Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
+            Response::Done | Response::Status(_) | Response::Member(_) | Response::Staged(_) => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends it a configuration, of which nothing counts yet. What it has already is not sent again.
+    ///
+    /// # Errors
+    /// If it has no room, or does not answer any more.
+    pub fn send(&mut self, blob: &[u8]) -> Result<Digest, ManageError> {
+        let digest = digest(blob);
+        let total = u32::try_from(blob.len()).unwrap_or(u32::MAX);
+        let mut have = self.staged(&Request::Stage { total, digest })?;
+        while have < blob.len() {
+            let part = &blob[have..blob.len().min(have + PART)];
+            let request = Request::Part {
+                offset: have as u32, // below `total`
+                bytes: part.iter().copied().collect(),
+            };
+            let now = self.staged(&request)?;
+            if now <= have || now > blob.len() {
+                let total = blob.len();
+                return Err(ManageError::Stuck { have: now, total });
+            }
+            have = now;
+        }
+        Ok(digest)
+    }
+
+    fn staged(&mut self, request: &Request) -> Result<usize, ManageError> {
+        match self.ask(request)? {
+            Response::Staged(have) => Ok(have as usize),
+            Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
+            Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
+            Response::Done | Response::Status(_) | Response::Member(_) => {
+                Err(ManageError::Refused(Refusal::Unknown))
+            }
         }
     }
 

@@ -39,6 +39,11 @@ pub fn ietf_vrrp(status: &Status, members: &[MemberStatus]) -> Value {
             "name": status.name.as_str(),
             "version": status.version.map(|part| part.to_string()).join("."),
             "configuration": format!("{:016x}", status.fingerprint),
+            "running": {
+                "digest": hex(&status.configuration.digest),
+                "unconfirmed": status.configuration.unconfirmed,
+                "reverted": status.configuration.reverted,
+            },
             "uptime": status.uptime,
             "state": state(status.state),
             "state-since": status.since,
@@ -66,6 +71,16 @@ pub fn ietf_vrrp(status: &Status, members: &[MemberStatus]) -> Value {
                 })).collect::<Vec<_>>(),
             })),
         },
+    })
+}
+
+/// The digest of a configuration as people read it.
+#[must_use]
+pub fn hex(digest: &[u8]) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // a String takes everything
+        text
     })
 }
 

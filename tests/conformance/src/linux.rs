@@ -39,6 +39,9 @@ fn device(directory: &Path) -> Result<(), Box<dyn Error>> {
     };
     Ok(board_linux::run(Options {
         policy,
+        blob: &[],
+        source: None,
+        file: None,
         rules: Vec::new(),
         ports: vec![port],
         stop: None,

@@ -23,6 +23,9 @@ pub fn appliance() -> Result<(), Box<dyn Error>> {
         .collect::<Result<Result<Vec<PortSpec>, _>, _>>()??;
     Ok(board_linux::run(Options {
         policy,
+        blob: &[],
+        source: None,
+        file: None,
         rules: Vec::new(),
         ports,
         stop: None,

@@ -25,6 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let policy = classifier::load(blob.leak())?;
     board_linux::run(Options {
         policy,
+        blob: &[],
+        source: None,
+        file: None,
         rules: Vec::new(),
         ports,
         stop: None,

@@ -208,6 +208,20 @@ impl Rack {
         })
     }
 
+    /// What an appliance runs, changed; the rules are those of the example.
+    #[must_use]
+    pub fn changed(
+        &self,
+        id: NodeId,
+        alter: impl FnOnce(&mut Config, &mut Vec<Rule>),
+    ) -> Policy<'static> {
+        let mut config = self.world.config(id).clone();
+        let rules = render::appliance::policy(&self.plan, &config.name);
+        let (_, mut rules) = rules.expect("the example compiles");
+        alter(&mut config, &mut rules);
+        classifier::policy(config, &rules).expect("its rules compile")
+    }
+
     /// The public virtual address.
     #[must_use]
     pub fn public(&self) -> Ipv4Addr {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use classifier::Policy;
-use node::{Event, Node, Refusal, State, Tables, Transmit};
+use node::{Event, Node, Objection, Refusal, State, Tables, Transmit};
 use policy::Config;
 use random::SplitMix64;
 use time::{Duration, Instant};
@@ -175,6 +175,27 @@ impl World {
             self.switch.ports[port.0].carrier = on;
             self.switch.forget(port);
         }
+    }
+
+    /// Lets an appliance go on with another policy.
+    ///
+    /// # Errors
+    /// Why it cannot; then it has not changed.
+    pub fn reload(&mut self, id: NodeId, policy: Policy<'static>) -> Result<(), Objection> {
+        self.note(id, "another configuration");
+        let mut answer = Err(Objection::new());
+        let old = core::mem::replace(&mut self.appliances[id.0].policy, policy.clone());
+        self.with_node(id, |node, now, out| answer = node.reload(now, &policy, out));
+        if answer.is_err() {
+            self.appliances[id.0].policy = old;
+        }
+        answer
+    }
+
+    /// What an appliance runs.
+    #[must_use]
+    pub fn config(&self, id: NodeId) -> &Config {
+        &self.appliances[id.0].policy.config
     }
 
     /// Tells an appliance to stop in good order.
