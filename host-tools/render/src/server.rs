@@ -237,7 +237,7 @@ fn certificates(server: &Server, material: &Material) -> Result<Vec<HostFile>, R
 /// The roles whose servers connect to one of this role, or it to them.
 fn partners(role: Role) -> &'static [Role] {
     match role {
-        Role::Haproxy => &[Role::Nginx, Role::Monitor],
+        Role::Haproxy => &[Role::Haproxy, Role::Nginx, Role::Monitor],
         Role::Nginx => &[Role::Haproxy, Role::App, Role::Monitor],
         Role::App => &[Role::Nginx, Role::Db, Role::Monitor],
         Role::Db => &[Role::App, Role::Db, Role::Monitor],

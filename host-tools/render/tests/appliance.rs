@@ -47,7 +47,7 @@ fn services_list_their_servers_in_file_order() {
     let https = &config.services[0];
     assert_eq!(
         (https.name.as_str(), https.port, https.check.port),
-        ("https", 443, 443)
+        ("https", 443, 8008)
     );
     let servers: Vec<&str> = https
         .servers

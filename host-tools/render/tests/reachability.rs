@@ -19,7 +19,7 @@ use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on, and one port that nothing should reach.
-const PORTS: [u16; 8] = [
+const PORTS: [u16; 11] = [
     ports::HTTP,
     ports::HTTPS,
     ports::NGINX,
@@ -27,6 +27,9 @@ const PORTS: [u16; 8] = [
     ports::DB,
     ports::NODE_EXPORTER,
     ports::HAPROXY_METRICS,
+    ports::HAPROXY_AGENT,
+    ports::HAPROXY_HEALTH,
+    ports::HAPROXY_PEERS,
     22,
 ];
 const INTERNET: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));

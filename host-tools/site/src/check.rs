@@ -13,7 +13,7 @@ use crate::{
     derive,
     error::Problem,
     file::{KEEPALIVED, SiteFile},
-    flow, nat,
+    flow, http, nat,
     plan::{Flow, Party, Plan, Port, Role},
     read::At,
     service_check,
@@ -42,6 +42,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     service_check::check(file, problems);
     nat::check(file, problems);
     vrrp_check::check(file, problems);
+    http::check(file, problems);
     sizes(file, problems);
 }
 

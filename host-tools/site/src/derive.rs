@@ -5,7 +5,7 @@ use crate::{
     boards::{Board, Boards},
     error::Problem,
     file::{self, SiteFile},
-    flow, nat,
+    flow, http, nat, nginx,
     plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, ports},
     read::At,
     service,
@@ -75,6 +75,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
             .flat_map(|service| service::flows(file, service)),
     );
     flows.extend(roles_flows());
+    flows.extend(http::flows(file));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         vrrp: vrrp::settings(file).ok_or_else(|| absent("`advertisement_interval`"))?,
@@ -90,6 +91,8 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         services,
         nat: Vec::new(),
         protection: file.protection,
+        http: http::settings(file),
+        nginx: nginx::settings(file),
         authorities: authority::authorities(file),
     };
     plan.nat = nat::translations(file, &plan);
@@ -216,6 +219,7 @@ pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
     service::has_flow(file, name)
         || nat::has_flow(file, name)
         || roles_flows().iter().any(|flow| flow.name == name)
+        || name == http::PEERS
 }
 
 /// Reports a name that cannot be one.

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use crate::{
     derive,
     error::Problem,
-    flow, nat,
+    flow, http, nat, nginx,
     plan::Port,
     read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan},
     service_file,
@@ -35,6 +35,8 @@ pub(crate) struct SiteFile {
     pub(crate) services: Section<service_file::Entry>,
     pub(crate) nat: Vec<nat::Entry>,
     pub(crate) protection: policy::Protection,
+    pub(crate) http: http::Entry,
+    pub(crate) nginx: nginx::Entry,
 }
 
 /// Named entries in the order of the file.
@@ -146,6 +148,8 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "services",
         "nat",
         "protection",
+        "http",
+        "nginx",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -187,6 +191,12 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("protection", &PROTECTION, problems) {
         file.protection = protection(&table, problems);
+    }
+    if let Some(table) = root.optional_table("http", &http::Entry::KEYS, problems) {
+        file.http = http::Entry::read(&table, problems).unwrap_or_default();
+    }
+    if let Some(table) = root.optional_table("nginx", &nginx::Entry::KEYS, problems) {
+        file.nginx = nginx::Entry::read(&table, problems).unwrap_or_default();
     }
     file
 }
@@ -386,6 +396,8 @@ mod tests {
             &service_file::CHECK,
             &nat::Entry::KEYS,
             &PROTECTION,
+            &http::Entry::KEYS,
+            &nginx::Entry::KEYS,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

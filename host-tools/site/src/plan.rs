@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
+pub use crate::http::{Http, RequestRate};
+pub use crate::nginx::Nginx;
 pub use crate::traffic::{Action, Flow, Party, PortRange, Ports, Set, Traffic};
 
 /// A whole site, checked: names resolve, addresses lie in their subnets, nothing overlaps.
@@ -30,6 +32,10 @@ pub struct Plan {
     pub nat: Vec<Nat>,
     /// The appliances' defence against floods and odd packets.
     pub protection: policy::Protection,
+    /// How HAProxy treats users.
+    pub http: Http,
+    /// How Nginx works.
+    pub nginx: Nginx,
     /// Who signs the certificates of servers that are checked over TLS; checks refer to them by index.
     pub authorities: Vec<Authority>,
     /// VRRP settings shared by all networks.
@@ -59,6 +65,18 @@ impl Plan {
             Tracked::Posted(name) => Some(name.as_str()),
             Tracked::Port(_) | Tracked::Neighbours(_) | Tracked::Service(_) => None,
         })
+    }
+
+    /// The same for servers that do no more than accept connections, as those of some tests: services ask neither
+    /// for answers nor for agents.
+    #[must_use]
+    pub fn with_plain_checks(mut self) -> Self {
+        for service in &mut self.services {
+            service.check.kind = policy::CheckKind::Tcp;
+            service.check.port = service.server_port;
+            service.agent = None;
+        }
+        self
     }
 
     /// The servers of a role, the preferred one first.
@@ -455,6 +473,9 @@ pub enum Tracked {
     Posted(String),
 }
 
+/// Where HAProxy says on [`ports::HAPROXY_HEALTH`] whether it has a web server.
+pub const HEALTH_PATH: &str = "/health";
+
 /// Ports that the roles listen on; rendered configurations and derived flows both use these.
 pub mod ports {
     /// HAProxy, users' HTTPS.
@@ -463,6 +484,12 @@ pub mod ports {
     pub const HTTP: u16 = 80;
     /// HAProxy's own Prometheus metrics.
     pub const HAPROXY_METRICS: u16 = 8405;
+    /// HAProxy, what it can take, from the appliances.
+    pub const HAPROXY_AGENT: u16 = 8009;
+    /// HAProxy, whether it has a web server, from the appliances.
+    pub const HAPROXY_HEALTH: u16 = 8008;
+    /// HAProxy, what it knows of clients, from the other one.
+    pub const HAPROXY_PEERS: u16 = 10_000;
     /// Nginx, from HAProxy.
     pub const NGINX: u16 = 8080;
     /// The app, from Nginx.

@@ -9,8 +9,8 @@ use crate::{
     file::SiteFile,
     flow,
     plan::{
-        Flow, Member, Network, Party, Persistence, Port, PortRange, Role, Server, Service, Sorry,
-        Traffic, ports,
+        Flow, HEALTH_PATH, Member, Network, Party, Persistence, Port, PortRange, Role, Server,
+        Service, Sorry, Traffic, ports,
     },
     read::At,
     service_file::{CheckEntry, Entry, MemberEntry},
@@ -157,15 +157,26 @@ fn service(
             .map_or(0, |time| time.get_ref().0),
         check: match entry.and_then(|entry| entry.check.as_ref()) {
             Some(check) => check_plan(file, check, server_port),
+            None if public.is_some() => policy::Check {
+                kind: policy::CheckKind::Http {
+                    host: policy::Text::try_from("haproxy").unwrap_or_default(),
+                    path: policy::Text::try_from(HEALTH_PATH).unwrap_or_default(),
+                    lowest: 200,
+                    highest: 200,
+                },
+                port: ports::HAPROXY_HEALTH,
+                ..policy::Check::default()
+            },
             None => policy::Check {
                 kind: check_kind(file, kind, None),
                 port: server_port,
                 ..policy::Check::default()
             },
         },
-        agent: entry
-            .and_then(|entry| entry.agent.as_ref())
-            .map(|port| port.get_ref().0),
+        agent: match entry.and_then(|entry| entry.agent.as_ref()) {
+            Some(port) => Some(port.get_ref().0),
+            None => public.map(|_| ports::HAPROXY_AGENT),
+        },
     })
 }
 

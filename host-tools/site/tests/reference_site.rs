@@ -99,14 +99,17 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
         flows,
         [
             ("internet-https", "tcp 443".to_owned()),
-            ("check-https", "tcp 443".to_owned()),
+            ("check-https", "tcp 8008".to_owned()),
+            ("agent-https", "tcp 8009".to_owned()),
             ("internet-http", "tcp 80".to_owned()),
-            ("check-http", "tcp 80".to_owned()),
+            ("check-http", "tcp 8008".to_owned()),
+            ("agent-http", "tcp 8009".to_owned()),
             ("haproxy-nginx", "tcp 8080".to_owned()),
             ("nginx-app", "tcp 9000".to_owned()),
             ("app-db", "tcp 3306".to_owned()),
             ("monitor-nodes", "tcp 9100".to_owned()),
             ("monitor-haproxy", "tcp 8405".to_owned()),
+            ("haproxy-peers", "tcp 10000".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
@@ -155,7 +158,7 @@ fn more_flows_than_an_appliance_has_rules_for_are_refused() {
     let problems: Vec<(&str, String)> = (errors.problems().iter())
         .map(|problem| (problem.code(), problem.to_string()))
         .collect();
-    let message = "the flows make 4507 firewall rules".to_owned();
+    let message = "the flows make 4508 firewall rules".to_owned();
     assert_eq!(problems, [("site::too_many_rules", message)]);
 }
 

@@ -20,8 +20,8 @@ pub const SITE: &str = include_str!("../../../examples/foobar/site.toml");
 /// If the site file is not good.
 pub fn plan(board: &str) -> Plan {
     let ports = crate::firmware(board, board).board.ports;
-    site::parse_on_board("site.toml", SITE, &Boards::new([(board, ports)]), board)
-        .expect("a good site")
+    let plan = site::parse_on_board("site.toml", SITE, &Boards::new([(board, ports)]), board);
+    plan.expect("a good site").with_plain_checks()
 }
 
 /// What gw1 does on this board.

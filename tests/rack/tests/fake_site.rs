@@ -98,7 +98,7 @@ struct Bench {
 
 impl Bench {
     fn new(ports: u8) -> Self {
-        let plan = plan(ports);
+        let plan = plan(ports).with_plain_checks();
         let directory = tempfile::tempdir().expect("temporary directory");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let mut rack = Rack::new(&plan, vec![listener], directory.path()).expect("rack");

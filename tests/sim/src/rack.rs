@@ -73,7 +73,8 @@ fn plan(boards: Boards, versions: Versions) -> Plan {
             text.push_str(&six(line));
         }
     }
-    site::parse("site.toml", &text, &known).expect("the example is valid")
+    let plan = site::parse("site.toml", &text, &known).expect("the example is valid");
+    plan.with_plain_checks()
 }
 
 /// The configuration of one of the example's appliances, `gw1` or `gw2`.

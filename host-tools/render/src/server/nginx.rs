@@ -23,6 +23,9 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
             nginx_port => ports::NGINX,
             sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
             app_port => ports::APP,
+            body => plan.nginx.body,
+            static_files => plan.nginx.static_files.is_some(),
+            proxy_protocol => plan.http.proxy_protocol,
         },
     )?;
     Ok(vec![public("/etc/nginx/nginx.conf", config)])
