@@ -389,7 +389,7 @@ impl Shared<'_> {
                 InsertError::Full => Drop::FlowTableFull,
             })?;
         match self.sharing {
-            Sharing::Never => flows.set_private(id),
+            Sharing::Never => flows.set_private(id, true),
             Sharing::Usual | Sharing::Deferred => self.opened = Some((A::ICMP == V6::ICMP, id)),
         }
         Ok(id)

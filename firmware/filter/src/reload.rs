@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use classifier::Policy;
 use policy::Transport;
+use policy::rule::Sharing;
 use time::Instant;
 
 use crate::address::Address;
@@ -89,9 +90,10 @@ impl<'t> Shared<'t> {
                 continue;
             };
             let owner = old.renamed(place.owner(), &self.services);
-            if let Some(flow) = self.readmit(place, owner.unwrap_or(Owner::NONE)) {
+            if let Some((flow, sharing)) = self.readmit(place, owner.unwrap_or(Owner::NONE)) {
                 *place = flow;
                 self.count(&flow);
+                flows.set_private(id, sharing == Sharing::Never);
             } else {
                 // Nobody has counted it yet.
                 *place = place.owned_by(Owner::NONE).limited_by(None);
@@ -100,9 +102,13 @@ impl<'t> Shared<'t> {
         }
     }
 
-    /// A flow that was opened under another policy as it goes on under this one, if it does. Its server is known by its
+    /// A flow that was opened under another policy as it goes on under this one, and who is told of it, if it does. Its server is known by its
     /// address; only where packets keep the service's it is `owner`, if that still serves it.
-    pub(crate) fn readmit<A: Address>(&self, flow: &Flow<A>, owner: Owner) -> Option<Flow<A>> {
+    pub(crate) fn readmit<A: Address>(
+        &self,
+        flow: &Flow<A>,
+        owner: Owner,
+    ) -> Option<(Flow<A>, Sharing)> {
         let original = *flow.tuple(Direction::Original);
         let reply = *flow.tuple(Direction::Reply);
         let class = flow.state.class();
@@ -170,7 +176,7 @@ impl<'t> Shared<'t> {
         }
         next.windows = flow.windows;
         next.expiry = flow.expiry;
-        Some(next)
+        Some((next, allowed.sharing))
     }
 
     /// Whether a flow leaves from where its packets would be translated to now.

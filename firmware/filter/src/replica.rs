@@ -388,7 +388,7 @@ impl Shared<'_> {
         flow.expiry = now.after(flow.state.timeout());
         if !terms.same_policy {
             // Who calls things by other names is believed what its addresses say.
-            let flow = self.readmit(&flow, Owner::NONE)?;
+            let (flow, _) = self.readmit(&flow, Owner::NONE)?;
             return (flow.is_special() == record.splice.is_some()).then_some(flow);
         }
         let routes = A::family(&self.routes);

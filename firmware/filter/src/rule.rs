@@ -103,8 +103,17 @@ impl<'t> Rules<'t> {
         let found = self
             .tables
             .lookup(&key(from, to, tuple, class, State::New))?;
-        let Match { rate, flows, .. } = found;
-        (found.action == Action::Accept).then_some(Allowed { rate, flows })
+        let Match {
+            rate,
+            flows,
+            sharing,
+            ..
+        } = found;
+        (found.action == Action::Accept).then_some(Allowed {
+            rate,
+            flows,
+            sharing,
+        })
     }
 
     /// Whether no rule matches the first packet of a flow. Counts nothing.

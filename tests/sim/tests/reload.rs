@@ -164,6 +164,7 @@ fn drops(port: u16) -> Rule {
         log: false,
         rate: None,
         flows: None,
+        sharing: policy::rule::Sharing::Usual,
     }
 }
 

@@ -79,10 +79,19 @@ impl<A: Address> Flows<'_, A> {
         Some(flow)
     }
 
-    /// Keeps a new flow from the peer.
-    pub fn set_private(&mut self, id: u32) {
-        if let Some(marks) = self.marks.get_mut(id as usize) {
+    /// Keeps a flow from the peer, or tells it of one that was kept from it.
+    pub fn set_private(&mut self, id: u32, private: bool) {
+        let was = self.marks.get(id as usize);
+        if was.is_some_and(|marks| (marks.0 & Marks::PRIVATE != 0) == private) {
+            return;
+        }
+        self.unmark(id);
+        if let Some(marks) = self.marks.get_mut(id as usize)
+            && private
+        {
             *marks = Marks(Marks::PRIVATE);
+        } else if self.tells {
+            self.mark(id);
         }
     }
 
