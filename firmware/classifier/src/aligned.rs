@@ -26,7 +26,7 @@ impl Aligned {
         }
     }
 
-    /// The same bytes, for the rest of the process: an appliance runs one configuration in its life.
+    /// The same bytes, for the rest of the process, as the one is used that an appliance starts with.
     #[must_use]
     pub fn leak(self) -> &'static [u8] {
         let Self { words, len } = self;

@@ -334,7 +334,11 @@ impl Desk {
         let sockets: Vec<SocketAddr> = (addresses.into_iter())
             .map(|address| SocketAddr::new(address, mgmt::PORT))
             .collect();
-        Device::find(&sockets, &self.key)
+        // Who is busy may not answer in time, which looks the same.
+        match Device::find(&sockets, &self.key) {
+            Err(ManageError::Key(_)) => Device::find(&sockets, &self.key),
+            found => found,
+        }
     }
 }
 

@@ -213,7 +213,7 @@ impl Job {
         };
         // The answer comes before anything changes; it may still be lost.
         match self.device.order(&order) {
-            Ok(()) | Err(ManageError::Silent(_)) => {}
+            Ok(()) | Err(ManageError::Silent(_) | ManageError::Key(_)) => {}
             Err(error) => return Err(named(&self.name, error)),
         }
         let within = Duration::from_secs(seconds.into()).mul_f32(0.8).min(MOST);

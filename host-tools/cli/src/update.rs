@@ -31,22 +31,13 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
     let state = Places::new(Path::new("."), &desk.path).state;
     let mut journal = Journal::open(&state, options);
     let resumed = !journal.done.is_empty();
-    let mut found = Vec::new();
-    for name in &names {
-        let (_, status) = desk.find(name, None).map_err(|error| named(name, error))?;
-        found.push((*name, status));
-    }
-    if found.len() != 2 {
+    if names.len() != 2 {
         let message = Message::new("an update is of a pair: name both of its appliances");
         return Err(Failure::input(message));
     }
-    for (name, status) in &found {
-        // Who was being renewed when it was interrupted may still stand back.
-        if let Some(trouble) = ill(status, resumed || journal.began.is_some()) {
-            let message = Message::new(format!("{name} is not fit for an update: {trouble}"));
-            return Err(Failure::no(message.help("`ravelin status` shows the pair")));
-        }
-    }
+    // Who was being renewed when it was interrupted may still stand back.
+    let interrupted = resumed || journal.began.is_some();
+    let mut found = fit(&desk, &names, interrupted)?;
     // Who does no work first.
     found.sort_by_key(|(_, status)| status.state == State::Active);
     for (name, _) in found {
@@ -63,6 +54,34 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
         println!("{:#}", json!({ "updated": names }));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How both are, if they can do each other's work; what happened just now has a moment to be told.
+fn fit<'n>(
+    desk: &Desk,
+    names: &[&'n str],
+    interrupted: bool,
+) -> Result<Vec<(&'n str, Status)>, Failure> {
+    let end = Instant::now() + MOMENT;
+    loop {
+        let mut found = Vec::new();
+        for name in names {
+            let (_, status) = desk.find(name, None).map_err(|error| named(name, error))?;
+            found.push((*name, status));
+        }
+        let trouble = |(name, status): &(&str, Status)| {
+            Some((*name, ill(status, interrupted)?))
+                .map(|(name, trouble)| format!("{name} is not fit for an update: {trouble}"))
+        };
+        match found.iter().find_map(trouble) {
+            None => return Ok(found),
+            Some(_) if Instant::now() < end => thread::sleep(PAUSE),
+            Some(trouble) => {
+                let message = Message::new(trouble);
+                return Err(Failure::no(message.help("`ravelin status` shows the pair")));
+            }
+        }
+    }
 }
 
 /// What keeps an appliance from being one of two that can do each other's work.
@@ -239,4 +258,6 @@ fn say(options: &args::Update, text: &str) {
 
 const AGAIN: &str =
     "it stands back meanwhile and its peer does the work; the same command again goes on here";
+/// How long two that are well may seem not to be.
+const MOMENT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(200);
