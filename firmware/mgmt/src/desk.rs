@@ -23,6 +23,10 @@ pub struct Desk {
 }
 
 /// What a datagram was.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no heap, and never more than one"
+)]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<'a> {
     /// Nothing that is answered.

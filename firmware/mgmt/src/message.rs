@@ -7,6 +7,10 @@ use policy::{MAX_PATHS, MAX_ROUTERS, Name};
 use serde::{Deserialize, Serialize};
 
 /// What an operator wants.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is no heap, and never more than one"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// How are you?
@@ -63,7 +67,7 @@ pub type Digest = [u8; 32];
 pub const PART: usize = 1024;
 
 /// Why a configuration cannot run here, in words.
-pub type Objection = String<159>;
+pub type Objection = String<111>;
 
 /// The answer.
 #[expect(

@@ -36,8 +36,7 @@ impl<'t> Appliance<'t> {
         } else if let Some(leg) = self.legs.differs(config) {
             write!(
                 objection,
-                "network {leg}: ports, VLANs, MAC and own addresses stay as long as the appliance runs; give it the \
-                 configuration and start it again"
+                "network {leg}: its port, VLAN, MAC and own addresses only change by a restart"
             )
         } else {
             Ok(())

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 #[test]
 fn an_operator_sees_the_pair_and_moves_it() {
-    let desk = Desk::new();
+    let desk = Desk::new("100ms");
     let mut gw1 = desk.start(0);
     let gw2 = desk.start(1);
     let status = desk.until_well();

@@ -12,13 +12,19 @@ use serde_json::Value;
 pub struct Desk {
     pub lab: Lab,
     pub site: PathBuf,
+    interval: &'static str,
 }
 
 impl Desk {
-    pub fn new() -> Self {
+    /// Adverts come every `interval`: the longer, the longer may a busy machine stand still.
+    pub fn new(interval: &'static str) -> Self {
         let lab = Lab::new().expect("a lab");
-        let site = lab.file("site.toml", site()).expect("a site file");
-        Self { lab, site }
+        let site = lab.file("site.toml", site(interval)).expect("a site file");
+        Self {
+            lab,
+            site,
+            interval,
+        }
     }
 
     pub fn start(&self, gateway: usize) -> Program {
@@ -65,7 +71,7 @@ impl Desk {
 
     /// Writes the site file with a part replaced and `more` at its end.
     pub fn change(&self, from: &str, to: &str, more: &str) {
-        let text = site();
+        let text = site(self.interval);
         assert!(text.contains(from), "{from}");
         let text = text.replacen(from, to, 1) + more;
         std::fs::write(&self.site, text).expect("room");
@@ -83,7 +89,7 @@ impl Desk {
     }
 
     pub fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         while !done() {
             assert!(Instant::now() < end, "no {what}");
             sleep(Duration::from_millis(50));
@@ -97,7 +103,7 @@ impl Desk {
     }
 
     pub fn until(&self, what: &str, done: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
             let output = self.run(&["status", "--json"]);
             match serde_json::from_slice(&output.stdout) {
@@ -109,8 +115,8 @@ impl Desk {
     }
 }
 
-fn site() -> String {
-    include_str!("../../../lab/src/site.toml").replace("INTERVAL", "100ms")
+fn site(interval: &str) -> String {
+    include_str!("../../../lab/src/site.toml").replace("INTERVAL", interval)
 }
 
 /// What an appliance says of itself.
