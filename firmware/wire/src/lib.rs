@@ -13,6 +13,8 @@ pub mod ipv6;
 pub mod mld;
 pub mod nd;
 pub mod router_discovery;
+pub mod snmp;
+pub mod syslog;
 pub mod tcp;
 pub mod vrrp;
 pub use frame::Frame;
