@@ -3,7 +3,7 @@
 //! | offset | size | content (little-endian) |
 //! |---|---|---|
 //! | 0 | 4 | `RVLN` |
-//! | 4 | 2 | format version, 4 |
+//! | 4 | 2 | format version, 5 |
 //! | 6 | 2 | zero |
 //! | 8 | 4 | length of the configuration, c |
 //! | 12 | 4 | length of the tables |
@@ -14,14 +14,14 @@
 //!
 //! Released bytes keep their meaning for ever: a change of the types is a new format version. Version 1 had the
 //! rules inside of the configuration, version 2 no authorities for checks over TLS, version 3 one virtual router for each
-//! interface and nothing about a peer.
+//! interface and nothing about a peer, version 4 nobody to tell of events.
 
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 use crate::{Config, ConfigError};
 
 /// The version of the format that this code writes and reads.
-pub const FORMAT_VERSION: u16 = 4;
+pub const FORMAT_VERSION: u16 = 5;
 
 /// A buffer of this size holds every valid [`Config`] without tables.
 pub const MAX_CONFIG: usize = 32 * 1024;

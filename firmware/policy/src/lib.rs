@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 mod anchor;
 mod blob;
+mod events;
 mod nat;
 mod prefix;
 mod protection;
@@ -31,6 +32,7 @@ pub use anchor::{Anchor, MAX_ANCHORS, Trust};
 pub use blob::{
     DecodeError, EncodeError, FORMAT_VERSION, MAX_BLOB, MAX_CONFIG, decode, encode, length,
 };
+pub use events::{Collector, Events, MAX_COLLECTORS, Severity};
 pub use nat::{MAX_NAT, Nat};
 pub use prefix::{IpPrefix, Prefix, Prefix6};
 pub use protection::{Limit, LimitKind, MAX_LIMITS, Protection, Scope};
@@ -81,6 +83,8 @@ pub struct Config {
     /// When this was made, in seconds since 1970: the appliance has no clock, but it is not earlier than that.
     /// 0 if nobody has to know.
     pub made: u64,
+    /// Who is told what happens.
+    pub events: Events,
 }
 
 /// One leg of the appliance: a physical port, or one VLAN on it.

@@ -109,15 +109,21 @@ fn example() -> Config {
         .into_iter()
         .collect(),
         made: 1_800_000_000,
+        events: Events {
+            syslog: [collector([10, 20, 1, 41], 514)].into_iter().collect(),
+            snmp: [collector([198, 51, 100, 7], 162)].into_iter().collect(),
+            community: String::try_from("public").unwrap(),
+            severity: Severity::Notice,
+        },
     }
 }
 
 /// What stands for compiled rules.
 const TABLES: &[u8] = &[1, 2, 3, 4, 5];
 
-/// The blob of [`example`] and [`TABLES`] in format version 4. Released: if this test fails, the code has to change.
+/// The blob of [`example`] and [`TABLES`] in format version 5. Released: if this test fails, the code has to change.
 const GOLDEN: &str = "
-    52564c4e04000000 69020000 05000000 3e871f1a
+    52564c4e05000000 81020000 05000000 4582e381
     03677731020377616e0000020000000a01cb007102180120010db800000000000000000000000240d40b01cb00710104
     65646765010115020000000a020a1401021800dc0b0003000a010a0100cb00710a140101000000ffff00000a010a0201
     fe80000000000000000000000000000a0120010db800000000000000000000000a140101000000ffff000115010a0100
@@ -130,8 +136,8 @@ const GOLDEN: &str = "
     036e733101fd0000000000000000000000000000353503f0a2040105736f72727901fd00000000000000000000000000
     00363503f0a204011e040b6578616d706c652e636f6d35e8078407020306018f4e03000a1401001800cb00710a8008ff
     ff03010000cb00710a9811a111000a140116160200fd0000000000000000000000000000003020010db9000000000000
-    00000000000030020064c80100013201204080040164010101030102030404050607010880a4a7da0600000001020304
-    05
+    00000000000030020064c80100013201204080040164010101030102030404050607010880a4a7da0601000a14012982
+    040100c6336407a201067075626c6963050000000102030405
 ";
 
 /// The header of a blob in version 1, which had the rules in the configuration.
@@ -222,17 +228,17 @@ fn refusals_say_what_is_wrong() {
         (
             "an earlier format",
             with(0, VERSION_1),
-            "format version 1 is not supported (this firmware reads 4)",
+            "format version 1 is not supported (this firmware reads 5)",
         ),
         (
             "the one before",
-            with(4, &[3, 0]),
-            "format version 3 is not supported (this firmware reads 4)",
+            with(4, &[4, 0]),
+            "format version 4 is not supported (this firmware reads 5)",
         ),
         (
             "a later format",
-            with(4, &[5, 0]),
-            "format version 5 is not supported (this firmware reads 4)",
+            with(4, &[6, 0]),
+            "format version 6 is not supported (this firmware reads 5)",
         ),
         (
             "reserved",
@@ -864,6 +870,36 @@ fn contradictions_of_both_versions_are_refused() {
             E::NatPrefix { nat: 2 },
         ),
         (
+            |c| c.events.syslog[0].port = 0,
+            E::Collector {
+                address: Ipv4Addr::new(10, 20, 1, 41).into(),
+            },
+        ),
+        (
+            |c| c.events.snmp[0].address = Ipv4Addr::new(10, 20, 1, 1).into(),
+            E::Collector {
+                address: Ipv4Addr::new(10, 20, 1, 1).into(),
+            },
+        ),
+        (
+            |c| {
+                c.default_route = None;
+            },
+            E::CollectorRoute {
+                address: Ipv4Addr::new(198, 51, 100, 7).into(),
+            },
+        ),
+        (
+            |c| {
+                let again = c.events.syslog[0];
+                c.events.syslog.push(again).unwrap();
+            },
+            E::SharedCollector {
+                address: Ipv4Addr::new(10, 20, 1, 41).into(),
+            },
+        ),
+        (|c| c.events.community.clear(), E::NoCommunity),
+        (
             |c| c.limits[1].kind = LimitKind::Flows { max: 0 },
             E::LimitZero { limit: 1 },
         ),
@@ -975,6 +1011,7 @@ fn limits_themselves_are_allowed() {
         default_route6: None,
         services: Vec::new(),
         nat: Vec::new(),
+        events: Events::default(),
         ..config
     };
     assert_eq!(alone.validate(), Ok(()), "an appliance that does nothing");
@@ -1318,7 +1355,29 @@ fn largest() -> Config {
         },
         anchors: core::iter::repeat_n(anchor, MAX_ANCHORS).collect(),
         made: u64::MAX,
+        events: Events {
+            syslog: (0..MAX_COLLECTORS as u8)
+                .map(|n| collector6(n, max))
+                .collect(),
+            snmp: (0..MAX_COLLECTORS as u8)
+                .map(|n| collector6(n, max))
+                .collect(),
+            community: core::iter::repeat_n('x', 32).collect(),
+            severity: Severity::Debug,
+        },
     }
+}
+
+fn collector(address: [u8; 4], port: u16) -> Collector {
+    Collector {
+        address: Ipv4Addr::from(address).into(),
+        port,
+    }
+}
+
+fn collector6(last: u8, port: u16) -> Collector {
+    let address = v6(0x2001, 0xdb9, 0xff00 | u16::from(last)).into();
+    Collector { address, port }
 }
 
 fn router(config: &mut Config, index: usize) -> &mut VirtualRouter {
@@ -1355,7 +1414,7 @@ fn sealed(payload: &[u8]) -> List<u8> {
         .checksum(&payload)
         .to_le_bytes();
     [
-        b"RVLN\x04\x00\x00\x00",
+        b"RVLN\x05\x00\x00\x00",
         &length[..],
         &[0; 4],
         &crc,

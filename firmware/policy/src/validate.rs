@@ -4,6 +4,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{Config, Interface, MAX_SHARED, MTU, Prefix, Prefix6};
 
+mod events;
 mod nat;
 mod router;
 mod service;
@@ -180,6 +181,15 @@ pub enum ConfigError {
         prefix: u8,
         prefix6: u8,
     },
+
+    #[error("collector {address}: no machine of others, or port zero")]
+    Collector { address: IpAddr },
+    #[error("collector {address}: no interface and no default route leads there")]
+    CollectorRoute { address: IpAddr },
+    #[error("collector {address} is told twice")]
+    SharedCollector { address: IpAddr },
+    #[error("there are collectors of traps, and no community")]
+    NoCommunity,
 }
 
 impl Config {
@@ -203,7 +213,7 @@ impl Config {
         for (index, limit) in self.limits.iter().enumerate() {
             nat::check_limit(index, limit)?;
         }
-        Ok(())
+        self.check_events()
     }
 
     /// All addresses that this appliance has, with their interface.

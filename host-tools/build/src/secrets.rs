@@ -23,10 +23,10 @@ pub enum SecretError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Pki(#[from] PkiError),
-    /// A file beside the site file is not what VRRP needs.
+    /// A file beside the site file is not what VRRP or a trap needs.
     #[error("{}: {problem}", path.display())]
     #[diagnostic(help(
-        "[vrrp.authentication] names files beside the site file, for you alone (chmod 600): a password of up to 8 characters, or a key as keepalived reads it: 32 to 64 characters, or `hex:` and 64 to 128 hexadecimal digits (openssl rand -hex 32)"
+        "[vrrp.authentication] and [events] name files beside the site file, for you alone (chmod 600): a community of up to 32 characters, a password of up to 8 characters, or a key as keepalived reads it: 32 to 64 characters, or `hex:` and 64 to 128 hexadecimal digits (openssl rand -hex 32)"
     ))]
     File {
         /// The file.
@@ -53,6 +53,9 @@ pub fn fill(config: &mut Config, plan: &Plan, state: &Path) -> Result<(), Secret
             }
             (Authentication::None | Authentication::Password(_) | Authentication::Hmac(_), _) => {}
         }
+    }
+    if let Some(file) = &plan.events.community {
+        config.events.community = community(&beside(state, file))?;
     }
     if let Some(pair) = &mut config.availability.pair {
         pair.key = pki::secret(state, "pair.key")?;
@@ -107,6 +110,17 @@ fn password(path: &Path) -> Result<[u8; 8], SecretError> {
         }
     }
     Ok(password)
+}
+
+/// A community is text that managers compare (RFC 1901 §3).
+fn community(path: &Path) -> Result<heapless::String<32>, SecretError> {
+    let text = read(path)?;
+    let fits = heapless::String::try_from(text.as_str()).ok();
+    fits.filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()))
+        .ok_or_else(|| SecretError::File {
+            path: path.to_owned(),
+            problem: "a community has 1 to 32 letters, digits and signs".to_owned(),
+        })
 }
 
 fn key(path: &Path) -> Result<heapless::Vec<u8, 64>, SecretError> {

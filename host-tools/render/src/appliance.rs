@@ -48,6 +48,7 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
             vec![policy::Anchor::default(); plan.authorities.len()],
         )?,
         made: u64::from(!plan.authorities.is_empty()),
+        events: events(plan)?,
     };
     let fingerprint = availability::fingerprint(plan, &config, &rules);
     if let Some(pair) = &mut config.availability.pair {
@@ -59,6 +60,27 @@ pub fn policy(plan: &Plan, name: &str) -> Result<(policy::Config, Vec<Rule>), Re
         cause,
     })?;
     Ok((config, rules))
+}
+
+/// Who is told what happens. The community is filled in by who builds.
+fn events(plan: &Plan) -> Result<policy::Events, RenderError> {
+    let all = |of: &[site::plan::Collector]| {
+        let collector = |one: &site::plan::Collector| policy::Collector {
+            address: one.address,
+            port: one.port,
+        };
+        bounded("collectors of events", of.iter().map(collector))
+    };
+    let events = &plan.events;
+    Ok(policy::Events {
+        syslog: all(&events.syslog)?,
+        snmp: all(&events.snmp)?,
+        community: match events.community {
+            Some(_) => heapless::String::try_from("-").unwrap_or_default(),
+            None => heapless::String::new(),
+        },
+        severity: events.severity,
+    })
 }
 
 fn interface(

@@ -8,7 +8,7 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use site::plan::{Flow, Network, Party, Port, PortRange, Server, Traffic, ports};
 use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
-/// All that anything listens on, and one port that nothing should reach.
+/// All that anything listens on by TCP, and one port that nothing should reach.
 const PORTS: [u16; 11] = [
     ports::HTTP,
     ports::HTTPS,
@@ -36,6 +36,8 @@ const INTERNET: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const INTERNET6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7));
 /// What is not answered within this is blocked. A lost SYN is repeated after one second.
 const PATIENCE: Duration = Duration::from_millis(2500);
+/// Datagrams have arrived long before the knocking ends.
+const LATE: Duration = Duration::from_millis(100);
 
 #[test]
 fn servers_are_reached_by_the_flows_of_the_plan_and_by_nothing_else() {
@@ -95,6 +97,12 @@ fn compare(plan: &Plan, version: Version) {
         }
     });
 
+    for (server, (_, datagrams)) in plan.servers.iter().zip(&listening[1..]) {
+        for who in senders(datagrams) {
+            reached.insert((who, server.name.clone(), ports::SYSLOG));
+        }
+    }
+
     let mut expected = BTreeSet::new();
     for server in &plan.servers {
         let here = |flow: &&Flow| plan.addresses_in(&flow.to, server).next().is_some();
@@ -128,15 +136,25 @@ fn origins(plan: &Plan, flow: &Flow) -> Vec<String> {
     }
 }
 
-/// The one TCP port of a flow.
+/// Who has sent a datagram that arrived: each says its name.
+fn senders(socket: &UdpSocket) -> BTreeSet<String> {
+    socket.set_read_timeout(Some(LATE)).unwrap();
+    let mut name = [0; 64];
+    let mut senders = BTreeSet::new();
+    while let Ok(len) = socket.recv(&mut name) {
+        senders.insert(String::from_utf8_lossy(&name[..len]).into_owned());
+    }
+    senders
+}
+
+/// The one port of a flow, of TCP or UDP.
 fn port(flow: &Flow) -> u16 {
     match &flow.traffic {
-        Traffic::Tcp(ports) => match ports.destination[..] {
+        Traffic::Tcp(ports) | Traffic::Udp(ports) => match ports.destination[..] {
             [PortRange { first, last }] if first == last => first,
             _ => panic!("{flow:?}"),
         },
         Traffic::Any
-        | Traffic::Udp(_)
         | Traffic::Ping
         | Traffic::Icmp(_)
         | Traffic::Icmp6(_)
@@ -260,11 +278,11 @@ impl Lab {
     }
 
     /// Listens on all ports of an address, from inside its namespace.
-    fn listen(&self, name: &str, address: IpAddr) -> Vec<TcpListener> {
+    fn listen(&self, name: &str, address: IpAddr) -> (Vec<TcpListener>, UdpSocket) {
         self.inside(name, || {
-            PORTS
-                .map(|port| TcpListener::bind((address, port)).unwrap())
-                .into()
+            let streams = PORTS.map(|port| TcpListener::bind((address, port)).unwrap());
+            let datagrams = UdpSocket::bind((address, ports::SYSLOG)).unwrap();
+            (streams.into(), datagrams)
         })
     }
 
@@ -289,7 +307,10 @@ impl Lab {
                     *target != who && !(namespace == ROUTER && *target == "internet")
                 });
                 let mut knocks = Vec::new();
+                let datagrams = UdpSocket::bind((source, 0)).unwrap();
                 for (target, address) in targets {
+                    // Its own firewall may forbid it.
+                    let _ = datagrams.send_to(who.as_bytes(), (address, ports::SYSLOG));
                     for port in PORTS {
                         // Threads begin in the namespace of their parent.
                         let opens = scope.spawn(move || opens(source, (address, port).into()));

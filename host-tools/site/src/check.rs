@@ -12,6 +12,7 @@ use crate::{
     boards::Boards,
     derive,
     error::Problem,
+    events,
     file::{KEEPALIVED, SiteFile},
     flow, http, nat,
     plan::{Flow, Party, Plan, Port, Role},
@@ -43,6 +44,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     nat::check(file, problems);
     vrrp_check::check(file, problems);
     http::check(file, problems);
+    events::check(file, problems);
     sizes(file, problems);
 }
 

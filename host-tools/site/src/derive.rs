@@ -4,6 +4,7 @@ use crate::{
     authority,
     boards::{Board, Boards},
     error::Problem,
+    events,
     file::{self, SiteFile},
     flow, http, nat, nginx,
     plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, ports},
@@ -74,8 +75,10 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
             .iter()
             .flat_map(|service| service::flows(file, service)),
     );
+    let events = events::events(file);
     flows.extend(roles_flows());
     flows.extend(http::flows(file));
+    flows.extend(events::flows(&events));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         vrrp: vrrp::settings(file).ok_or_else(|| absent("`advertisement_interval`"))?,
@@ -94,6 +97,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         http: http::settings(file),
         nginx: nginx::settings(file),
         authorities: authority::authorities(file),
+        events,
     };
     plan.nat = nat::translations(file, &plan);
     Ok(plan)
@@ -218,7 +222,9 @@ fn roles_flows() -> Vec<Flow> {
 pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
     service::has_flow(file, name)
         || nat::has_flow(file, name)
-        || roles_flows().iter().any(|flow| flow.name == name)
+        || (events::flows(&events::events(file)).iter())
+            .chain(&roles_flows())
+            .any(|flow| flow.name == name)
         || name == http::PEERS
 }
 

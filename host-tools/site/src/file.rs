@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use crate::{
     derive,
     error::Problem,
-    flow, http, nat, nginx,
+    events, flow, http, nat, nginx,
     plan::Port,
     read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan},
     service_file,
@@ -37,6 +37,7 @@ pub(crate) struct SiteFile {
     pub(crate) protection: policy::Protection,
     pub(crate) http: http::Entry,
     pub(crate) nginx: nginx::Entry,
+    pub(crate) events: events::Entry,
 }
 
 /// Named entries in the order of the file.
@@ -150,6 +151,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "protection",
         "http",
         "nginx",
+        "events",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -197,6 +199,9 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("nginx", &nginx::Entry::KEYS, problems) {
         file.nginx = nginx::Entry::read(&table, problems).unwrap_or_default();
+    }
+    if let Some(table) = root.optional_table("events", &events::Entry::KEYS, problems) {
+        file.events = events::Entry::read(&table, problems);
     }
     file
 }
@@ -398,6 +403,7 @@ mod tests {
             &PROTECTION,
             &http::Entry::KEYS,
             &nginx::Entry::KEYS,
+            &events::Entry::KEYS,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

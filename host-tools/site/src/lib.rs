@@ -11,6 +11,7 @@ mod boards;
 mod check;
 mod derive;
 mod error;
+mod events;
 mod file;
 mod flow;
 mod http;

@@ -46,6 +46,8 @@ pub struct Plan {
     pub pair: Option<Pair>,
     /// What appliances watch, besides the links of their ports and the neighbours that matter.
     pub tracks: Vec<Track>,
+    /// Who is told what happens to the appliances.
+    pub events: Events,
 }
 
 impl Plan {
@@ -85,6 +87,30 @@ impl Plan {
             .iter()
             .filter(move |server| server.role == role)
     }
+}
+
+/// Who is told what happens to the appliances, and of what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Events {
+    /// Those that get syslog messages.
+    pub syslog: Vec<Collector>,
+    /// Those that get SNMP traps.
+    pub snmp: Vec<Collector>,
+    /// The file with the traps' community, seen from the site file.
+    pub community: Option<String>,
+    /// The least severe events that they are told of.
+    pub severity: policy::Severity,
+}
+
+/// A machine that listens to appliances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Collector {
+    /// Its name, if it is a server of the site.
+    pub server: Option<String>,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its UDP port.
+    pub port: u16,
 }
 
 /// One subnet (and VLAN) of the rack.
@@ -498,6 +524,10 @@ pub mod ports {
     pub const DB: u16 = 3306;
     /// Prometheus, from whom a flow of the site lets in.
     pub const PROMETHEUS: u16 = 9090;
+    /// Syslog over UDP, from the appliances.
+    pub const SYSLOG: u16 = 514;
+    /// SNMP traps, from the appliances.
+    pub const TRAPS: u16 = 162;
     /// Prometheus node exporter, from the monitor.
     pub const NODE_EXPORTER: u16 = 9100;
 }

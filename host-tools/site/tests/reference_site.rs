@@ -110,6 +110,7 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
             ("monitor-nodes", "tcp 9100".to_owned()),
             ("monitor-haproxy", "tcp 8405".to_owned()),
             ("haproxy-peers", "tcp 10000".to_owned()),
+            ("syslog-mon1", "udp 514".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
