@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::Thread;
+use std::time::SystemTime;
 
 use classifier::Policy;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -194,8 +195,14 @@ fn turn_until_stopped(
         format_args!("started on {}", names.join(", ")),
     );
     let mut turns = Superloop::new(&mut ports).with_store(&mut store);
+    let mut time_due = Instant::ZERO;
     loop {
-        let busy = turns.turn(&mut node, clock.now());
+        let now = clock.now();
+        if now >= time_due {
+            time_due = now + TIME;
+            tell_time(&mut node, now);
+        }
+        let busy = turns.turn(&mut node, now);
         if MAILBOX.has_work() {
             worker.unpark();
         }
@@ -319,6 +326,15 @@ fn relieve(
     }
 }
 
+/// Tells the node what this machine's clock says, for what it sends to collectors.
+fn tell_time(node: &mut Node<'_>, now: Instant) {
+    if let Ok(since_1970) = SystemTime::UNIX_EPOCH.elapsed() {
+        node.set_time(now, since_1970.as_micros() as u64);
+    }
+}
+
+/// How often: clocks may be set.
+const TIME: time::Duration = time::Duration::from_secs(10);
 /// How long a relief may take: the peer's three seconds, and one in which late frames are passed on.
 const RELIEF: time::Duration = time::Duration::from_secs(5);
 /// How long the loop rests when nothing came.

@@ -513,6 +513,18 @@ impl<'t> Filter<'t> {
         self.shared.services.balancer.has_quorum(service)
     }
 
+    /// Whether somebody would get a new flow to a service: a server, or the sorry server.
+    #[must_use]
+    pub fn serves(&self, service: usize) -> bool {
+        self.shared.services.balancer.serves(service)
+    }
+
+    /// Whether SYNs were answered with cookies lately.
+    #[must_use]
+    pub fn cookies_are_out(&self) -> bool {
+        self.shared.cookies_are_out
+    }
+
     /// Forgets flows whose time is over; a bounded amount of work.
     pub fn sweep(&mut self, now: Instant) {
         self.shared.cookies_are_out &= now < self.shared.cookies_until;

@@ -12,6 +12,7 @@ extern crate std;
 
 mod client;
 mod desk;
+pub mod events;
 mod message;
 mod seal;
 #[cfg(test)]

@@ -6,6 +6,8 @@ use heapless::{String, Vec};
 use policy::{MAX_PATHS, MAX_ROUTERS, Name};
 use serde::{Deserialize, Serialize};
 
+use crate::events::News;
+
 /// What an operator wants.
 #[expect(
     clippy::large_enum_variant,
@@ -59,6 +61,8 @@ pub enum Request {
     },
     /// What ran before runs again, at once.
     Revert,
+    /// The event with this number, or the oldest after it.
+    Event(u32),
 }
 
 /// SHA-256 of a configuration's bytes.
@@ -88,6 +92,8 @@ pub enum Response {
     Staged(u32),
     /// It cannot run here.
     Objection(Objection),
+    /// What happened.
+    News(News),
 }
 
 /// Why something cannot be done.

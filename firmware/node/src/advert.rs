@@ -575,12 +575,15 @@ fn note(
         return;
     };
     *until = now + QUIET;
-    log.events.push(Event::Advert {
-        leg: on.name.clone(),
-        vrid,
-        source,
-        heard,
-    });
+    log.journal.push(
+        now,
+        Event::Advert {
+            leg: on.name.clone(),
+            vrid,
+            source,
+            heard,
+        },
+    );
 }
 
 /// The router of a leg that an advertisement is for, and its place in the configuration.

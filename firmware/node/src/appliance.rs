@@ -4,10 +4,10 @@ use classifier::Policy;
 use filter::{Drop, Filter, Left, Tables};
 use health::Checker;
 use mgmt::Refusal;
-use policy::Tracked;
+use policy::{MAX_SERVICES, Name, Tracked};
 use random::SplitMix64;
 use time::{Duration, Instant};
-use vrrp::{Group, State};
+use vrrp::{Group, Reason, Reasons, State};
 use wire::Frame;
 use wire::ethernet;
 use wire::mld;
@@ -21,6 +21,7 @@ use crate::leg::Legs;
 use crate::membership::{Memberships, Role};
 use crate::neighbour::Neighbours;
 use crate::office::Office;
+use crate::outlets::Outlets;
 use crate::pair::Pairing;
 use crate::router_advert::RouterAdverts;
 use crate::tracker::Tracker;
@@ -69,6 +70,13 @@ pub struct Appliance<'t> {
     /// Whether IPv4 addresses are announced by ARP replies too.
     pub(crate) announces_by_replies: bool,
     pub(crate) checker: Checker<Tunnel>,
+    pub(crate) outlets: Outlets,
+    /// Why the appliance is worth less than was configured, and what it is worth, as last told.
+    worth: (Reasons, u8),
+    /// Names of the services, and whether each has its quorum.
+    pub(crate) quorums: heapless::Vec<(Name, bool), MAX_SERVICES>,
+    /// Whether SYNs are answered with cookies, as last told.
+    cookies: bool,
 }
 
 /// How long connections are taken up in the middle after a take-over.
@@ -89,6 +97,12 @@ impl<'t> Appliance<'t> {
         let legs = Legs::new(config);
         Self {
             filter: Filter::new(policy, tables, seed),
+            outlets: Outlets::new(config, now),
+            worth: (Reasons::default(), config.availability.priority),
+            quorums: (config.services.iter())
+                .map(|service| (service.name.clone(), false))
+                .collect(),
+            cookies: false,
             group: Group::new(config),
             pairing: Pairing::new(config, seed.rotate_left(8)),
             told: sync::Standing::default(),
@@ -217,6 +231,7 @@ impl<'t> Appliance<'t> {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.filter.sweep(now);
+            self.note_cookies(now, log);
         }
         self.reschedule();
     }
@@ -290,10 +305,13 @@ impl<'t> Appliance<'t> {
         out: &mut impl Transmit,
     ) {
         if let Some(on) = self.legs.get(leg) {
-            log.events.push(Event::Track {
-                leg: on.name.clone(),
-                reachable,
-            });
+            log.journal.push(
+                now,
+                Event::Track {
+                    leg: on.name.clone(),
+                    reachable,
+                },
+            );
         }
         self.watched(now, Tracked::Neighbours(leg), reachable, log, out);
         self.tell_peer(now, log, out);
@@ -333,6 +351,7 @@ impl<'t> Appliance<'t> {
         for action in self.group.step(now, input) {
             self.perform(now, action, log, out);
         }
+        self.note_worth(now, log);
     }
 
     /// Does what the group says.
@@ -365,12 +384,41 @@ impl<'t> Appliance<'t> {
                 self.neighbours.release(log);
             }
             vrrp::Action::Linger => self.fall_silent(now, out),
-            vrrp::Action::Handover(result) => self.handed_over(result, log),
-            vrrp::Action::Silent { routers } => log.events.push(Event::Silent { routers }),
+            vrrp::Action::Handover(result) => self.handed_over(now, result, log),
+            vrrp::Action::Silent { routers } => {
+                log.journal.push(now, Event::Silent { routers });
+            }
             vrrp::Action::StateChanged { from, to, cause } => {
                 self.changed = now;
-                log.events.push(Event::State { from, to, cause });
+                log.journal.push(now, Event::State { from, to, cause });
             }
+        }
+    }
+
+    /// Says what the appliance is worth now, and why, if that has changed.
+    fn note_worth(&mut self, now: Instant, log: &mut Log) {
+        let worth = (self.group.demotions(), self.group.priority());
+        let (reasons, priority) = core::mem::replace(&mut self.worth, worth);
+        if (reasons, priority) == worth {
+            return;
+        }
+        for reason in Reason::ALL {
+            let on = worth.0.contains(reason);
+            if on != reasons.contains(reason) {
+                log.journal.push(now, Event::Demotion { reason, on });
+            }
+        }
+        if priority != worth.1 {
+            let (from, to) = (priority, worth.1);
+            log.journal.push(now, Event::Priority { from, to });
+        }
+    }
+
+    /// Says that SYNs are answered with cookies, or no longer.
+    fn note_cookies(&mut self, now: Instant, log: &mut Log) {
+        let on = self.filter.cookies_are_out();
+        if core::mem::replace(&mut self.cookies, on) != on {
+            log.journal.push(now, Event::Cookies { on });
         }
     }
 

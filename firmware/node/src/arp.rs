@@ -100,11 +100,14 @@ impl Appliance<'_> {
         if now >= self.next_conflict_event {
             self.next_conflict_event = now + CONFLICT;
             self.contradict(&on, address, mac, out);
-            log.events.push(Event::AddressConflict {
-                leg: on.name.clone(),
-                address,
-                mac,
-            });
+            log.journal.push(
+                now,
+                Event::AddressConflict {
+                    leg: on.name.clone(),
+                    address,
+                    mac,
+                },
+            );
         }
         Err(Drop::AddressConflict)
     }

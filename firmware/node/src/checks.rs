@@ -58,11 +58,14 @@ impl Appliance<'_> {
                     port,
                     failure,
                 } => {
-                    log.events.push(Event::Server {
-                        address,
-                        port,
-                        failure,
-                    });
+                    log.journal.push(
+                        now,
+                        Event::Server {
+                            address,
+                            port,
+                            failure,
+                        },
+                    );
                     self.apply_standings(now);
                     self.watch_services(now, log, out);
                 }
@@ -71,11 +74,14 @@ impl Appliance<'_> {
                     port,
                     said,
                 } => {
-                    log.events.push(Event::Agent {
-                        address,
-                        port,
-                        said,
-                    });
+                    log.journal.push(
+                        now,
+                        Event::Agent {
+                            address,
+                            port,
+                            said,
+                        },
+                    );
                     self.apply_standings(now);
                     self.watch_services(now, log, out);
                 }
@@ -88,9 +94,42 @@ impl Appliance<'_> {
     pub(crate) fn watch_services(&mut self, now: Instant, log: &mut Log, out: &mut impl Transmit) {
         for service in 0..MAX_SERVICES as u8 {
             let good = self.filter.has_quorum(service.into());
+            self.note_quorum(now, service, good, log);
             self.watched(now, Tracked::Service(service), good, log, out);
         }
         self.tell_peer(now, log, out);
+    }
+
+    /// The services of another configuration: those that were there before have what they had.
+    pub(crate) fn rename_services(&mut self, config: &Config) {
+        let before = core::mem::take(&mut self.quorums);
+        let services = config.services.iter().map(|service| {
+            let known = before.iter().find(|(name, _)| *name == service.name);
+            (
+                service.name.clone(),
+                known.is_some_and(|(_, quorum)| *quorum),
+            )
+        });
+        self.quorums = services.collect();
+    }
+
+    /// Says that a service has its quorum, or no longer. Before it ever had it, nobody was told anything else.
+    fn note_quorum(&mut self, now: Instant, service: u8, quorum: bool, log: &mut Log) {
+        let Some((name, known)) = self.quorums.get_mut(usize::from(service)) else {
+            return;
+        };
+        if core::mem::replace(known, quorum) != quorum {
+            let sorry = !quorum && self.filter.serves(service.into());
+            let name = name.clone();
+            log.journal.push(
+                now,
+                Event::Service {
+                    name,
+                    quorum,
+                    sorry,
+                },
+            );
+        }
     }
 
     pub(crate) fn apply_standings(&mut self, now: Instant) {
@@ -133,7 +172,7 @@ impl Appliance<'_> {
     }
 
     /// The next hop towards a server, and the own address that asks.
-    fn way(&self, server: IpAddr) -> Option<(Hop, IpAddr)> {
+    pub(crate) fn way(&self, server: IpAddr) -> Option<(Hop, IpAddr)> {
         match server {
             IpAddr::V4(server) => {
                 let hop = self.filter.routes().lookup(server.to_bits())?;

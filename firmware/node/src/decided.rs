@@ -56,17 +56,20 @@ impl Appliance<'_> {
             log.counters.rules_withheld = log.counters.rules_withheld.wrapping_add(1);
             return;
         }
-        log.events.push(Event::Rule {
-            rule: logged.rule,
-            decided: Decided {
-                accepted: logged.accepted,
-                leg: on.name.clone(),
-                source: logged.source,
-                destination: logged.destination,
-                ports: logged.ports,
-                protocol: logged.protocol,
+        log.journal.push(
+            now,
+            Event::Rule {
+                rule: logged.rule,
+                decided: Decided {
+                    accepted: logged.accepted,
+                    leg: on.name.clone(),
+                    source: logged.source,
+                    destination: logged.destination,
+                    ports: logged.ports,
+                    protocol: logged.protocol,
+                },
             },
-        });
+        );
     }
 }
 

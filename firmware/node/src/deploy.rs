@@ -182,7 +182,7 @@ impl<'t> Appliance<'t> {
                 if deployment.trial.take().is_none() {
                     return Response::Done;
                 }
-                log.events.push(Event::Confirmed);
+                log.journal.push(now, Event::Confirmed);
                 match store.keep() {
                     true => Response::Done,
                     false => Response::Refused(Refusal::NotKept),
@@ -199,7 +199,8 @@ impl<'t> Appliance<'t> {
             | Request::Member(_)
             | Request::HandOver
             | Request::Maintenance(_)
-            | Request::Post { .. } => Response::Refused(Refusal::Unknown),
+            | Request::Post { .. }
+            | Request::Event(_) => Response::Refused(Refusal::Unknown),
         }
     }
 
@@ -228,9 +229,12 @@ impl<'t> Appliance<'t> {
                 };
                 if self.run_next(now, digest, log, out) {
                     self.deployment.trial = Some((now + trial, before));
-                    log.events.push(Event::Trial {
-                        seconds: trial.as_secs() as u16, // it was one
-                    });
+                    log.journal.push(
+                        now,
+                        Event::Trial {
+                            seconds: trial.as_secs() as u16, // it was one
+                        },
+                    );
                 }
             }
             Some(Due::Revert { at }) if at <= now => {
@@ -279,7 +283,7 @@ impl<'t> Appliance<'t> {
             return;
         };
         self.deployment.reverted = true;
-        log.events.push(Event::Reverted);
+        log.journal.push(now, Event::Reverted);
         let region = out.store().and_then(ConfigurationStore::back);
         if let Some(policy) = region.and_then(load) {
             self.deployment.digest = before.digest;

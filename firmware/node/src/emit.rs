@@ -6,9 +6,9 @@ use filter::Hop;
 use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress};
 use wire::checksum;
 use wire::ethernet::{self, BROADCAST, Mac};
-use wire::ipv4;
 use wire::nd::{self, Advertisement};
 use wire::tcp::{self, UDP_HEADER_LEN, UdpHeader};
+use wire::{ipv4, ipv6};
 use zerocopy::IntoBytes;
 
 use crate::Transmit;
@@ -131,12 +131,11 @@ pub fn to_group(leg: &Leg, to: Mac, packet: &[u8], out: &mut impl Transmit) {
 /// Sends a datagram from the own address to a neighbour's.
 pub fn datagram(
     leg: &Leg,
-    to: (Mac, Ipv4Addr),
+    to: (Mac, IpAddr),
     ports: (u16, u16),
     data: &[u8],
     out: &mut impl Transmit,
 ) {
-    let (source, destination) = (leg.address.octets(), to.1.octets());
     let len = UDP_HEADER_LEN + data.len();
     let Ok(length) = u16::try_from(len) else {
         return;
@@ -147,18 +146,34 @@ pub fn datagram(
         length: length.into(),
         checksum: 0.into(),
     };
-    let sum = checksum::pseudo_header(source, destination, ipv4::UDP, length);
+    let (four, six);
+    let (sum, header, ethertype) = match to.1 {
+        IpAddr::V4(destination) => {
+            let (source, destination) = (leg.address.octets(), destination.octets());
+            four = ipv4::Header::new(source, destination, ipv4::UDP, tcp::DEFAULT_TTL, len);
+            let sum = checksum::pseudo_header(source, destination, ipv4::UDP, length);
+            (sum, four.as_bytes(), ethernet::IPV4)
+        }
+        IpAddr::V6(destination) => {
+            let Some(source) = leg.own6(destination) else {
+                return;
+            };
+            let (source, destination) = (source.octets(), destination.octets());
+            six = ipv6::Header::new(source, destination, ipv4::UDP, tcp::DEFAULT_TTL, len);
+            let sum = ipv6::pseudo_header(source, destination, ipv4::UDP, length);
+            (sum, six.as_bytes(), ethernet::IPV6)
+        }
+    };
     let sum = sum.bytes(udp.as_bytes()).bytes(data).finish();
     // Zero would say that there is none (RFC 768).
     udp.checksum = if sum == 0 { u16::MAX } else { sum }.into();
-    let header = ipv4::Header::new(source, destination, ipv4::UDP, tcp::DEFAULT_TTL, len);
-    let parts = [header.as_bytes(), udp.as_bytes(), data];
+    let parts = [header, udp.as_bytes(), data];
     write(
         &mut [0; HEADER + MTU],
         leg,
         to.0,
         leg.mac,
-        ethernet::IPV4,
+        ethertype,
         &parts,
         out,
     );

@@ -6,12 +6,12 @@ use core::net::{IpAddr, SocketAddr};
 use filter::Drop;
 use health::Reason;
 use health::agent::Said;
-use heapless::Deque;
 use mgmt::Refusal;
 use policy::Name;
-use vrrp::{Cause, State};
+use vrrp::{Cause, Reason as Demotion, State};
 use wire::ethernet::Mac;
 
+use crate::outline::demotion;
 use crate::{Decided, Heard};
 
 /// What the board should log.
@@ -27,6 +27,20 @@ pub enum Event {
         to: State,
         /// Why.
         cause: Cause,
+    },
+    /// There is one more reason, or one less, to be worth less than was configured.
+    Demotion {
+        /// The reason.
+        reason: Demotion,
+        /// Whether it is there now.
+        on: bool,
+    },
+    /// What the appliance is worth has changed.
+    Priority {
+        /// Before.
+        from: u8,
+        /// Now.
+        to: u8,
     },
     /// Which virtual routers hear no adverts although the peer is Active: one bit each, 0 when all do again.
     Silent {
@@ -77,6 +91,15 @@ pub enum Event {
         /// `None` if it is healthy now, otherwise why not.
         failure: Option<Reason>,
     },
+    /// A service has its quorum of healthy servers, or no longer.
+    Service {
+        /// Its name.
+        name: Name,
+        /// Whether it has.
+        quorum: bool,
+        /// Whether a sorry server answers otherwise.
+        sorry: bool,
+    },
     /// The agent beside a real server said something new, or fell silent.
     Agent {
         /// The server's address.
@@ -106,6 +129,11 @@ pub enum Event {
         /// What is to know.
         heard: Heard,
     },
+    /// SYNs are answered with cookies, since there are too many; or no longer.
+    Cookies {
+        /// Whether they are.
+        on: bool,
+    },
     /// A rule with `log` decided about a packet.
     Rule {
         /// Index of the rule; its name is known to whoever has the site file.
@@ -117,6 +145,13 @@ pub enum Event {
     Dropped {
         /// Why.
         reason: Drop,
+        /// How many.
+        count: u32,
+    },
+    /// Events that collectors were not told of, because there were too many of their kind.
+    Withheld {
+        /// Their name.
+        kind: &'static str,
         /// How many.
         count: u32,
     },
@@ -137,6 +172,14 @@ impl fmt::Display for Event {
                 write!(f, "{} -> {}: ", state(*from), state(*to))?;
                 write_cause(f, *cause)
             }
+            Self::Demotion { reason, on } => {
+                let word = demotion(*reason);
+                match on {
+                    true => write!(f, "stands back: {word}"),
+                    false => write!(f, "stands back no longer: {word}"),
+                }
+            }
+            Self::Priority { from, to } => write!(f, "priority {from} -> {to}"),
             Self::Silent { routers: 0 } => {
                 f.write_str("adverts of the Active are heard everywhere again")
             }
@@ -194,6 +237,14 @@ impl fmt::Display for Event {
                     Some(reason) => write!(f, " is unhealthy: {reason}"),
                 }
             }
+            Self::Service {
+                name,
+                quorum,
+                sorry,
+            } => f.write_fmt(format_args!(
+                "service {name} {}",
+                quorum_words(*quorum, *sorry)
+            )),
             Self::Agent {
                 address,
                 port,
@@ -226,8 +277,12 @@ impl fmt::Display for Event {
                     heard => f.write_str(words(*heard)),
                 }
             }
+            Self::Cookies { on } => f.write_str(cookie_words(*on)),
             Self::Rule { rule, decided } => write!(f, "rule {rule} {decided}"),
             Self::Dropped { reason, count } => write!(f, "dropped {count}: {reason}"),
+            Self::Withheld { kind, count } => {
+                write!(f, "{count} more events {kind} were not sent to collectors")
+            }
             Self::Lost { count } => write!(f, "{count} events lost"),
         }
     }
@@ -274,6 +329,15 @@ impl defmt::Format for Event {
                     }
                     Cause::Repaired => defmt::write!(f, "nothing is broken any more"),
                 }
+            }
+            Self::Demotion { reason, on: true } => {
+                defmt::write!(f, "stands back: {=str}", demotion(*reason));
+            }
+            Self::Demotion { reason, on: false } => {
+                defmt::write!(f, "stands back no longer: {=str}", demotion(*reason));
+            }
+            Self::Priority { from, to } => {
+                defmt::write!(f, "priority {=u8} -> {=u8}", from, to);
             }
             Self::Silent { routers: 0 } => {
                 defmt::write!(f, "adverts of the Active are heard everywhere again");
@@ -344,6 +408,18 @@ impl defmt::Format for Event {
                     reason
                 );
             }
+            Self::Service {
+                name,
+                quorum,
+                sorry,
+            } => {
+                defmt::write!(
+                    f,
+                    "service {=str} {=str}",
+                    name.as_str(),
+                    quorum_words(*quorum, *sorry)
+                );
+            }
             Self::Agent {
                 address,
                 port,
@@ -396,12 +472,36 @@ impl defmt::Format for Event {
                     heard => defmt::write!(f, "{=str}", words(*heard)),
                 }
             }
+            Self::Cookies { on } => defmt::write!(f, "{=str}", cookie_words(*on)),
             Self::Rule { rule, decided } => defmt::write!(f, "rule {=u16} {}", rule, decided),
             Self::Dropped { reason, count } => {
                 defmt::write!(f, "dropped {=u32}: {=str}", count, reason.name());
             }
+            Self::Withheld { kind, count } => {
+                defmt::write!(
+                    f,
+                    "{=u32} more events {=str} were not sent to collectors",
+                    count,
+                    kind
+                );
+            }
             Self::Lost { count } => defmt::write!(f, "{=u32} events lost", count),
         }
+    }
+}
+
+const fn quorum_words(quorum: bool, sorry: bool) -> &'static str {
+    match (quorum, sorry) {
+        (true, _) => "has its quorum of servers",
+        (false, true) => "has too few healthy servers: the sorry server answers",
+        (false, false) => "has too few healthy servers",
+    }
+}
+
+const fn cookie_words(on: bool) -> &'static str {
+    match on {
+        true => "too many half-open connections: answering with syn cookies",
+        false => "no syn cookies are out any more",
     }
 }
 
@@ -508,50 +608,5 @@ fn format_pair(f: defmt::Formatter<'_>, event: sync::Event) {
         E::Match => defmt::write!(f, "peer: has the same configuration"),
         E::InSync => defmt::write!(f, "peer: flows are in sync"),
         E::OutOfSync => defmt::write!(f, "peer: flows are not in sync"),
-    }
-}
-
-/// Events that nobody has taken yet.
-#[derive(Debug, Default)]
-pub struct Events {
-    queue: Deque<Event, QUEUE>,
-    lost: u32,
-}
-
-impl Events {
-    pub fn push(&mut self, event: Event) {
-        if self.queue.is_full() {
-            self.queue.pop_front();
-            self.lost = self.lost.saturating_add(1);
-        }
-        // Just made room.
-        let _ = self.queue.push_back(event);
-    }
-
-    pub fn pop(&mut self) -> Option<Event> {
-        match core::mem::take(&mut self.lost) {
-            0 => self.queue.pop_front(),
-            count => Some(Event::Lost { count }),
-        }
-    }
-}
-
-const QUEUE: usize = 48;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_oldest_are_lost_and_counted() {
-        let mut events = Events::default();
-        for port in 0..QUEUE as u8 + 3 {
-            events.push(Event::Link { port, up: true });
-        }
-        assert_eq!(events.pop(), Some(Event::Lost { count: 3 }));
-        for port in 3..QUEUE as u8 + 3 {
-            assert_eq!(events.pop(), Some(Event::Link { port, up: true }));
-        }
-        assert_eq!(events.pop(), None);
     }
 }

@@ -22,12 +22,15 @@ mod emit;
 mod error;
 mod event;
 mod held;
+mod journal;
 mod leg;
 mod local;
 mod membership;
 mod nd;
 mod neighbour;
 mod office;
+mod outlets;
+mod outline;
 mod pair;
 mod reload;
 mod report;
@@ -45,7 +48,7 @@ pub use mgmt::{Objection, Refusal};
 pub use vrrp::State;
 
 use appliance::Appliance;
-use event::Events;
+use journal::Journal;
 use report::Reports;
 
 /// Where the node's frames go: a board's ports, or a test's list.
@@ -78,7 +81,9 @@ pub struct Node<'t> {
 #[derive(Debug)]
 struct Log {
     counters: Counters,
-    events: Events,
+    journal: Journal,
+    /// Microseconds since 1970 when this node's clock was zero, if somebody knows.
+    epoch: Option<u64>,
 }
 
 /// How often drop counters that changed become events.
@@ -95,15 +100,16 @@ impl<'t> Node<'t> {
         seed: u64,
         now: Instant,
     ) -> Self {
-        let mut events = Events::default();
+        let mut journal = Journal::default();
         if policy.is_none() {
-            events.push(Event::Closed);
+            journal.push(now, Event::Closed);
         }
         Self {
             appliance: policy.map(|policy| Appliance::new(&policy, tables, seed, now)),
             log: Log {
                 counters: Counters::new(),
-                events,
+                journal,
+                epoch: None,
             },
             reports: Reports::new(),
             next_report: now + REPORT,
@@ -198,6 +204,12 @@ impl<'t> Node<'t> {
         appliance.replace(now, blob, &mut self.log, out)
     }
 
+    /// Tells the node what time it is, in microseconds since 1970, where a board knows. Events to collectors say when they
+    /// happened then.
+    pub fn set_time(&mut self, now: Instant, since_1970: u64) {
+        self.log.epoch = since_1970.checked_sub(now.as_micros());
+    }
+
     /// Runs every timer that is due. Calling early is harmless.
     pub fn poll(&mut self, now: Instant, out: &mut impl Transmit) {
         if let Some(appliance) = &mut self.appliance {
@@ -205,13 +217,21 @@ impl<'t> Node<'t> {
         }
         if now >= self.next_report {
             self.next_report = now + REPORT;
-            self.reports.write(&mut self.log);
+            self.reports.write(now, &mut self.log);
+            if let Some(appliance) = &mut self.appliance {
+                appliance.outlets.summarize(now, &mut self.log.journal);
+            }
+        }
+        if let Some(appliance) = &mut self.appliance
+            && (appliance.outlets.deadline(&self.log.journal)).is_some_and(|at| now >= at)
+        {
+            appliance.publish(now, &self.log, out);
         }
     }
 
     /// Tells the node that a port gained or lost its carrier. Ports start up.
     pub fn link(&mut self, now: Instant, port: u8, up: bool, out: &mut impl Transmit) {
-        self.log.events.push(Event::Link { port, up });
+        self.log.journal.push(now, Event::Link { port, up });
         if let Some(appliance) = &mut self.appliance {
             appliance.link(now, port, up, &mut self.log, out);
         }
@@ -228,14 +248,18 @@ impl<'t> Node<'t> {
     #[must_use]
     pub fn deadline(&self) -> Instant {
         match &self.appliance {
-            Some(appliance) => appliance.deadline().min(self.next_report),
+            Some(appliance) => {
+                let next = appliance.deadline().min(self.next_report);
+                let outlets = appliance.outlets.deadline(&self.log.journal);
+                outlets.map_or(next, |at| at.min(next))
+            }
             None => self.next_report,
         }
     }
 
     /// The oldest event not yet taken. When the queue is full the oldest are lost and counted.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.log.events.pop()
+        self.log.journal.pop()
     }
 
     /// What happened to frames since boot.

@@ -189,7 +189,7 @@ impl Neighbours {
     }
 
     /// Asks for a neighbour, unless that is under way.
-    fn ask(
+    pub fn ask(
         &mut self,
         now: Instant,
         hop: Hop,
@@ -457,7 +457,7 @@ mod tests {
 
     use super::*;
     use crate::counters::Counters;
-    use crate::event::Events;
+    use crate::journal::Journal;
 
     const NOW: Instant = Instant::from_micros(1_000_000);
     const A: Mac = [2, 0, 0, 0, 0, 0xa];
@@ -497,7 +497,8 @@ mod tests {
             legs: Legs::new(&config),
             log: Log {
                 counters: Counters::new(),
-                events: Events::default(),
+                journal: Journal::default(),
+                epoch: None,
             },
             out: Asked(0),
         }

@@ -3,17 +3,20 @@
 use core::net::{IpAddr, Ipv4Addr};
 
 use filter::Drop;
+use mgmt::events::{News, Part, clipped};
 use mgmt::{
     Demotion, Desk, Member, MemberStatus, PathStatus, PeerStatus, Received, Refusal, Request,
     Response, Running, Statistics, Status,
 };
 use policy::{Config, MAX_TRACKS, Name, Tracked, Version, VirtualRouter};
+use random::SplitMix64;
 use sync::Remote;
 use time::{Duration, Instant};
 use wire::ethernet::Mac;
 
 use crate::appliance::Appliance;
 use crate::leg::{On, Router};
+use crate::outlets::speaker;
 use crate::{Event, Log, Transmit, emit};
 
 /// The desk, and what it has to remember.
@@ -24,6 +27,8 @@ pub struct Office {
     priority: u8,
     fingerprint: u64,
     started: Instant,
+    /// Another one after each start, so that numbers of events are not mistaken for those before it.
+    boot: u32,
     /// Values that programs of the operator's post, and until when they count. Without news they are bad.
     posted: heapless::Vec<Posted, MAX_TRACKS>,
     /// How the last hand-over failed.
@@ -64,6 +69,7 @@ impl Office {
             priority: config.availability.priority,
             fingerprint: pair.fingerprint,
             started: now,
+            boot: SplitMix64::new(!seed).draw() as u32,
             posted: posted.collect(),
             refusal: None,
         })
@@ -179,6 +185,7 @@ impl Appliance<'_> {
                 self.maintain(now, on, log, out);
                 Response::Done
             }
+            Request::Event(number) => self.news(now, number, log),
             Request::Post {
                 index,
                 good,
@@ -200,6 +207,33 @@ impl Appliance<'_> {
             | Request::Confirm { .. }
             | Request::Revert => self.deploy(now, request, log, out),
         }
+    }
+
+    /// The event with this number, or the oldest after it.
+    fn news(&self, now: Instant, number: u32, log: &Log) -> Response {
+        let Some(office) = &self.office else {
+            return UNKNOWN;
+        };
+        let event = log.journal.from(number).map(|entry| {
+            let mut parts = heapless::Vec::new();
+            entry.event.parts(speaker(&self.legs), &mut |name, value| {
+                let (name, value) = (clipped(name), clipped(value));
+                let _ = parts.push(Part { name, value }); // no event has more than there is room for
+            });
+            mgmt::events::Event {
+                number: entry.number,
+                age: u64::try_from(now.since(entry.at).as_millis()).unwrap_or(u64::MAX),
+                severity: entry.event.severity(),
+                name: clipped(entry.event.name()),
+                parts,
+                words: clipped(&entry.event),
+            }
+        });
+        Response::News(News {
+            boot: office.boot,
+            next: log.journal.next(),
+            event,
+        })
     }
 
     /// Stands back until told otherwise, or no longer.
@@ -234,7 +268,7 @@ impl Appliance<'_> {
     }
 
     /// The group says how a hand-over ended.
-    pub(crate) fn handed_over(&mut self, result: vrrp::Outcome, log: &mut Log) {
+    pub(crate) fn handed_over(&mut self, now: Instant, result: vrrp::Outcome, log: &mut Log) {
         let refusal = match result {
             vrrp::Outcome::Done => None,
             vrrp::Outcome::NotActive => Some(Refusal::NotActive),
@@ -247,7 +281,7 @@ impl Appliance<'_> {
         if let Some(office) = &mut self.office {
             office.refusal = refusal;
         }
-        log.events.push(Event::HandOver { refusal });
+        log.journal.push(now, Event::HandOver { refusal });
     }
 
     fn status(&self, now: Instant, configuration: Running, log: &Log) -> Option<Status> {
@@ -320,7 +354,7 @@ impl Appliance<'_> {
 impl Asker {
     fn tell(&self, on: On<'_>, answer: &[u8], out: &mut impl Transmit) {
         let ports = (mgmt::PORT, self.port);
-        emit::datagram(&on, (self.mac, self.address), ports, answer, out);
+        emit::datagram(&on, (self.mac, self.address.into()), ports, answer, out);
     }
 }
 

@@ -97,7 +97,7 @@ fn sender(paths: &[Way], legs: &Legs, out: &mut impl Transmit) -> impl FnMut(Pat
             && let Some(on) = legs.get(way.leg)
         {
             let ports = (sync::PORT, sync::PORT);
-            emit::datagram(&on, (way.mac, way.address), ports, datagram, out);
+            emit::datagram(&on, (way.mac, way.address.into()), ports, datagram, out);
         }
     }
 }
@@ -212,7 +212,7 @@ impl Appliance<'_> {
     /// What news of the peer mean here.
     fn paired(&mut self, now: Instant, event: sync::Event, log: &mut Log, out: &mut impl Transmit) {
         if event != sync::Event::Heard {
-            log.events.push(Event::Pair(event));
+            log.journal.push(now, Event::Pair(event));
         }
         match event {
             sync::Event::Heard | sync::Event::Lost => {

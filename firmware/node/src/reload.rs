@@ -75,6 +75,8 @@ impl<'t> Appliance<'t> {
         self.checker.reload(config, now);
         self.apply_standings(now);
         self.errors = Errors::new(now, &config.protection);
+        self.outlets.reload(config, now, &log.journal);
+        self.rename_services(config);
         self.announces_by_replies = config.availability.announce.replies;
         self.tracker.reload(now, &self.legs);
         self.router_adverts
@@ -105,9 +107,12 @@ impl<'t> Appliance<'t> {
             Tracked::Posted(index) => office.as_ref().is_some_and(|office| office.is_good(index)),
         };
         let actions = group.reload(now, config, known, good, moved);
-        log.events.push(Event::Configured {
-            flows: flows as u32, // fewer than 2^24
-        });
+        log.journal.push(
+            now,
+            Event::Configured {
+                flows: flows as u32, // fewer than 2^24
+            },
+        );
         for action in actions {
             self.perform(now, action, log, out);
         }

@@ -2,6 +2,7 @@
 //! while it goes on.
 
 use filter::Drop;
+use time::Instant;
 
 use crate::{Event, Log};
 
@@ -33,7 +34,7 @@ impl Reports {
     }
 
     /// Looks at all counters, and puts what is due into the queue of events.
-    pub fn write(&mut self, log: &mut Log) {
+    pub fn write(&mut self, now: Instant, log: &mut Log) {
         for (entry, (reason, total)) in self.0.iter_mut().zip(log.counters.drops()) {
             if let Some(wait) = entry.wait.checked_sub(1) {
                 entry.wait = wait;
@@ -44,7 +45,7 @@ impl Reports {
                 entry.pause = 0;
                 continue;
             }
-            log.events.push(Event::Dropped { reason, count });
+            log.journal.push(now, Event::Dropped { reason, count });
             entry.reported = total;
             entry.wait = entry.pause;
             entry.pause = (entry.pause * 2 + 1).min(MAX_PAUSE - 1);
@@ -60,13 +61,14 @@ mod tests {
 
     use super::*;
     use crate::Counters;
-    use crate::event::Events;
+    use crate::journal::Journal;
 
     #[test]
     fn what_goes_on_is_said_ever_less_often_and_every_drop_once() {
         let mut log = Log {
             counters: Counters::new(),
-            events: Events::default(),
+            journal: Journal::default(),
+            epoch: None,
         };
         let mut reports = Reports::new();
         let mut said = Vec::new();
@@ -74,8 +76,8 @@ mod tests {
             for _ in 0..drops {
                 log.counters.drop(Drop::NeighbourSilent);
             }
-            reports.write(&mut log);
-            match log.events.pop() {
+            reports.write(Instant::ZERO, &mut log);
+            match log.journal.pop() {
                 Some(Event::Dropped {
                     reason: Drop::NeighbourSilent,
                     count,
@@ -101,14 +103,15 @@ mod tests {
     fn pauses_have_an_end() {
         let mut log = Log {
             counters: Counters::new(),
-            events: Events::default(),
+            journal: Journal::default(),
+            epoch: None,
         };
         let mut reports = Reports::new();
         let mut last = 0;
         for look in 0..2000 {
             log.counters.drop(Drop::NoRule);
-            reports.write(&mut log);
-            if log.events.pop().is_some() {
+            reports.write(Instant::ZERO, &mut log);
+            if log.journal.pop().is_some() {
                 assert!(look - last <= usize::from(MAX_PAUSE), "{look}");
                 last = look;
             }

@@ -173,13 +173,14 @@ const NOW: Instant = Instant::from_micros(5_000_000);
 
 /// A node of the example site that has run for five seconds: Active, or Backup of a stronger peer. Its
 /// neighbours answer ARP and its servers their checks, so that packets get as far as they can.
-fn node(active: bool) -> Node<'static> {
-    let mut node = Node::new(
+/// On the heap: a test's thread has a small stack.
+fn node(active: bool) -> Box<Node<'static>> {
+    let mut node = Box::new(Node::new(
         Some(GW1.clone()),
         Box::leak(Tables::<64, 512>::boxed()),
         1,
         Instant::ZERO,
-    );
+    ));
     let mut now = Instant::ZERO;
     let mut next_advert = now;
     while now < NOW {

@@ -110,13 +110,14 @@ fn address(leg: u8, host: u8) -> [u8; 16] {
 }
 
 /// A Backup that just started, or a node that heard nobody for a second.
-fn node(active: bool) -> (Node<'static>, Instant) {
-    let mut node = Node::new(
+/// On the heap: a test's thread has a small stack.
+fn node(active: bool) -> (Box<Node<'static>>, Instant) {
+    let mut node = Box::new(Node::new(
         Some(GW1.clone()),
         Box::leak(Tables::<64, 512>::boxed()),
         1,
         Instant::ZERO,
-    );
+    ));
     let end = Instant::ZERO + Duration::from_secs(u64::from(active));
     let mut now = Instant::ZERO;
     node.poll(now, &mut Sent::default());
