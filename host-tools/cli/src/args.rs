@@ -51,6 +51,8 @@ pub enum Command {
     Rehearse(Rehearse),
     /// Ask the running appliances how they are.
     Status(Status),
+    /// Ask the running appliances what happened to them.
+    Events(Events),
     /// Let an appliance's peer take over without losing a frame; it stands back until `maintenance NAME off`.
     Handover(Order),
     /// Let an appliance stand back, so that its peer does the work, or end that.
@@ -219,6 +221,23 @@ pub struct Status {
     #[arg(long, value_name = "ADDRESS", requires = "appliance")]
     pub address: Option<IpAddr>,
     /// Machine-readable output, in the names of RFC 8347.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub struct Events {
+    /// Only these appliances.
+    #[arg(value_name = "NAME")]
+    pub appliances: Vec<String>,
+    /// Go on with what happens from now on, until Ctrl-C.
+    #[arg(long)]
+    pub follow: bool,
+    /// Where it answers [default: its own addresses of the site file].
+    #[arg(long, value_name = "ADDRESS", requires = "appliances")]
+    pub address: Option<IpAddr>,
+    /// Machine-readable output, one event a line, in the names of RFC 8347.
     #[arg(long)]
     pub json: bool,
 }

@@ -10,6 +10,7 @@ mod bundle;
 mod cache;
 mod check;
 mod doctor;
+mod events;
 mod export;
 mod failure;
 mod import;
@@ -59,6 +60,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Cache(what) => cache::cache(site, what),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Status(options) => manage::status(site, options),
+        Command::Events(options) => events::events(site, options),
         Command::Handover(options) => manage::hand_over(site, options),
         Command::Maintenance(options) => manage::maintenance(site, options),
         Command::Post(options) => manage::post(site, options),

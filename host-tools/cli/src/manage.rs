@@ -309,6 +309,16 @@ impl Desk {
         })
     }
 
+    /// These appliances, or all of the site if none is named.
+    pub fn names<'a>(&'a self, named: &[String]) -> Result<Vec<&'a str>, Failure> {
+        match named {
+            [] => Ok((self.plan.appliances.iter())
+                .map(|one| one.name.as_str())
+                .collect()),
+            named => named.iter().map(|name| self.name(name)).collect(),
+        }
+    }
+
     fn device(&self, order: &Order) -> Result<(Device, Status), Failure> {
         let name = self.name(&order.appliance)?;
         self.find(name, order.address).map_err(failure)

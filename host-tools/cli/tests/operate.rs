@@ -3,6 +3,7 @@
 
 mod changes;
 mod desk;
+mod events;
 
 use desk::{Desk, both, ravelin, state};
 use serde_json::Value;

@@ -10,9 +10,11 @@ use mgmt::{Client, Digest, Heard, MAX_DATAGRAM, PART, Refusal, Request, Response
 use policy::MAX_ROUTERS;
 use sha2::{Digest as _, Sha256};
 
+mod events;
 mod yang;
 
-pub use yang::{hex, ietf_vrrp};
+pub use events::{Cursor, Told};
+pub use yang::{hex, ietf_vrrp, notification};
 
 /// An appliance that answers.
 #[derive(Debug)]
@@ -166,7 +168,7 @@ impl Device {
             Response::Status(status) => Ok(status),
             Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
             Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
-            Response::Done | Response::Member(_) | Response::Staged(_) => {
+            Response::Done | Response::Member(_) | Response::Staged(_) | Response::News(_) => {
                 Err(ManageError::Refused(Refusal::Unknown))
             }
         }
@@ -195,9 +197,11 @@ impl Device {
         match self.ask(request)? {
             Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
             Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
-            Response::Done | Response::Status(_) | Response::Member(_) | Response::Staged(_) => {
-                Ok(())
-            }
+            Response::Done
+            | Response::Status(_)
+            | Response::Member(_)
+            | Response::Staged(_)
+            | Response::News(_) => Ok(()),
         }
     }
 
@@ -230,7 +234,7 @@ impl Device {
             Response::Staged(have) => Ok(have as usize),
             Response::Refused(refusal) => Err(ManageError::Refused(refusal)),
             Response::Objection(objection) => Err(ManageError::Objection(objection.to_string())),
-            Response::Done | Response::Status(_) | Response::Member(_) => {
+            Response::Done | Response::Status(_) | Response::Member(_) | Response::News(_) => {
                 Err(ManageError::Refused(Refusal::Unknown))
             }
         }

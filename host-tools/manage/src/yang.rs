@@ -1,5 +1,6 @@
 //! An appliance's state in the names of RFC 8347 (ietf-vrrp), for programs that know them.
 
+use mgmt::events::Event;
 use mgmt::{Demotion, MemberStatus, Peer, State, Status};
 use serde_json::{Map, Value, json};
 
@@ -133,3 +134,84 @@ fn word(demotion: Demotion) -> &'static str {
         Demotion::Operator => "operator",
     }
 }
+
+/// An event as a notification (RFC 8040 §6.4), in the names of RFC 8347 where it has them, otherwise under `ravelin`.
+#[must_use]
+pub fn notification(appliance: &str, time: &str, event: &Event) -> Value {
+    let module = |known: bool| if known { "ietf-vrrp" } else { "ravelin" };
+    let is_known = NOTIFICATIONS.contains(&event.name.as_str());
+    let mut leaves = Map::new();
+    let source = event.parts.iter().find(|part| part.name == "source");
+    let six = source.is_some_and(|part| part.value.contains(':'));
+    for part in &event.parts {
+        let (name, value) = (part.name.as_str(), part.value.as_str());
+        let name = match name {
+            "vrid" if event.name == ROUTER_ERROR => {
+                if six {
+                    "vrid-v6"
+                } else {
+                    "vrid-v4"
+                }
+            }
+            name => name,
+        };
+        let standard = is_known && LEAVES.contains(&(event.name.as_str(), name));
+        let value = match (name, value.parse::<u32>()) {
+            // Identities have the name of their module.
+            ("protocol-error-reason" | "virtual-router-error-reason", _) => {
+                let of = IDENTITIES.contains(&value);
+                format!("{}:{value}", module(of)).into()
+            }
+            (_, Ok(number)) => number.into(),
+            (_, Err(_)) => match value {
+                "true" => true.into(),
+                "false" => false.into(),
+                text => text.into(),
+            },
+        };
+        let name = match is_known && !standard {
+            true => format!("ravelin:{name}"),
+            false => name.to_owned(),
+        };
+        leaves.insert(name, value);
+    }
+    json!({
+        "ietf-restconf:notification": {
+            "eventTime": time,
+            (format!("{}:{}", module(is_known), event.name)): leaves,
+        },
+        "ravelin": {
+            "name": appliance,
+            "number": event.number,
+            "severity": event.severity.name(),
+            "message": event.words.as_str(),
+        },
+    })
+}
+
+const ROUTER_ERROR: &str = "vrrp-virtual-router-error-event";
+/// The notifications of RFC 8347 and what is in them.
+const NOTIFICATIONS: [&str; 3] = [
+    "vrrp-new-master-event",
+    "vrrp-protocol-error-event",
+    ROUTER_ERROR,
+];
+const LEAVES: [(&str, &str); 7] = [
+    ("vrrp-new-master-event", "master-ip-address"),
+    ("vrrp-new-master-event", "new-master-reason"),
+    ("vrrp-protocol-error-event", "protocol-error-reason"),
+    (ROUTER_ERROR, "interface"),
+    (ROUTER_ERROR, "vrid-v4"),
+    (ROUTER_ERROR, "vrid-v6"),
+    (ROUTER_ERROR, "virtual-router-error-reason"),
+];
+/// What can be wrong with an advert, as RFC 8347 calls it.
+const IDENTITIES: [&str; 7] = [
+    "checksum-error",
+    "ip-ttl-error",
+    "version-error",
+    "vrid-error",
+    "address-list-error",
+    "interval-error",
+    "packet-length-error",
+];

@@ -56,7 +56,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "interop",
-        what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers; an operator with a pair (needs root)",
+        what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers; an operator with a pair, and collectors of its events (needs root)",
         run: interop,
     },
     Stage {
@@ -177,7 +177,14 @@ fn interop(context: &Context) -> Outcome {
     let suites = suite(context, "ravelin-interop");
     let mut operator = cargo(context);
     operator.args(["test", "--locked", "-p", "ravelin"]);
-    operator.args(["--features", "root", "--test", "operate"]);
+    operator.args([
+        "--features",
+        "root",
+        "--test",
+        "operate",
+        "--test",
+        "events",
+    ]);
     suites.and(tests(&mut operator))
 }
 

@@ -18,8 +18,14 @@ pub struct Desk {
 impl Desk {
     /// Adverts come every `interval`: the longer, the longer may a busy machine stand still.
     pub fn new(interval: &'static str) -> Self {
+        Self::with(interval, "")
+    }
+
+    /// With `more` at the end of the site file.
+    pub fn with(interval: &'static str, more: &str) -> Self {
         let lab = Lab::new().expect("a lab");
-        let site = lab.file("site.toml", site(interval)).expect("a site file");
+        let site = lab.file("site.toml", site(interval) + more);
+        let site = site.expect("a site file");
         Self {
             lab,
             site,
