@@ -139,6 +139,32 @@ fn certificates_are_verified() {
     }
 }
 
+/// What is trusted may be the authority below the root: the root's signature, with a key that costs more, is not looked at.
+#[test]
+fn an_authority_below_the_root_may_be_trusted() {
+    let root = Authority::new(&rcgen::PKCS_ECDSA_P384_SHA384);
+    let tier = root.intermediate();
+    let chain = [tier.issue(HOST, &rcgen::PKCS_ECDSA_P256_SHA256), tier.own()];
+    let next = root.intermediate();
+    let table = [
+        ("the root", root.anchor(), Ok(())),
+        ("the tier", tier.anchor(), Ok(())),
+        (
+            "another tier",
+            next.anchor(),
+            Err(Reason::Certificate(Flaw::Issuer)),
+        ),
+    ];
+    for (name, anchor, expected) in table {
+        let (mut client, mut worker) = client();
+        let suite = suite::TLS13_CHACHA20_POLY1305_SHA256;
+        let mut server = server(suite, &chain, versions::TLS13);
+        client.open(&ask(Some(&anchor))).unwrap();
+        let result = Talk::new(536, b"yes").run(&mut client, &mut worker, &mut server);
+        assert_eq!(result, expected, "{name}");
+    }
+}
+
 #[test]
 fn refusals() {
     let key = &rcgen::PKCS_ECDSA_P256_SHA256;
