@@ -65,7 +65,7 @@ pub(super) fn files(
     Ok(vec![
         public("/etc/haproxy/haproxy.cfg", config),
         public("/etc/haproxy/drain.conf", drain(plan, server)),
-        secret("/etc/haproxy/site.pem", both(site)),
+        secret(&format!("{TLS}/site.pem"), both(site)),
     ])
 }
 
