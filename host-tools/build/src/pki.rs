@@ -6,6 +6,8 @@
 mod authority;
 mod inspect;
 mod leaf;
+mod list;
+mod own;
 mod rotate;
 mod store;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use thiserror::Error;
 pub use authority::Tier;
 use authority::{Authority, Place, TIERS, TRUSTED};
 pub use leaf::Use;
+pub use list::{Entry, Purpose, list};
 pub use rotate::{Rotation, is_overlapping, retire, rotate};
 use store::{SECRET, broken, create_directory, lock, read, write};
 
@@ -38,7 +41,8 @@ const PASSWORD_LENGTH: usize = 32;
 
 /// The certificates, keys and passwords of one site.
 pub struct Pki {
-    directory: PathBuf,
+    users_trust: PathBuf,
+    warning: Option<String>,
     /// What whoever trusts the root trusts.
     trusted: String,
     tiers: BTreeMap<Tier, Authority>,
@@ -95,6 +99,17 @@ pub enum PkiError {
         /// Where the key is expected.
         path: PathBuf,
     },
+    /// The operator's own certificate for the site cannot be used.
+    #[error("{}: {problem}", path.display())]
+    #[diagnostic(help(
+        "[site] names two PEM files beside the site file: `certificate` with the certificate for the domain and those that lead to its root, `key` with its private key, for you alone (chmod 600)"
+    ))]
+    Own {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The directory was made by a version that had one authority for everything.
     #[error("the certificates in {} are of an earlier version, which had one authority for everything", directory.display())]
     #[diagnostic(help(
@@ -105,6 +120,15 @@ pub enum PkiError {
         /// Which one.
         directory: PathBuf,
     },
+}
+
+/// Says what is wrong, or soon will be, with the operator's own certificate of the site; nothing is made.
+///
+/// # Errors
+/// If it cannot be used.
+pub fn check(state: &Path, plan: &Plan) -> Result<Option<String>, PkiError> {
+    let own = own::read(state, plan, SystemTime::now())?;
+    Ok(own.and_then(|(_, warning)| warning))
 }
 
 /// Opens the certificates and secrets of a site; what is missing, names the wrong thing or expires soon is made.
@@ -141,17 +165,27 @@ fn open_at(state: &Path, plan: &Plan, now: SystemTime) -> Result<Pki, PkiError> 
         }
         servers.insert(server.name.clone(), own);
     }
-    let site = directory.join(leaf::SITE);
-    let authority = &tiers[&Tier::Site];
-    let mut site = leaf::open(&site, &[&plan.domain], Use::Server, authority, now)?;
-    site.certificate += root.cross.as_deref().unwrap_or_default();
+    let (site, warning) = match own::read(state, plan, now)? {
+        Some(own) => own,
+        None => {
+            let path = directory.join(leaf::SITE);
+            let authority = &tiers[&Tier::Site];
+            let mut site = leaf::open(&path, &[&plan.domain], Use::Server, authority, now)?;
+            site.certificate += root.cross.as_deref().unwrap_or_default();
+            (site, None)
+        }
+    };
+    let own = plan.certificate.as_ref();
+    let beside = state.parent().unwrap_or(state);
+    let users_trust = own.map_or(directory.join(TRUSTED), |own| beside.join(&own.certificate));
     Ok(Pki {
         site,
+        warning,
+        users_trust,
         trusted: read(&directory.join(TRUSTED))?.unwrap_or(root.certificate),
         tiers,
         servers,
         database_password: password(&directory.join("database.password"))?,
-        directory,
     })
 }
 
@@ -159,7 +193,8 @@ fn open_at(state: &Path, plan: &Plan, now: SystemTime) -> Result<Pki, PkiError> 
 fn all_tiers(plan: &Plan) -> impl Iterator<Item = Tier> {
     let roles = Role::ALL.into_iter();
     let used = roles.filter(|role| plan.servers_of(*role).next().is_some());
-    [Tier::Site].into_iter().chain(used.map(Tier::Servers))
+    let site = plan.certificate.is_none().then_some(Tier::Site);
+    site.into_iter().chain(used.map(Tier::Servers))
 }
 
 /// Whom the authority of a tier signs for.
@@ -194,10 +229,17 @@ impl Pki {
         }
     }
 
-    /// The certificate of the site's root, which users trust (`curl --cacert`).
+    /// A file with what users trust (`curl --cacert`): the certificate of the site's root, or those that lead to the root of the
+    /// operator's own.
     #[must_use]
     pub fn ca_path(&self) -> PathBuf {
-        self.directory.join(TRUSTED)
+        self.users_trust.clone()
+    }
+
+    /// What will be wrong soon.
+    #[must_use]
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
     }
 
     /// The certificate of who signs the site's certificate, which appliances trust: they verify one signature less for it, and

@@ -6,6 +6,7 @@ use board_linux::PortSpec;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use rehearse::Scenario;
+use site::plan::Role;
 
 /// One site file to a working, failing-over website: appliances' firmware, servers' images, rehearsal.
 #[derive(Debug, Parser)]
@@ -47,6 +48,9 @@ pub enum Command {
     /// Show what the cache has, or make room.
     #[command(subcommand)]
     Cache(Cache),
+    /// Show the site's certificates, or replace them.
+    #[command(subcommand)]
+    Pki(Pki),
     /// Boot the whole rack in emulation and open a local port into it.
     Rehearse(Rehearse),
     /// Ask the running appliances how they are.
@@ -76,6 +80,34 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// What can be done with certificates.
+#[derive(Debug, Subcommand)]
+pub enum Pki {
+    /// List them: whose they are, who signed them, until when they are good.
+    Show(Json),
+    /// Make new keys and certificates; without names and tiers those of all servers and the site.
+    Rotate(Rotate),
+}
+
+/// Options of `pki rotate`.
+#[derive(Debug, Args)]
+pub struct Rotate {
+    /// Servers, or the site's domain.
+    pub names: Vec<String>,
+    /// All servers of a role.
+    #[arg(long = "tier", value_name = "ROLE", value_parser = crate::pki::tier)]
+    pub tiers: Vec<Role>,
+    /// New authorities of the tiers (all, without --tier) as well; needs the root's key.
+    #[arg(long, conflicts_with = "names")]
+    pub intermediates: bool,
+    /// A new root; needs the old one's key.
+    #[arg(long, conflicts_with_all = ["names", "tiers"])]
+    pub root: bool,
+    /// End the trust in former authorities; every machine must have been brought up to date since the rotation.
+    #[arg(long, conflicts_with_all = ["names", "tiers", "intermediates", "root"])]
+    pub retire: bool,
 }
 
 /// What can be measured.

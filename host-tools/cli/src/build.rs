@@ -83,7 +83,10 @@ pub fn images(
     options: Options,
     progress: &Progress,
 ) -> Result<(pki::Pki, Vec<ServerImage>), Failure> {
-    let pki = pki::open(&places.state, plan).map_err(Failure::machine)?;
+    let pki = pki::open(&places.state, plan).map_err(crate::pki::failure)?;
+    if let Some(warning) = pki.warning() {
+        eprintln!("warning: {warning}");
+    }
     let images = build::images(places, plan, &pki, &options, &|event| progress.show(event));
     let images = images.map_err(|error| match error {
         BuildError::UnknownServer { .. } => Failure::input(error),

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
+use build::{Places, pki};
 use miette::Diagnostic as _;
 use prove::{Finding, Matrix, Proof, Rack};
 use serde_json::{Value, json};
@@ -16,7 +17,8 @@ use crate::{
 
 /// Checks the site file, that every appliance can hold what follows from it, and that exactly its flows get through.
 pub fn check(site: Option<&Path>, options: &Check) -> Result<ExitCode, Failure> {
-    let boards = source::boards(&source::root()?)?;
+    let root = source::root()?;
+    let boards = source::boards(&root)?;
     let file = SiteFile::read(site)?;
     let plan = match file.problems(&boards) {
         Ok(plan) => plan,
@@ -26,6 +28,10 @@ pub fn check(site: Option<&Path>, options: &Check) -> Result<ExitCode, Failure> 
         }
         Err(errors) => return Err(Failure::input(errors)),
     };
+    let state = Places::new(&root, &file.path).state;
+    if let Some(warning) = pki::check(&state, &plan).map_err(crate::pki::failure)? {
+        eprintln!("warning: {warning}");
+    }
     let rack = Rack::of(&plan).map_err(|error| Failure::input(Message::new(error.to_string())))?;
     let proof = rack.prove();
     if options.json {

@@ -18,6 +18,7 @@ mod lock;
 mod manage;
 mod manifest;
 mod new;
+mod pki;
 mod plan;
 mod progress;
 mod push;
@@ -58,6 +59,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Lock(options) => lock::lock(site, options),
         Command::Bundle(options) => bundle::bundle(site, options),
         Command::Cache(what) => cache::cache(site, what),
+        Command::Pki(command) => pki::pki(site, command),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Status(options) => manage::status(site, options),
         Command::Events(options) => events::events(site, options),

@@ -440,6 +440,66 @@ const REFERENCE: &str = concat!(
     "/../../examples/foobar/site.toml"
 );
 
+#[test]
+fn certificates_are_listed_and_replaced() {
+    let folder = Folder::new("pki");
+    let site = folder.path("site.toml");
+    fs::copy(REFERENCE, &site).expect("a copy");
+    let site = site.to_str().expect("a path");
+    let none = ravelin(&["pki", "show", "--site", site]);
+    assert_eq!(code(&none), 0, "{}", stderr(&none));
+    assert!(stdout(&none).contains("no certificates yet"));
+    let output = ravelin(&["pki", "rotate", "web1", "--site", site]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let serials = || -> Vec<(String, String)> {
+        let report = json(&ravelin(&["pki", "show", "--json", "--site", site]));
+        let all = report["certificates"].as_array().expect("a list").clone();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        all.iter()
+            .map(|one| (text(&one["file"]), text(&one["serial"])))
+            .collect()
+    };
+    let before = serials();
+    assert_eq!(before.len(), 1 + 6 + 1 + 8 * 2 + 2);
+    let output = ravelin(&[
+        "pki",
+        "rotate",
+        "--tier",
+        "app",
+        "www.foobar.com",
+        "--site",
+        site,
+    ]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("app2.client.pem"),
+        "{}",
+        stdout(&output)
+    );
+    assert!(!stdout(&output).contains("web1"), "{}", stdout(&output));
+    let after = serials();
+    let changed = before
+        .iter()
+        .zip(&after)
+        .filter(|(old, new)| old != new)
+        .count();
+    assert_eq!(changed, 5, "two of either app server, and the site's");
+    let table = ravelin(&["pki", "show", "--site", site]);
+    assert!(stdout(&table).contains("app1"), "{}", stdout(&table));
+    let output = ravelin(&["pki", "rotate", "web9", "--site", site]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("nothing has a certificate under `web9`"));
+    let key = folder.path(".ravelin/pki/root.key");
+    fs::remove_file(&key).expect("moved away");
+    let output = ravelin(&["pki", "rotate", "--intermediates", "--site", site]);
+    assert_eq!(code(&output), 2);
+    assert!(
+        stderr(&output).contains("put the root's key back"),
+        "{}",
+        stderr(&output)
+    );
+}
+
 fn ravelin(arguments: &[&str]) -> Output {
     Command::new(PROGRAM)
         .args(arguments)

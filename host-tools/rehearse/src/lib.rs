@@ -6,11 +6,11 @@
 
 pub mod cable;
 pub mod card;
-mod cgroup;
+pub mod cgroup;
 pub mod client;
 mod error;
 mod knock;
-mod light;
+pub mod light;
 pub mod load;
 mod log;
 pub mod machine;

@@ -1,7 +1,12 @@
 //! Who signs the certificates of servers that are checked over TLS.
 
 use crate::{
-    error::Problem, file::SiteFile, plan::Authority, read::At, service, service_file::CheckEntry,
+    error::Problem,
+    file::SiteFile,
+    plan::{Authority, SiteCertificate},
+    read::At,
+    service,
+    service_file::CheckEntry,
     value::CheckKind,
 };
 
@@ -38,6 +43,31 @@ fn trusted(check: &CheckEntry) -> Option<Authority> {
     })
 }
 
+/// The certificate that users see, if the operator has one.
+pub(crate) fn site_certificate(file: &SiteFile) -> Option<SiteCertificate> {
+    Some(SiteCertificate {
+        certificate: file.certificate.as_ref()?.get_ref().clone(),
+        key: file.key.as_ref()?.get_ref().clone(),
+    })
+}
+
+/// Reports a certificate without its key, or the other way round.
+pub(crate) fn check_site(file: &SiteFile, problems: &mut Vec<Problem>) {
+    let (there, missing) = match (&file.certificate, &file.key) {
+        (Some(certificate), None) => (certificate, "key"),
+        (None, Some(key)) => (key, "certificate"),
+        (Some(_), Some(_)) | (None, None) => return,
+    };
+    problems.push(
+        Problem::new(
+            "site::missing_key",
+            format!("[site] lacks the `{missing}` that belongs to this"),
+        )
+        .at(there.span(), "one of two files")
+        .help("write both `certificate` and `key`, PEM files beside the site file; or neither, and the tool makes them"),
+    );
+}
+
 /// Reports a check that names an authority and does not ask for it, and more authorities than an appliance knows.
 pub(crate) fn check(
     file: &SiteFile,
@@ -59,6 +89,20 @@ pub(crate) fn check(
         );
     }
     let authority = trusted(check);
+    if let (Some(Authority::Site), Some(own)) = (&authority, &file.certificate) {
+        problems.push(
+            Problem::new(
+                "site::contradiction",
+                format!(
+                    "the check of `{}` trusts the site's own authority, which did not sign the site's certificate",
+                    name.get_ref()
+                ),
+            )
+            .at(check.kind.span(), "verifies certificates")
+            .at(own.span(), "signed by somebody else")
+            .help("add `ca = \"FILE\"` to the check: the certificate of who signed that one, a PEM file beside the site file"),
+        );
+    }
     let all = authorities(file);
     let index = all
         .iter()

@@ -9,6 +9,7 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
+    authority,
     boards::Boards,
     derive,
     error::Problem,
@@ -40,6 +41,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     addresses(file, problems);
     version6::check(file, problems);
     flow::check(file, problems);
+    authority::check_site(file, problems);
     service_check::check(file, problems);
     nat::check(file, problems);
     vrrp_check::check(file, problems);

@@ -81,6 +81,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     flows.extend(events::flows(&events));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
+        certificate: authority::site_certificate(file),
         vrrp: vrrp::settings(file).ok_or_else(|| absent("`advertisement_interval`"))?,
         pair: vrrp::pair(file),
         tracks: vrrp::tracks(file),

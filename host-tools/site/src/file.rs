@@ -24,6 +24,8 @@ use crate::{
 pub(crate) struct SiteFile {
     pub(crate) name: Option<String>,
     pub(crate) domain: Option<String>,
+    pub(crate) certificate: Option<At<String>>,
+    pub(crate) key: Option<At<String>>,
     pub(crate) vrrp: vrrp_file::Entry,
     pub(crate) pair: Option<PairEntry>,
     pub(crate) tracks: Vec<TrackEntry>,
@@ -155,13 +157,15 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
-    if let Some(site) = root.table("site", &["name", "domain"], problems) {
+    if let Some(site) = root.table("site", &SITE, problems) {
         file.name = site
             .required::<Label>("name", problems)
             .map(|name| name.into_inner().0);
         file.domain = site
             .required::<Domain>("domain", problems)
             .map(|name| name.into_inner().0);
+        file.certificate = site.optional("certificate", problems).flatten();
+        file.key = site.optional("key", problems).flatten();
     }
     if let Some(vrrp) = root.table("vrrp", &vrrp_file::Entry::KEYS, problems) {
         file.vrrp = vrrp_file::Entry::read(&vrrp, problems);
@@ -244,6 +248,7 @@ fn section<T>(
     section
 }
 
+const SITE: [&str; 4] = ["name", "domain", "certificate", "key"];
 const NETWORK: [&str; 18] = [
     "port",
     "subnet",
@@ -382,7 +387,7 @@ mod tests {
     #[test]
     fn the_reference_names_every_key() {
         let keys = [
-            &["name", "domain"][..],
+            &SITE[..],
             &vrrp_file::Entry::KEYS,
             &vrrp_file::AUTHENTICATION,
             &vrrp_file::KEY,

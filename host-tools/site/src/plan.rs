@@ -16,6 +16,8 @@ pub struct Plan {
     pub name: String,
     /// The DNS name users type.
     pub domain: String,
+    /// The certificate that users see, if it is not to be made.
+    pub certificate: Option<SiteCertificate>,
     /// Networks in the order of the file; exactly one has `port == Wan`.
     pub networks: Vec<Network>,
     /// Appliances in the order of the file.
@@ -307,6 +309,15 @@ pub struct Service {
     pub check: policy::Check,
     /// Port of the HAProxy agent on each server.
     pub agent: Option<u16>,
+}
+
+/// A certificate of the operator's own for the domain; files, seen from the site file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SiteCertificate {
+    /// The certificate and those between it and what users trust, PEM.
+    pub certificate: String,
+    /// Its key, PEM.
+    pub key: String,
 }
 
 /// Somebody who signs certificates.

@@ -274,7 +274,7 @@ fn params(
 
 /// Where the certificates of a tier are.
 pub(super) struct Paths {
-    own: PathBuf,
+    pub(super) own: PathBuf,
     pub(super) anchors: PathBuf,
     pub(super) cross: PathBuf,
 }

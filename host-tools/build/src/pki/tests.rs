@@ -506,3 +506,80 @@ fn handshake(trusted: &str, identity: &Identity, name: &str) -> Result<(), rustl
     }
     Ok(())
 }
+
+#[test]
+fn an_operators_own_certificate_is_looked_at_before_users_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join(".ravelin");
+    let mut plan = plan();
+    plan.certificate = Some(site::plan::SiteCertificate {
+        certificate: "www.pem".into(),
+        key: "www.key".into(),
+    });
+    let [pem, key] = ["www.pem", "www.key"].map(|name| directory.path().join(name));
+    let pair = KeyPair::generate().unwrap();
+    let certificate = |names: &[&str], days: u32| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = rcgen::CertificateParams::new(names).unwrap();
+        params.not_before = (now() - DAY * 100).into();
+        params.not_after = (now() - DAY + DAY * days).into();
+        params.self_signed(&pair).unwrap().pem()
+    };
+    let good = certificate(&["foobar.com", "www.foobar.com"], 90);
+    let with = |certificate: &str, secret: &str, mode: u32| {
+        fs::write(&pem, certificate).unwrap();
+        fs::write(&key, secret).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        check(&state, &plan).map_err(|error| error.to_string())
+    };
+    let own = pair.serialize_pem();
+    assert!(
+        with(&good, &own, 0o600)
+            .unwrap()
+            .unwrap()
+            .contains("holds one certificate")
+    );
+    let chain = format!("{good}{}", certificate(&["root"], 90));
+    assert_eq!(with(&chain, &own, 0o600), Ok(None));
+    let pki = open(&state, &plan).unwrap();
+    assert_eq!(
+        pki.material(&plan.servers[0]).site.unwrap().certificate,
+        chain
+    );
+    assert_eq!(pki.ca_path(), pem);
+    assert!(!state.join("pki/site.pem").exists(), "none is made");
+    let wildcard = certificate(&["*.foobar.com"], 15);
+    let warning = with(&wildcard, &own, 0o600).unwrap().unwrap();
+    assert!(warning.contains("www.pem expires on 20"), "{warning}");
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    let table = [
+        (
+            &*chain,
+            &*other,
+            0o600,
+            "www.pem: it is not the certificate of www.key",
+        ),
+        (&chain, &own, 0o644, "www.key: others may read this secret"),
+        (&chain, "", 0o600, "www.key: not a private key in PKCS #8"),
+        ("", &own, 0o600, "www.pem: it holds no certificate"),
+        (
+            &certificate(&["*.com", "a.b"], 90),
+            &own,
+            0o600,
+            "it is not for www.foobar.com but for *.com, a.b",
+        ),
+        (
+            &certificate(&["www.foobar.com"], 0),
+            &own,
+            0o600,
+            "it expired on 20",
+        ),
+    ];
+    for (certificate, secret, mode, expected) in table {
+        let error = with(certificate, secret, mode).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+    fs::remove_file(&pem).unwrap();
+    let error = check(&state, &plan).unwrap_err().to_string();
+    assert!(error.contains("www.pem: cannot read it"), "{error}");
+}
