@@ -218,18 +218,13 @@ fn certificates(server: &Server, material: &Material) -> Result<Vec<HostFile>, R
         let identity = identity.as_ref();
         files.extend(identity.map(|own| secret(&format!("{TLS}/{name}.pem"), both(own))));
     }
-    let mut all = String::new();
     for role in partners(server.role)
         .iter()
         .filter(|role| material.tiers.contains_key(role))
     {
         let anchors = material.tier(server, *role)?;
-        all += anchors;
         let path = format!("{TLS}/trust-{}.pem", role.name());
         files.push(public(&path, anchors.to_owned()));
-    }
-    if server.role == Role::Monitor {
-        files.push(public(&format!("{TLS}/trust-servers.pem"), all));
     }
     Ok(files)
 }

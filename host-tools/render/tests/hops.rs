@@ -145,7 +145,9 @@ fn haproxy(text: &str) -> Vec<String> {
 
 /// Whether a line leads to a socket of the same machine, or names itself among peers.
 fn is_local(line: &str) -> bool {
-    line.contains(" abns@") || line.contains(" unix@") || line.split(' ').count() == 2
+    line.contains(" abns@")
+        || line.contains(" unix@")
+        || line.starts_with("server ") && line.split(' ').count() == 2
 }
 
 fn nginx(text: &str) -> Vec<String> {
@@ -173,17 +175,13 @@ fn nginx(text: &str) -> Vec<String> {
             faults.push(block.trim().to_owned());
         }
     }
-    for block in text
-        .split("server {")
-        .skip(1)
-        .filter(|block| block.contains(" ssl"))
-    {
-        let wanted = [
-            "ssl_verify_client on;",
-            "ssl_client_certificate ",
-            "return 403;",
-        ];
-        if block.contains("listen ") && wanted.iter().any(|word| !block.contains(word)) {
+    let verifies = ["ssl_verify_client on;", "ssl_client_certificate "];
+    let all = verifies.iter().all(|word| text.contains(word));
+    for block in text.split("server {").skip(1) {
+        let block = block.split("server {").next().unwrap_or_default();
+        let names = block.contains("return 403;") || block.contains("return 421;");
+        let listens = |line: &str| line.trim().starts_with("listen ") && line.contains(" ssl");
+        if block.lines().any(listens) && !(all && names) {
             faults.push(block.trim().to_owned());
         }
     }

@@ -14,7 +14,7 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
         context! {
             site => &*plan.name,
             tls => TLS,
-            servers => Value::from(Serde(&plan.servers)),
+            roles => roles(plan),
             haproxy => Value::from(Serde(of_role(plan, Role::Haproxy))),
             node_port => ports::NODE_EXPORTER,
             haproxy_port => ports::HAPROXY_METRICS,
@@ -34,6 +34,16 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
         public("/etc/prometheus/prometheus.yml", config),
         public("/etc/default/prometheus", arguments),
     ])
+}
+
+/// The roles that there are, each with its servers.
+fn roles(plan: &Plan) -> Vec<Value> {
+    let used = Role::ALL
+        .into_iter()
+        .map(|role| (role, of_role(plan, role)));
+    used.filter(|(_, servers)| !servers.is_empty())
+        .map(|(role, servers)| context! { name => role.name(), servers => Value::from(Serde(servers)) })
+        .collect()
 }
 
 /// Whether a flow of the plan leads to this port of the server.
