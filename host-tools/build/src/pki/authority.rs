@@ -83,7 +83,7 @@ pub(super) fn root(place: &Place<'_>) -> Result<Root, PkiError> {
             Some(key.map_err(|error| broken(&key_path, error.to_string()))?)
         }
         None if old.is_some() => None,
-        None if directory.join("ca.key").exists() => {
+        None if is_old_layout(directory) => {
             return Err(PkiError::OldLayout {
                 directory: directory.to_owned(),
             });
@@ -125,6 +125,11 @@ pub(super) fn root(place: &Place<'_>) -> Result<Root, PkiError> {
         issuer,
         key_path,
     })
+}
+
+/// Whether an earlier version made the directory: it had one authority for everything.
+pub(super) fn is_old_layout(directory: &Path) -> bool {
+    directory.join(OLD_KEY).exists() && !directory.join(ROOT).exists()
 }
 
 pub(super) fn root_params(place: &Place<'_>, key: &KeyPair) -> CertificateParams {
@@ -298,3 +303,5 @@ pub(super) const ROOT: &str = "root.pem";
 pub(super) const ROOT_KEY: &str = "root.key";
 /// During a rotation: the root's certificate as the former root signed it.
 pub(super) const ROOT_CROSS: &str = "root.cross.pem";
+/// The key of the one authority of earlier versions.
+pub(super) const OLD_KEY: &str = "ca.key";

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use site::Plan;
 
-use super::authority::{Paths, ROOT, ROOT_KEY, TRUSTED, Tier};
+use super::authority::{self, Paths, ROOT, ROOT_KEY, TRUSTED, Tier};
 use super::inspect::{first, inspect, seconds};
 use super::leaf::{self, Use};
 use super::store::read;
@@ -87,6 +87,9 @@ pub fn list(state: &Path, plan: &Plan) -> Result<Vec<Entry>, PkiError> {
         Ok::<_, PkiError>(())
     };
     let root = directory.join(ROOT);
+    if authority::is_old_layout(&directory) {
+        return Err(PkiError::OldLayout { directory });
+    }
     if let Some(text) = read(&root)? {
         let has_key = directory.join(ROOT_KEY).exists();
         add(&plan.name, Purpose::Root, None, root, &text, has_key)?;

@@ -11,7 +11,7 @@ use rcgen::{Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384};
 use site::Plan;
 use site::plan::Role;
 
-use super::authority::{self, Paths, Place, ROOT, ROOT_CROSS, ROOT_KEY, TRUSTED, Tier};
+use super::authority::{self, OLD_KEY, Paths, Place, ROOT, ROOT_CROSS, ROOT_KEY, TRUSTED, Tier};
 use super::inspect::first;
 use super::leaf::{self, Use};
 use super::store::{PUBLIC, SECRET, lock, read, remove, write};
@@ -144,7 +144,7 @@ fn root(place: &Place<'_>) -> Result<(), PkiError> {
     let certificate = params.self_signed(&key).map_err(failed)?.pem();
     let trusted = read(&at(TRUSTED))?;
     let former = trusted.as_deref().map(|text| first(text).0);
-    let is_old_layout = at("ca.key").exists() && !at(ROOT).exists();
+    let is_old_layout = authority::is_old_layout(place.directory);
     if former.is_some() && !is_old_layout {
         let old = authority::root(place)?;
         let signer: &Issuer<'_, KeyPair> =
@@ -154,7 +154,7 @@ fn root(place: &Place<'_>) -> Result<(), PkiError> {
     }
     if is_old_layout {
         // It could sign no other authority; who trusts it is told by hand.
-        remove(&at("ca.key"))?;
+        remove(&at(OLD_KEY))?;
     }
     write(
         &at(TRUSTED),

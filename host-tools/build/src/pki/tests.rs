@@ -205,6 +205,7 @@ fn one_authority_for_everything_was_an_earlier_version() {
         error.to_string().contains("of an earlier version"),
         "{error}"
     );
+    assert!(list(state.path(), &plan()).is_err());
     let root = Rotation {
         root: true,
         ..Rotation::default()
