@@ -8,13 +8,14 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 6] = [
+const OWN_STAGE: [&str; 7] = [
     "ravelin-differential",
     "ravelin-interop",
     "ravelin-qemu",
     "ravelin-survival",
     "ravelin-test-image",
     "ravelin-test-rack",
+    "ravelin-test-tls",
 ];
 
 /// All stages.
@@ -87,7 +88,12 @@ pub const ALL: &[Stage] = &[
     Stage {
         name: "rack",
         what: "scenarios on linux appliances: with a fake site, and with every real server (needs root)",
-        run: rack,
+        run: |c| containers(c, "ravelin-test-rack"),
+    },
+    Stage {
+        name: "tls",
+        what: "every hop between real servers, asked by and asking impostors; new certificates under load (needs root)",
+        run: |c| containers(c, "ravelin-test-tls"),
     },
     Stage {
         name: "rehearsal",
@@ -206,11 +212,11 @@ fn differential(context: &Context) -> Outcome {
     suite(context, "ravelin-differential")
 }
 
-fn rack(context: &Context) -> Outcome {
+fn containers(context: &Context, package: &str) -> Outcome {
     if !is_root() {
         return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
     }
-    suite(context, "ravelin-test-rack")
+    suite(context, package)
 }
 
 fn deny(context: &Context) -> Outcome {
