@@ -223,8 +223,16 @@ fn told(rack: &Rack, id: NodeId, what: impl Fn(&Event) -> bool) -> usize {
         .count()
 }
 
+/// A handful, and more if there is time.
+fn cases() -> u32 {
+    match std::env::var_os("RAVELIN_SOAK") {
+        Some(_) => 200,
+        None => 6,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
     /// Whatever changes: one appliance is Active all the time, and it is the same one; connections go on without a pause; and
     /// after a hand-over in the middle of all that too.
     #[test]
