@@ -19,6 +19,7 @@ use crate::lock::{self, Lock, Package};
 use crate::packages;
 use crate::places::Places;
 use crate::programs::Programs;
+use crate::sbom::Crate;
 use crate::spec;
 
 /// A bundle whose files are in the cache.
@@ -117,9 +118,15 @@ impl Bundle {
             let name = package.file_name();
             files.push((format!("debs/{name}"), debs::path(&cache, package)));
         }
-        for name in programs.names() {
+        for program in programs.described(programs.names())? {
+            let name = &program.name;
+            let crates = work.join(format!("{name}.crates.json"));
+            let list = serde_json::to_vec_pretty(&program.crates).expect("strings serialise");
+            fs::write(&crates, list).map_err(|error| BuildError::io("write", &crates, error))?;
+            files.push((format!("programs/{name}.crates.json"), crates));
             files.push((format!("programs/{name}"), programs.path(name)));
         }
+        files.dedup();
         for (board, elf) in firmware {
             files.push((format!("firmware/{board}.elf"), elf.clone()));
         }
@@ -247,6 +254,16 @@ impl Bundle {
     /// One of our own programs.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.dir.join("programs").join(name)
+    }
+
+    /// What it was compiled from.
+    pub(crate) fn crates(&self, program: &str) -> Result<Vec<Crate>, BuildError> {
+        let path = self.program(&format!("{program}.crates.json"));
+        let list = fs::read(&path).map_err(|error| BuildError::io("read", &path, error))?;
+        serde_json::from_slice(&list).map_err(|error| BuildError::Bundle {
+            bundle: self.file.clone(),
+            message: format!("what {program} was compiled from: {error}"),
+        })
     }
 
     /// Fails if it lacks a program.

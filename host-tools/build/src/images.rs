@@ -24,6 +24,7 @@ use crate::programs::{INIT, Programs};
 use crate::progress::{Progress, Step};
 use crate::recipes::Recipes;
 use crate::roots::{Boot, Root};
+use crate::sbom;
 use crate::spec::{self, BaseSpec};
 use crate::trees::Tree;
 
@@ -70,6 +71,8 @@ pub struct ServerImage {
     pub host_files: Vec<HostFile>,
     /// How big it is.
     pub sizes: Sizes,
+    /// What is in it, in CycloneDX.
+    pub sbom: PathBuf,
     /// False if it existed and nothing that it is made of has changed.
     pub built: bool,
     /// While it is there, no other build makes room in the cache at the cost of the tree.
@@ -98,7 +101,7 @@ pub fn images(
     let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
 
     // Results are named by what they are made of. Of that, only our own programs may have to be made to be known.
-    let lock = &settle(&cache, places, plan, &spec, options, &run)?;
+    let lock = &settle(cache, places, plan, &spec, options, &run)?;
     let recipes = &Recipes::default();
     let privilege = cache.sandbox().privilege();
     let [tools, base] = &["tools", "base"].map(|set| Tree::new(privilege, recipes, set, lock));
@@ -175,7 +178,8 @@ pub fn images(
     for root in roots.values().filter(|root| !root.exists(cache)) {
         middle.push(job(Step::Root(root.role()), || {
             debs::fetch(cache, &root.packages().iter().collect::<Vec<_>>(), supply)?;
-            root.build(cache, base, tools)
+            let described = programs.described(root.programs())?;
+            root.build(cache, base, tools, &described)
         }));
     }
     let stale: Vec<bool> = disks.iter().map(|disk| disk.existing().is_none()).collect();
@@ -222,6 +226,8 @@ pub fn images(
             message: format!("{} was changed while we built", disk.path().display()),
         })?;
         let root_dir = roots[&server.role].dir(cache);
+        let sbom = disk.path().with_file_name(sbom::NAME);
+        sbom::place(&roots[&server.role].bill(cache), &sbom)?;
         images.push(ServerImage {
             _in_use: Cache::in_use(&root_dir),
             server: server.name.clone(),
@@ -229,6 +235,7 @@ pub fn images(
             root_tree: root_dir.join("root"),
             host_files,
             sizes,
+            sbom,
             built,
         });
     }

@@ -28,6 +28,7 @@ mod recipes;
 mod resolve;
 mod roots;
 mod sandbox;
+mod sbom;
 pub mod secrets;
 pub mod spec;
 mod trees;

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::Bundle;
 use crate::cache::{Cache, Key};
+use crate::debs;
 use crate::error::BuildError;
 use crate::sandbox;
+use crate::sbom;
 use crate::spec::RoleSpec;
 
 /// Cargo package of the first program of the boot.
@@ -99,6 +101,25 @@ impl Programs {
             )?;
         }
         Ok(())
+    }
+
+    /// What bills say of the first program of the boot, and of these.
+    pub fn described(&self, names: &[String]) -> Result<Vec<sbom::Program>, BuildError> {
+        let mut programs = Vec::new();
+        for name in std::iter::once(INIT).chain(names.iter().map(String::as_str)) {
+            let path = self.path(name);
+            let sha256 = debs::hash(&path).map_err(|error| BuildError::io("read", &path, error))?;
+            let crates = match &self.bundle {
+                Some(bundle) => bundle.crates(name)?,
+                None => sbom::crates(&self.source, name)?,
+            };
+            programs.push(sbom::Program {
+                name: name.to_owned(),
+                sha256,
+                crates,
+            });
+        }
+        Ok(programs)
     }
 
     /// Where the binary of one of them is.

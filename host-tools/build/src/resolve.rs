@@ -348,8 +348,8 @@ fn words(output: &Output) -> String {
 }
 
 fn last_error(text: &str) -> String {
-    let errors = text.lines().filter_map(|line| line.strip_prefix("E: "));
-    errors.last().unwrap_or(text.trim()).to_owned()
+    let mut errors = text.lines().filter_map(|line| line.strip_prefix("E: "));
+    errors.next_back().unwrap_or(text.trim()).to_owned()
 }
 
 /// The value of a field of a paragraph of Debian's control data, without what continues it on further lines.

@@ -12,6 +12,7 @@ use crate::error::BuildError;
 use crate::lock::Package;
 use crate::modules;
 use crate::recipes::Recipes;
+use crate::sbom;
 use crate::spec::{self, BaseSpec, RoleSpec};
 use crate::trees::Tree;
 
@@ -51,7 +52,7 @@ impl Root {
         let services = [base_spec.services.as_slice(), &spec.services].concat();
         let masked = [base_spec.masked.as_slice(), &spec.masked].concat();
         let scripts = [recipes.stage_role, recipes.install_role, recipes.pack_role];
-        let mut key = Key::new("root").with_all(&scripts);
+        let mut key = Key::new("root").with_all(&scripts).with(sbom::FORMAT);
         key = key.with(base.id()).with(tools.id()).with(base.epoch());
         let identities: Vec<String> = packages.iter().map(|package| package.identity()).collect();
         key = key
@@ -110,8 +111,14 @@ impl Root {
         cache.entry("roots", &self.id)
     }
 
-    /// Makes it.
-    pub fn build(&self, cache: &Cache, base: &Tree, tools: &Tree) -> Result<(), BuildError> {
+    /// Makes it, and the bill of what is in it.
+    pub fn build(
+        &self,
+        cache: &Cache,
+        base: &Tree,
+        tools: &Tree,
+        programs: &[sbom::Program],
+    ) -> Result<(), BuildError> {
         let name = spec::role_name(self.role);
         let step = format!("role {name}");
         let scratch = cache.scratch(name)?;
@@ -147,8 +154,39 @@ impl Root {
             ])
             .env("SOURCE_DATE_EPOCH", &epoch)
             .run()?;
+        self.write_bill(work, base, programs)?;
         scratch.publish("roots", &self.id)?;
         Ok(())
+    }
+
+    /// Where the bill of what is in it is.
+    pub fn bill(&self, cache: &Cache) -> PathBuf {
+        self.dir(cache).join(sbom::NAME)
+    }
+
+    fn write_bill(
+        &self,
+        work: &Path,
+        base: &Tree,
+        programs: &[sbom::Program],
+    ) -> Result<(), BuildError> {
+        let (image, hash) = (work.join("root.erofs"), work.join("root.hash"));
+        let root_hash =
+            fs::read_to_string(&hash).map_err(|error| BuildError::io("read", &hash, error))?;
+        let packages = base.packages().iter().copied().chain(&self.packages);
+        let bill = sbom::bill(&sbom::Subject {
+            role: spec::role_name(self.role),
+            uuid: uuid(&self.id, "bill"),
+            tree: work.join("root"),
+            sha256: debs::hash(&image).map_err(|error| BuildError::io("read", &image, error))?,
+            root_hash: root_hash.trim().to_owned(),
+            epoch: base.epoch().parse().unwrap_or_default(),
+            packages: packages.collect(),
+            programs,
+        })?;
+        let path = work.join(sbom::NAME);
+        fs::write(&path, format!("{bill:#}\n"))
+            .map_err(|error| BuildError::io("write", &path, error))
     }
 }
 

@@ -210,6 +210,7 @@ fn as_json(firmware: &[Artifacts], images: &[ServerImage]) -> serde_json::Value 
             "server": image.server,
             "built": image.built,
             "disk": image.disk,
+            "sbom": image.sbom,
             "bytes": { "disk": image.sizes.disk, "root": image.sizes.root, "kernel": image.sizes.kernel },
         })
     };
