@@ -8,6 +8,7 @@ pub mod failover;
 pub mod goals;
 pub mod handshake;
 pub mod images;
+mod mkosi;
 pub mod packet;
 pub mod peers;
 mod subject;

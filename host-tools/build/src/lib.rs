@@ -46,6 +46,7 @@ pub use firmware::{
 };
 pub use images::{Options, ServerImage, images};
 pub use lock::{Change, Lock};
+pub use mirror::lines as mirror_lines;
 pub use packages::{Choice, Locked, lock as lock_packages};
 pub use places::Places;
 pub use progress::{Progress, Step};

@@ -99,6 +99,14 @@ impl Source {
     }
 }
 
+/// A `sources.list` of a release on the mirrors that this machine uses.
+///
+/// # Errors
+/// If it uses none.
+pub fn lines(release: &str) -> Result<String, BuildError> {
+    Ok(Mirror::new(&[], release)?.list())
+}
+
 /// Asks this machine's apt; a machine without apt, or that is not Debian, has none.
 fn of_this_machine(release: &str) -> Vec<String> {
     let output = Command::new("apt-get")

@@ -216,7 +216,7 @@ pub(crate) fn run(
         return Ok(());
     }
     let tail = tail(log, start);
-    let help = if is_full(&tail) {
+    let help = if is_full(&tail) || has_no_room(log) {
         FULL_DISK.to_owned()
     } else if status.code() == Some(NOT_FOUND) {
         "`ravelin doctor` lists the programs that are missing and how to install them".to_owned()
@@ -235,6 +235,12 @@ pub(crate) fn run(
 /// Whether what a program printed is about a full disk.
 pub(crate) fn is_full(text: &str) -> bool {
     text.contains("No space left on device") || text.contains("not enough free space")
+}
+
+/// Whether the disk is so full that not even the log may say so.
+fn has_no_room(log: &Path) -> bool {
+    let room = nix::sys::statvfs::statvfs(log);
+    room.is_ok_and(|room| room.blocks_available() * room.fragment_size() < 1 << 20)
 }
 
 /// A command that dies with us, and whose files do not depend on our umask.

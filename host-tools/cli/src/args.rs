@@ -123,7 +123,7 @@ pub enum Bench {
         /// The node's policy, encoded.
         blob: PathBuf,
     },
-    /// Time to build all images, from an empty cache and with nothing changed.
+    /// Time to build all images from nothing, after a change, and with nothing changed, and their sizes; mkosi beside us.
     Build(Json),
 }
 

@@ -242,34 +242,63 @@ fn short(number: f64) -> String {
 fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
     let source = source::root()?;
     let plan = SiteFile::read(site)?.plan(&source::boards(&source)?)?;
-    let status = spinner("building all images from nothing, then once more");
-    let report = images::measure(&source, &plan, jobs());
+    let status = spinner("building");
+    let busy = |what: &str| status.set_message(what.to_owned());
+    let report = images::measure(&source, &plan, jobs(), &busy);
     status.finish_and_clear();
     let report = report.map_err(Failure::machine)?;
     if json {
         return print(&report);
     }
-    println!(
-        "{} images: cold {:.1} s, warm {:.1} s",
-        report.images, report.cold_seconds, report.warm_seconds
+    let time = |what: &str, who: &str, seconds: f64| {
+        vec![what.to_owned(), who.to_owned(), format!("{seconds:.1}")]
+    };
+    let all = format!("all {} images", report.images);
+    let mut rows = vec![
+        time("one image from nothing", "ravelin", report.one_seconds),
+        time(
+            &format!("{all} from nothing"),
+            "ravelin",
+            report.cold_seconds,
+        ),
+        time(
+            &format!("{all} after a one-line change"),
+            "ravelin",
+            report.change_seconds,
+        ),
+        time("nothing changed", "ravelin", report.warm_seconds),
+    ];
+    let peers = report.peers.iter();
+    rows.extend(peers.map(|peer| time("one image from nothing", &peer.who, peer.seconds)));
+    table::print(
+        "Seconds, packages downloaded",
+        &["what", "who", "seconds"],
+        &rows,
     );
     if !report.nothing_built {
-        println!("the second build did not recognise that nothing had changed");
+        println!("the last build did not recognise that nothing had changed");
     }
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-    let rows = report.sizes.iter().map(|size| {
-        vec![
-            size.server.clone(),
-            megabytes(size.disk),
-            megabytes(size.root),
-            megabytes(size.kernel),
-        ]
-    });
-    table::print(
-        "Sizes, MB",
-        &["server", "disk", "root", "kernel"],
-        &rows.collect::<Vec<_>>(),
-    );
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for size in &report.sizes {
+        let sizes = [size.disk, size.written, size.root, size.kernel].map(megabytes);
+        rows.push([&[size.server.clone()], &sizes[..]].concat());
+    }
+    for peer in &report.peers {
+        rows.push(vec![
+            peer.who.clone(),
+            megabytes(peer.disk),
+            megabytes(peer.written),
+        ]);
+    }
+    let columns = ["image", "disk", "of it written", "root", "kernel"];
+    table::print("Sizes, MB", &columns, &rows);
+    for note in &report.notes {
+        println!("{note}");
+    }
+    let [begun, ended] = report.load;
+    println!("load average {begun:.1} at the beginning, {ended:.1} at the end");
+    goals("Goals", &report.goals);
     Ok(ExitCode::SUCCESS)
 }
 
