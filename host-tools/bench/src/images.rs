@@ -91,6 +91,7 @@ pub fn measure(
         source: source.into(),
         cache: scratch.path().join(cache),
         state: scratch.path().join("site/.ravelin"),
+        lock: scratch.path().join("site/ravelin.lock"),
     };
     let state = places("").state;
     std::fs::create_dir_all(&state).map_err(|cause| file(&state, cause))?;

@@ -24,6 +24,8 @@ pub fn measure(source: &Path, role: Role) -> Result<Peer, String> {
     let role = spec::role(source, role).map_err(|error| words(&error))?;
     let mut packages = [base.packages, role.packages].concat();
     packages.push(base.kernel);
+    // The stub of its kernel image comes from the image itself.
+    packages.push("systemd-boot-efi".to_owned());
     let dir = source.join("target/bench-mkosi");
     fs::create_dir_all(dir.join("work")).map_err(|error| words(&error))?;
     let conf = CONF
@@ -32,8 +34,13 @@ pub fn measure(source: &Path, role: Role) -> Result<Peer, String> {
     fs::write(dir.join("work/mkosi.conf"), conf).map_err(|error| words(&error))?;
     let log = dir.join("log");
     File::create(&log).map_err(|error| words(&error))?;
+    let lines = build::mirror_lines(&base.release).map_err(|error| words(&error))?;
+    // Its own list has suites that not every mirror has.
+    let sources = dir.join("work/mkosi.sandbox/etc/apt/sources.list.d");
+    fs::create_dir_all(&sources).map_err(|error| words(&error))?;
+    let path = sources.join("mkosi.sources");
+    fs::write(path, deb822(&lines)).map_err(|error| words(&error))?;
     if !dir.join("root").exists() {
-        let lines = build::mirror_lines(&base.release).map_err(|error| words(&error))?;
         fs::write(dir.join("sources.list"), lines).map_err(|error| words(&error))?;
         run(&dir, &log, MAKE_TREE, &[&base.release])?;
     }
@@ -82,6 +89,28 @@ fn run(dir: &Path, log: &Path, script: &str, args: &[&str]) -> Result<(), String
     ))
 }
 
+/// Lines of a `sources.list` in the newer format.
+fn deb822(lines: &str) -> String {
+    let paragraph = |line: &str| {
+        let mut words = line.split_whitespace().filter(|word| *word != "deb");
+        let first = words.next()?;
+        let signed = first
+            .strip_prefix("[signed-by=")
+            .and_then(|keys| keys.strip_suffix(']'));
+        let uri = if signed.is_some() {
+            words.next()?
+        } else {
+            first
+        };
+        let keys = signed.map_or_else(String::new, |keys| format!("Signed-By: {keys}\n"));
+        let suite = words.next()?;
+        Some(format!(
+            "Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{keys}\n"
+        ))
+    };
+    lines.lines().filter_map(paragraph).collect()
+}
+
 /// `$1`: the directory; `$2`: the release.
 const MAKE_TREE: &str = r#"
 trap 'rm -rf "$1/root.new"' EXIT
@@ -128,8 +157,20 @@ Incremental=no
 
 [Content]
 Bootable=yes
-Bootloader=systemd-boot
+Bootloader=uki
 WithRecommends=no
 WithDocs=no
 Packages=PACKAGES
 ";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sources_in_both_formats() {
+        let both =
+            super::deb822("deb [signed-by=/k] http://a/debian trixie main\ndeb http://b ./ main\n");
+        let text = "Types: deb\nURIs: http://a/debian\nSuites: trixie\nComponents: main\nSigned-By: /k\n\n\
+                    Types: deb\nURIs: http://b\nSuites: ./\nComponents: main\n\n";
+        assert_eq!(both, text);
+    }
+}

@@ -15,7 +15,7 @@ use crate::cache::{Cache, Key};
 use crate::debs::{self, Supply};
 use crate::error::BuildError;
 use crate::images::{Options, select};
-use crate::lock::{self, Lock, Package};
+use crate::lock::{Lock, Package};
 use crate::packages;
 use crate::places::Places;
 use crate::programs::Programs;
@@ -70,12 +70,12 @@ impl Bundle {
     ) -> Result<Contents, BuildError> {
         let spec = spec::base(&places.source)?;
         let cache = Cache::open(&places.cache, || ())?;
-        let path = lock::path(&places.state);
+        let path = &places.lock;
         let wanted = packages::wanted(&places.source, plan, &spec)?;
         let (release, mirrors) = (&spec.release, &options.mirrors);
         let lock = packages::settle(
             &cache,
-            &path,
+            path,
             &wanted,
             release,
             options.choice,
@@ -126,7 +126,6 @@ impl Bundle {
             files.push((format!("programs/{name}.crates.json"), crates));
             files.push((format!("programs/{name}"), programs.path(name)));
         }
-        files.dedup();
         for (board, elf) in firmware {
             files.push((format!("firmware/{board}.elf"), elf.clone()));
         }
@@ -354,6 +353,7 @@ mod tests {
             source: dir.path().to_owned(),
             cache: dir.path().join("cache"),
             state: dir.path().join(".ravelin"),
+            lock: dir.path().join("ravelin.lock"),
         };
         let file = |name: &str, content: &str| {
             let path = dir.path().join(name);

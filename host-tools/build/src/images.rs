@@ -16,7 +16,7 @@ use crate::cache::{Cache, Key};
 use crate::debs::{self, Supply};
 use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
-use crate::lock::{self, Lock};
+use crate::lock::Lock;
 use crate::packages::{self, Choice};
 use crate::pki::Pki;
 use crate::places::Places;
@@ -300,13 +300,13 @@ fn settle(
     options: &Options,
     run: &dyn Fn(Vec<Job>) -> Result<(), BuildError>,
 ) -> Result<Lock, BuildError> {
-    let path = lock::path(&places.state);
+    let path = &places.lock;
     let wanted = packages::wanted(&places.source, plan, spec)?;
     let settle = |choice| {
         let (release, mirrors) = (&spec.release, &options.mirrors);
         packages::settle(
             cache,
-            &path,
+            path,
             &wanted,
             release,
             choice,

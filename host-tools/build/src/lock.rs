@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
@@ -128,6 +128,9 @@ impl Lock {
 
     /// Writes it, at once and whole.
     pub fn write(&self, path: &Path) -> Result<(), BuildError> {
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).map_err(|error| BuildError::io("create", dir, error))?;
+        }
         let new = path.with_extension("lock.new");
         fs::write(&new, self.text()).map_err(|error| BuildError::io("write", &new, error))?;
         fs::rename(&new, path).map_err(|error| BuildError::io("write", path, error))
@@ -276,11 +279,6 @@ impl Display for Package {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.version)
     }
-}
-
-/// Where a site's lock is.
-pub fn path(state: &Path) -> PathBuf {
-    state.with_file_name("ravelin.lock")
 }
 
 const FORMAT: u32 = 1;

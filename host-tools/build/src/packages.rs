@@ -52,7 +52,7 @@ pub fn lock(
 ) -> Result<Locked, BuildError> {
     let base = spec::base(&places.source)?;
     let cache = Cache::open(&places.cache, waiting)?;
-    let path = crate::lock::path(&places.state);
+    let path = places.lock.clone();
     let before = Lock::read(&path)?.unwrap_or_default();
     let wanted = wanted(&places.source, plan, &base)?;
     let lock = settle(&cache, &path, &wanted, &base.release, choice, mirrors, None)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The three directories that a build reads and writes.
+/// What a build reads and writes.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The repository: `image/` and `boards/` are data that builds read, the rest is compiled.
@@ -11,6 +11,8 @@ pub struct Places {
     pub cache: PathBuf,
     /// `.ravelin/` beside the site file.
     pub state: PathBuf,
+    /// The package lock, `ravelin.lock` beside the site file.
+    pub lock: PathBuf,
 }
 
 impl Places {
@@ -32,6 +34,7 @@ impl Places {
             source: source.to_owned(),
             cache: cache.join("ravelin"),
             state: beside.join(".ravelin"),
+            lock: beside.join("ravelin.lock"),
         }
     }
 }

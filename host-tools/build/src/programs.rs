@@ -106,7 +106,11 @@ impl Programs {
     /// What bills say of the first program of the boot, and of these.
     pub fn described(&self, names: &[String]) -> Result<Vec<sbom::Program>, BuildError> {
         let mut programs = Vec::new();
-        for name in std::iter::once(INIT).chain(names.iter().map(String::as_str)) {
+        let others = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != INIT);
+        for name in std::iter::once(INIT).chain(others) {
             let path = self.path(name);
             let sha256 = debs::hash(&path).map_err(|error| BuildError::io("read", &path, error))?;
             let crates = match &self.bundle {

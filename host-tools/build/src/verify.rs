@@ -12,7 +12,7 @@ use crate::compare::{self, Difference};
 use crate::debs;
 use crate::error::BuildError;
 use crate::images::{Options, ServerImage, images};
-use crate::lock::{self, Lock};
+use crate::lock::Lock;
 use crate::packages::Choice;
 use crate::pki::Pki;
 use crate::places::Places;
@@ -46,6 +46,7 @@ pub fn verify(
         source: places.source.clone(),
         cache: scratch.join("cache"),
         state: scratch.join("site/.ravelin"),
+        lock: scratch.join("site/ravelin.lock"),
     };
     // What a killed one left.
     Cache::open(&again.cache, || progress(Progress::Waiting))?.clear()?;
@@ -66,9 +67,8 @@ fn build_and_compare(
 ) -> Result<Verification, BuildError> {
     let state = &again.state;
     fs::create_dir_all(state).map_err(|error| BuildError::io("create", state, error))?;
-    let lock_file = lock::path(&places.state);
-    let locked = Lock::read(&lock_file)?.unwrap_or_default();
-    locked.write(&lock::path(state))?;
+    let locked = Lock::read(&places.lock)?.unwrap_or_default();
+    locked.write(&again.lock)?;
     share_packages(&places.cache, &again.cache, &locked)?;
     let options = Options {
         choice: Choice::Locked,

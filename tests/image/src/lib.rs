@@ -22,6 +22,15 @@ pub fn example() -> Plan {
     site::parse("site.toml", &text, &boards).expect("the example is valid")
 }
 
+/// The user's own cache, `state` for what belongs to a site, and one lock for all tests.
+pub fn places(state: &Path) -> Places {
+    Places {
+        state: state.to_owned(),
+        lock: source().join("target/tmp/ravelin.lock"),
+        ..Places::new(&source(), Path::new("site.toml"))
+    }
+}
+
 /// Builds some servers of the example site with the user's own cache and `state` for the disks.
 pub fn build(
     plan: &Plan,
@@ -29,8 +38,7 @@ pub fn build(
     only: Option<&[&str]>,
     progress: &(dyn Fn(Progress) + Sync),
 ) -> Result<Vec<ServerImage>, BuildError> {
-    let mut places = Places::new(&source(), Path::new("site.toml"));
-    places.state = state.to_owned();
+    let places = places(state);
     let only = only.map(|names| names.iter().map(|&name| name.to_owned()).collect());
     let pki = build::pki::open(state, plan).expect("the state directory can be written");
     build::images(

@@ -25,7 +25,14 @@ fn a_bundle_makes_the_same_image_without_a_network() {
         assert!(bill.contains(part), "{part}");
     }
     let bundle = state.join("bundle.tar");
-    Bundle::write(&places(&state), &plan, &options(None), &[], &bundle).unwrap();
+    Bundle::write(
+        &image_test::places(&state),
+        &plan,
+        &options(None),
+        &[],
+        &bundle,
+    )
+    .unwrap();
     let mut unshare = Command::new("unshare");
     let status = child(unshare.arg("--net"), "build_again_from_the_bundle", &state);
     fs::remove_file(bundle).unwrap();
@@ -37,10 +44,10 @@ fn a_bundle_makes_the_same_image_without_a_network() {
 #[ignore = "belongs into a network namespace"]
 fn build_again_from_the_bundle() {
     let routes = fs::read_to_string("/proc/net/route").unwrap();
-    assert_eq!(routes.lines().count(), 1, "only the heading: {routes}");
+    assert!(routes.lines().count() < 2, "more than a heading: {routes}");
     assert!(TcpStream::connect("127.0.0.1:9").is_err());
     let state = PathBuf::from(std::env::var_os(STATE).unwrap());
-    let (places, plan) = (places(&state), image_test::example());
+    let (places, plan) = (image_test::places(&state), image_test::example());
     let pki = build::pki::open(&state, &plan).unwrap();
     let bundle = Bundle::open(&places, &state.join("bundle.tar")).unwrap();
     let options = options(Some(bundle));
@@ -67,7 +74,14 @@ fn a_full_disk_is_told_and_leaves_nothing_half_done() {
     let plan = image_test::example();
     image_test::build(&plan, &state, Some(&["lb1"]), &|_| ()).unwrap();
     let bundle = state.join("bundle.tar");
-    Bundle::write(&places(&state), &plan, &options(None), &[], &bundle).unwrap();
+    Bundle::write(
+        &image_test::places(&state),
+        &plan,
+        &options(None),
+        &[],
+        &bundle,
+    )
+    .unwrap();
     let size = fs::metadata(&bundle).unwrap().len();
     // Room for the packages, and for the packages and a part of the trees.
     for room in [size / 2, size + (80 << 20)] {
@@ -89,7 +103,7 @@ fn build_where_there_is_little_room() {
     let state = PathBuf::from(std::env::var_os(STATE).unwrap());
     let places = Places {
         cache: state.join("small/cache"),
-        ..places(&state)
+        ..image_test::places(&state)
     };
     let plan = image_test::example();
     let pki = build::pki::open(&state, &plan).unwrap();
@@ -119,12 +133,6 @@ fn options(bundle: Option<Bundle>) -> Options {
         bundle,
         ..Options::default()
     }
-}
-
-fn places(state: &Path) -> Places {
-    let mut places = Places::new(&image_test::source(), Path::new("site.toml"));
-    places.state = state.to_owned();
-    places
 }
 
 fn state(name: &str) -> PathBuf {

@@ -51,6 +51,7 @@ pub fn light(plan: &Plan, program: &Path, state: &Path) -> (Bodies, PathBuf) {
     let pki = build::pki::open(state, plan).expect("certificates");
     let places = Places {
         state: state.to_path_buf(),
+        lock: source.join("target/tmp/ravelin.lock"),
         ..Places::new(&source, Path::new("site.toml"))
     };
     let progress = |progress: Progress| {

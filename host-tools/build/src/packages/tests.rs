@@ -89,7 +89,7 @@ fn a_package_with_another_hash_is_refused() {
     here.fetch(&lock).unwrap();
     let hash = &lock.package("web").sha256;
     let edited = lock.text().replace(hash, &"0".repeat(64));
-    fs::write(crate::lock::path(&here.places.state), edited).unwrap();
+    fs::write(&here.places.lock, edited).unwrap();
     let lock = here.lock(Choice::Locked).unwrap();
     let error = here.fetch(&lock).unwrap_err();
     assert!(
@@ -124,7 +124,7 @@ fn unknown_packages_are_named_with_their_line_and_what_may_have_been_meant() {
         (name.as_str(), help.as_str()),
         ("extar", "did you mean extra?")
     );
-    assert!(!crate::lock::path(&here.places.state).exists());
+    assert!(!here.places.lock.exists());
 }
 
 #[test]
@@ -196,6 +196,7 @@ impl Here {
             places: Places {
                 cache: dir.path().join("cache"),
                 state: dir.path().join("site/.ravelin"),
+                lock: dir.path().join("site/ravelin.lock"),
                 source: source.clone(),
             },
             plan: plan(),

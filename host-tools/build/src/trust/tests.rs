@@ -100,6 +100,7 @@ fn time_alone_makes_no_other_configuration() {
         source: directory.path().to_owned(),
         cache: directory.path().to_owned(),
         state: directory.path().join(".ravelin"),
+        lock: Default::default(),
     };
     let write = |check| write_configuration(&plan(check), &places, "gw1", policy::MAX_BLOB);
     let made = |path: &Path| policy::decode(&fs::read(path).unwrap()).unwrap().0.made;
