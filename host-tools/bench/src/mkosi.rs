@@ -48,7 +48,7 @@ pub fn measure(source: &Path, role: Role) -> Result<Peer, String> {
     let begun = Instant::now();
     run(&dir, &log, MAKE_IMAGE, &[])?;
     let seconds = begun.elapsed().as_secs_f64();
-    let image = dir.join("work/mkosi.output/image.raw");
+    let image = dir.join("work/image.raw");
     let size = fs::metadata(&image).map_err(|error| format!("{}: {error}", image.display()))?;
     let version = fs::read_to_string(dir.join("work/version")).unwrap_or_default();
     Ok(Peer {

@@ -282,7 +282,7 @@ fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     for size in &report.sizes {
         let sizes = [size.disk, size.written, size.root, size.kernel].map(megabytes);
-        rows.push([&[size.server.clone()], &sizes[..]].concat());
+        rows.push([std::slice::from_ref(&size.server), &sizes].concat());
     }
     for peer in &report.peers {
         rows.push(vec![
