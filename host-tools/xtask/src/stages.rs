@@ -13,6 +13,7 @@ const OWN_STAGE: [&str; 7] = [
     "ravelin-interop",
     "ravelin-qemu",
     "ravelin-survival",
+    "ravelin-test-database",
     "ravelin-test-image",
     "ravelin-test-rack",
     "ravelin-test-tls",
@@ -94,6 +95,11 @@ pub const ALL: &[Stage] = &[
         name: "tls",
         what: "every hop between real servers, asked by and asking impostors; new certificates under load (needs root)",
         run: |c| containers(c, "ravelin-test-tls"),
+    },
+    Stage {
+        name: "database",
+        what: "database servers as containers: kills, power cuts, cut cables, strangers, backups (needs root)",
+        run: database,
     },
     Stage {
         name: "rehearsal",
@@ -217,6 +223,13 @@ fn containers(context: &Context, package: &str) -> Outcome {
         return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
     }
     suite(context, package)
+}
+
+fn database(context: &Context) -> Outcome {
+    if !is_root() {
+        return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
+    }
+    suite(context, "ravelin-test-database")
 }
 
 fn deny(context: &Context) -> Outcome {
