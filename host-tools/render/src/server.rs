@@ -96,7 +96,7 @@ pub fn files(
         Role::Nginx => nginx::files(plan, server)?,
         Role::App => app::files(plan, server, material)?,
         Role::Db => db::files(plan, server, material)?,
-        Role::Monitor => monitor::files(plan, server)?,
+        Role::Monitor => monitor::files(plan, server, material)?,
     });
     Ok(files)
 }

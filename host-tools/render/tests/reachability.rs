@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use common::{foobar, material};
 use netns::Namespace;
-use site::plan::{Flow, Network, Party, Port, PortRange, Server, Traffic, ports};
+use site::plan::{Flow, Network, Party, Port, Server, Traffic, ports};
 use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on by TCP, and one port that nothing should reach.
-const PORTS: [u16; 11] = [
+const PORTS: [u16; 16] = [
     ports::HTTP,
     ports::HTTPS,
     ports::NGINX,
@@ -31,6 +31,11 @@ const PORTS: [u16; 11] = [
     ports::HAPROXY_HEALTH,
     ports::HAPROXY_PEERS,
     22,
+    ports::DB_STATE,
+    ports::DB_BACKUP,
+    ports::DB_SST,
+    ports::DB_GROUP,
+    ports::DB_IST,
 ];
 const INTERNET: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
 const INTERNET6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 7));
@@ -111,7 +116,9 @@ fn compare(plan: &Plan, version: Version) {
                 .into_iter()
                 .filter(|from| *from != server.name)
             {
-                expected.insert((from, server.name.clone(), port(flow)));
+                for port in ports(flow) {
+                    expected.insert((from.clone(), server.name.clone(), port));
+                }
             }
         }
     }
@@ -147,13 +154,13 @@ fn senders(socket: &UdpSocket) -> BTreeSet<String> {
     senders
 }
 
-/// The one port of a flow, of TCP or UDP.
-fn port(flow: &Flow) -> u16 {
+/// The few ports of a flow, of TCP or UDP.
+fn ports(flow: &Flow) -> Vec<u16> {
     match &flow.traffic {
-        Traffic::Tcp(ports) | Traffic::Udp(ports) => match ports.destination[..] {
-            [PortRange { first, last }] if first == last => first,
-            _ => panic!("{flow:?}"),
-        },
+        Traffic::Tcp(ports) | Traffic::Udp(ports) => {
+            let ranges = ports.destination.iter();
+            ranges.flat_map(|range| range.range()).collect()
+        }
         Traffic::Any
         | Traffic::Ping
         | Traffic::Icmp(_)

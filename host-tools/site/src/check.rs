@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use crate::{
     authority,
     boards::Boards,
-    derive,
+    database, derive,
     error::Problem,
     events,
     file::{KEEPALIVED, SiteFile},
@@ -47,6 +47,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     vrrp_check::check(file, problems);
     http::check(file, problems);
     events::check(file, problems);
+    database::check(file, problems);
     sizes(file, problems);
 }
 
@@ -372,7 +373,7 @@ fn servers(file: &SiteFile, problems: &mut Vec<Problem>) {
     members(file, problems);
 }
 
-/// Every role has a server, and only roles that can share the work have several.
+/// Every role has a server, and none more than can share the work.
 fn members(file: &SiteFile, problems: &mut Vec<Problem>) {
     let servers = &file.servers;
     // A misspelt role is reported as such; its own role then looks empty.
@@ -391,12 +392,6 @@ fn members(file: &SiteFile, problems: &mut Vec<Problem>) {
                 Problem::new("site::role_without_server", format!("no server has the role `{}`", role.name()))
                     .at(servers.place.clone(), format!("one of these must {}", duty(role)))
                     .help(format!("add a server such as {}1 = {{ role = \"{0}\", network = \"…\", address = \"…\" }}", role.name())),
-            ),
-            [(_, first), (name, second), ..] if role == Role::Db => problems.push(
-                Problem::new("site::several_databases", "more than one database server")
-                    .at(first.role.span(), "the primary")
-                    .at(second.role.span(), format!("`{}` would get no data", name.get_ref()))
-                    .help("replication is not supported yet: keep one server of role db"),
             ),
             [.., (name, last)] if role == Role::Haproxy && members.len() > policy::MAX_SERVERS => problems.push(
                 Problem::new("site::too_many_servers", format!("{} balancers", members.len()))

@@ -3,6 +3,7 @@
 use crate::{
     authority,
     boards::{Board, Boards},
+    database,
     error::Problem,
     events,
     file::{self, SiteFile},
@@ -79,6 +80,8 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     flows.extend(roles_flows());
     flows.extend(http::flows(file));
     flows.extend(events::flows(&events));
+    let database = database::database(file);
+    flows.extend(database::flows(&database));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         certificate: authority::site_certificate(file),
@@ -90,6 +93,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         networks,
         appliances,
         servers,
+        database,
         sets: flow::sets(file),
         flows,
         services,
@@ -226,6 +230,7 @@ pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
         || (events::flows(&events::events(file)).iter())
             .chain(&roles_flows())
             .any(|flow| flow.name == name)
+        || database::has_flow(name)
         || name == http::PEERS
 }
 

@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
 use crate::{
-    derive,
+    database, derive,
     error::Problem,
     events, flow, http, nat, nginx,
     plan::Port,
@@ -40,6 +40,7 @@ pub(crate) struct SiteFile {
     pub(crate) http: http::Entry,
     pub(crate) nginx: nginx::Entry,
     pub(crate) events: events::Entry,
+    pub(crate) db: database::Entry,
 }
 
 /// Named entries in the order of the file.
@@ -154,6 +155,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "http",
         "nginx",
         "events",
+        "db",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -206,6 +208,9 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("events", &events::Entry::KEYS, problems) {
         file.events = events::Entry::read(&table, problems);
+    }
+    if let Some(table) = root.optional_table("db", &database::DB, problems) {
+        file.db = database::Entry::read(&table, problems);
     }
     file
 }
@@ -409,6 +414,8 @@ mod tests {
             &http::Entry::KEYS,
             &nginx::Entry::KEYS,
             &events::Entry::KEYS,
+            &database::DB,
+            &database::BACKUP,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

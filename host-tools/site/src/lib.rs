@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, ops::Range};
 mod authority;
 mod boards;
 mod check;
+mod database;
 mod derive;
 mod error;
 mod events;

@@ -24,6 +24,8 @@ pub struct Plan {
     pub appliances: Vec<Appliance>,
     /// Servers in the order of the file.
     pub servers: Vec<Server>,
+    /// How the database servers share one database.
+    pub database: Database,
     /// Named sets of addresses, for flows.
     pub sets: Vec<Set>,
     /// Every flow between machines, the operator's first; what none accepts is dropped, on appliances and servers.
@@ -274,6 +276,51 @@ pub enum Role {
     Db,
     /// Prometheus.
     Monitor,
+}
+
+/// How the database servers share one database, and where its backups go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Database {
+    /// How it is shared.
+    pub mode: DbMode,
+    /// The monitor server with the vote that makes them odd; of galera with two servers only.
+    pub arbiter: Option<String>,
+    /// Its backups.
+    pub backup: Backup,
+}
+
+/// How the database servers share one database. In each of them clients write to one server at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DbMode {
+    /// A cluster: what is acknowledged is on all servers, and a majority goes on by itself.
+    Galera,
+    /// A primary whose commits wait for its replica; somebody promotes the replica.
+    Semisync,
+    /// One server.
+    Primary,
+}
+
+impl DbMode {
+    /// Its word in the site file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Galera => "galera",
+            Self::Semisync => "semisync",
+            Self::Primary => "primary",
+        }
+    }
+}
+
+/// Backups of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backup {
+    /// Seconds between two.
+    pub every: u32,
+    /// How many are kept.
+    pub keep: u16,
+    /// Name of the monitor server that keeps them.
+    pub to: String,
 }
 
 /// A balanced service: a virtual address and port to real servers.
@@ -533,6 +580,16 @@ pub mod ports {
     pub const APP: u16 = 9000;
     /// MariaDB, from the app.
     pub const DB: u16 = 3306;
+    /// The state of a database server or its arbiter, from those that must know it.
+    pub const DB_STATE: u16 = 9200;
+    /// State snapshot transfer of Galera, among database servers.
+    pub const DB_SST: u16 = 4444;
+    /// Group communication of Galera, among database servers and their arbiter.
+    pub const DB_GROUP: u16 = 4567;
+    /// Incremental state transfer of Galera, among database servers.
+    pub const DB_IST: u16 = 4568;
+    /// The keeper of the database's backups, from database servers.
+    pub const DB_BACKUP: u16 = 9201;
     /// Prometheus, from whom a flow of the site lets in.
     pub const PROMETHEUS: u16 = 9090;
     /// Syslog over UDP, from the appliances.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use site::{
     Boards, Plan,
-    plan::{Party, Port, Role, Traffic},
+    plan::{DbMode, Party, Port, Role, Traffic},
 };
 
 const REFERENCE: &str = include_str!("../../../examples/foobar/site.toml");
@@ -25,7 +25,9 @@ fn servers_and_networks_keep_the_order_of_the_file() {
         .collect();
     assert_eq!(
         servers,
-        ["lb1", "lb2", "web1", "web2", "app1", "app2", "db1", "mon1"]
+        [
+            "lb1", "lb2", "web1", "web2", "app1", "app2", "db1", "db2", "mon1"
+        ]
     );
     assert_eq!(plan.servers_of(Role::Haproxy).count(), 2);
 }
@@ -83,7 +85,7 @@ fn every_port_has_a_mac_address_of_its_own() {
     assert!(macs.iter().all(|mac| mac[0] == 0x02));
     macs.sort_unstable();
     macs.dedup();
-    assert_eq!((count, macs.len()), (12, 12));
+    assert_eq!((count, macs.len()), (13, 13));
     assert_eq!(plan, reference(2), "nothing in a plan is random");
 }
 
@@ -111,6 +113,14 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
             ("monitor-haproxy", "tcp 8405".to_owned()),
             ("haproxy-peers", "tcp 10000".to_owned()),
             ("syslog-mon1", "udp 514".to_owned()),
+            ("app-db-state", "tcp 9200".to_owned()),
+            ("db-db", "tcp 4444, 4567-4568".to_owned()),
+            ("db-db-state", "tcp 9200".to_owned()),
+            ("db-arbiter", "tcp 4567".to_owned()),
+            ("arbiter-db", "tcp 4567".to_owned()),
+            ("db-arbiter-state", "tcp 9200".to_owned()),
+            ("arbiter-db-state", "tcp 9200".to_owned()),
+            ("db-backup", "tcp 9201".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
@@ -159,8 +169,44 @@ fn more_flows_than_an_appliance_has_rules_for_are_refused() {
     let problems: Vec<(&str, String)> = (errors.problems().iter())
         .map(|problem| (problem.code(), problem.to_string()))
         .collect();
-    let message = "the flows make 4508 firewall rules".to_owned();
+    let message = "the flows make 4516 firewall rules".to_owned();
     assert_eq!(problems, [("site::too_many_rules", message)]);
+}
+
+#[test]
+fn the_database_follows_the_number_of_its_servers() {
+    let with = |servers: &[&str], db: &str| {
+        let (head, _) = REFERENCE.split_once("\n# Two servers").expect("[db]");
+        let second = head
+            .lines()
+            .find(|line| line.starts_with("db2"))
+            .expect("db2");
+        let lines: Vec<String> = (servers.iter().zip(12..))
+            .map(|(name, host)| {
+                format!(
+                    "{name} = {{ role = \"db\", network = \"data\", address = \"10.20.4.{host}\" }}"
+                )
+            })
+            .collect();
+        let text = head.replace(second, &lines.join("\n")) + db;
+        let plan = site::parse("site.toml", &text, &Boards::new([("zynq7000", 2)]));
+        plan.unwrap_or_else(|errors| panic!("{errors:?}")).database
+    };
+    let mon1 = Some("mon1".to_owned());
+    let alone = with(&[], "");
+    assert_eq!((alone.mode, alone.arbiter), (DbMode::Primary, None));
+    let two = with(&["db2"], "");
+    assert_eq!((two.mode, two.arbiter), (DbMode::Galera, mon1.clone()));
+    assert_eq!((two.backup.every, two.backup.keep), (86_400, 7));
+    assert_eq!(two.backup.to, "mon1");
+    let three = with(&["db2", "db3"], "");
+    assert_eq!((three.mode, three.arbiter), (DbMode::Galera, None));
+    let pair = with(
+        &["db2"],
+        "\n[db]\nmode = \"semisync\"\nbackup = { every = \"6h\" }\n",
+    );
+    assert_eq!((pair.mode, pair.arbiter), (DbMode::Semisync, None));
+    assert_eq!((pair.backup.every, pair.backup.keep), (21_600, 7));
 }
 
 /// The reference site, if its board had this many ports.

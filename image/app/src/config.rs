@@ -1,6 +1,7 @@
 //! What the environment says.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Settings of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,19 @@ pub struct Database {
     pub user: String,
     /// Password.
     pub password: String,
+    /// How it is encrypted; in the open without.
+    pub tls: Option<Tls>,
+}
+
+/// TLS to the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Name that its certificate must have: the address may be that of a proxy.
+    pub host: String,
+    /// Certificates of whom we trust.
+    pub ca: PathBuf,
+    /// Our own certificate and key.
+    pub identity: PathBuf,
 }
 
 /// Why the environment cannot be used.
@@ -67,6 +81,14 @@ impl Config {
                 name: text("APP_DATABASE_NAME")?,
                 user: text("APP_DATABASE_USER")?,
                 password: text("APP_DATABASE_PASSWORD")?,
+                tls: match variable("APP_DATABASE_CA") {
+                    None => None,
+                    Some(ca) => Some(Tls {
+                        host: text("APP_DATABASE_HOST")?,
+                        ca: ca.into(),
+                        identity: text("APP_DATABASE_IDENTITY")?.into(),
+                    }),
+                },
             },
         })
     }

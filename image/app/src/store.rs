@@ -4,10 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, Error, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts};
+use mysql_async::{
+    ClientIdentity, Conn, Error, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, SslOpts,
+};
 use tokio::time::timeout;
 
-use crate::config::Database;
+use crate::config::{Database, Tls};
 
 /// No answer of the database is waited for longer; a request waits at most twice.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -49,6 +51,7 @@ impl Store {
             .pass(Some(&settings.password))
             .db_name(Some(&settings.name))
             .prefer_socket(Some(false))
+            .ssl_opts(settings.tls.as_ref().map(tls))
             .pool_opts(
                 PoolOpts::default()
                     .with_constraints(limits)
@@ -129,6 +132,17 @@ impl Store {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// Both ends show a certificate, and the database's must have its name: that of the role, since the proxy chooses the
+/// server.
+fn tls(settings: &Tls) -> SslOpts {
+    let own = settings.identity.clone();
+    SslOpts::default()
+        .with_disable_built_in_roots(true)
+        .with_root_certs(vec![settings.ca.clone().into()])
+        .with_client_identity(Some(ClientIdentity::new(own.clone().into(), own.into())))
+        .with_danger_tls_hostname_override(Some(settings.host.clone()))
 }
 
 /// A connection of the pool that answers. After a restart of the database all idle ones are dead.

@@ -147,6 +147,7 @@ mod tests {
             name: "app".into(),
             user: "app".into(),
             password: "secret".into(),
+            tls: None,
         };
         router("app1".into(), "<foobar>".into(), Store::new(&settings))
     }

@@ -30,7 +30,7 @@ pub struct Rack {
     pub gw2: NodeId,
     /// The provider's router, which users are behind.
     pub uplink: HostId,
-    /// Servers in the order of the site file: lb1, lb2, web1, web2, app1, app2, db1, mon1.
+    /// Servers in the order of the site file: lb1, lb2, web1, web2, app1, app2, db1, db2, mon1.
     pub servers: Vec<HostId>,
     plan: Plan,
 }

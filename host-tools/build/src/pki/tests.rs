@@ -55,9 +55,9 @@ fn what_was_made_once_is_used_again() {
     assert_eq!(first.trusted, second.trusted);
     assert_eq!(first.database_password, second.database_password);
     assert_eq!(fs::read_to_string(first.ca_path()).unwrap(), first.trusted);
-    // Two for each of the eight servers, one more for db1 and mon1, the site's; two for each of six authorities; the root and
+    // Two for each of the nine servers, one more for db1, db2 and mon1, the site's; two for each of six authorities; the root and
     // its key, what users trust, password, lock.
-    assert_eq!(made.len(), 8 * 2 + 2 + 1 + 6 * 2 + 5);
+    assert_eq!(made.len(), 9 * 2 + 3 + 1 + 6 * 2 + 5);
 }
 
 #[test]
@@ -407,11 +407,14 @@ fn servers_get_what_their_role_uses() {
     assert_eq!(with(&|material| material.site.is_some()), ["lb1", "lb2"]);
     assert_eq!(
         with(&|material| material.database_password.is_some()),
-        ["app1", "app2", "db1"]
+        ["app1", "app2", "db1", "db2"]
     );
-    assert_eq!(with(&|material| material.server.is_some()).len(), 8);
-    assert_eq!(with(&|material| material.client.is_some()).len(), 8);
-    assert_eq!(with(&|material| material.peer.is_some()), ["db1", "mon1"]);
+    assert_eq!(with(&|material| material.server.is_some()).len(), 9);
+    assert_eq!(with(&|material| material.client.is_some()).len(), 9);
+    assert_eq!(
+        with(&|material| material.peer.is_some()),
+        ["db1", "db2", "mon1"]
+    );
 }
 
 #[test]

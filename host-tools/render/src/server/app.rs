@@ -1,5 +1,6 @@
 //! The application, behind HAProxy on the same machine: it ends the TLS of Nginx and lets nobody else in, so that an
-//! application only has to speak HTTP on the loopback.
+//! application only has to speak HTTP on the loopback. The same HAProxy leads it to the database server that may be
+//! written to.
 
 use minijinja::value::Serde;
 use minijinja::{Value, context};
@@ -7,7 +8,7 @@ use site::Plan;
 use site::plan::{Role, Server, ports};
 
 use super::db::{DATABASE, DATABASE_USER, password};
-use super::{HostFile, Material, TLS, needed, of_role, public, secret, sockets};
+use super::{HostFile, Material, TLS, of_role, public, secret, sockets};
 use crate::{RenderError, template};
 
 pub(super) fn files(
@@ -15,24 +16,23 @@ pub(super) fn files(
     server: &Server,
     material: &Material,
 ) -> Result<Vec<HostFile>, RenderError> {
-    let database = of_role(plan, Role::Db);
-    let database = needed(server, "a database server", database.first())?;
     let environment = format!(
         "\
 APP_NAME={}
 APP_SITE={}
 APP_LISTEN=127.0.0.1:{}
-APP_DATABASE={}:{}
+APP_DATABASE=127.0.0.1:{}
 APP_DATABASE_NAME={DATABASE}
 APP_DATABASE_USER={DATABASE_USER}
 APP_DATABASE_PASSWORD={}
+APP_DATABASE_HOST={}
 ",
         server.name,
         plan.domain,
         ports::APP,
-        database.address,
         ports::DB,
         password(server, material)?,
+        Role::Db.name(),
     );
     let config = template::fill(
         "roles/app/templates/haproxy.cfg",
@@ -41,6 +41,9 @@ APP_DATABASE_PASSWORD={}
             port => ports::APP,
             tls => TLS,
             web => Value::from(Serde(of_role(plan, Role::Nginx))),
+            databases => Value::from(Serde(of_role(plan, Role::Db))),
+            database_port => ports::DB,
+            state => ports::DB_STATE,
         },
     )?;
     Ok(vec![

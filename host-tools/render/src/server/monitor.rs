@@ -5,10 +5,14 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Action, Role, Server, Traffic, ports};
 
-use super::{HostFile, TLS, of_role, public};
+use super::{HostFile, Material, TLS, db, of_role, public};
 use crate::{RenderError, template};
 
-pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
+pub(super) fn files(
+    plan: &Plan,
+    server: &Server,
+    material: &Material,
+) -> Result<Vec<HostFile>, RenderError> {
     let config = template::fill(
         "roles/monitor/templates/prometheus.yml",
         context! {
@@ -30,10 +34,12 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
          --storage.tsdb.retention.size=256MB\"\n",
         ports::PROMETHEUS
     );
-    Ok(vec![
+    let mut files = vec![
         public("/etc/prometheus/prometheus.yml", config),
         public("/etc/default/prometheus", arguments),
-    ])
+    ];
+    files.extend(db::monitor(plan, server, material)?);
+    Ok(files)
 }
 
 /// The roles that there are, each with its servers.
