@@ -9,6 +9,10 @@ use thiserror::Error;
 /// Why a build failed.
 #[derive(Debug, Error, Diagnostic)]
 pub enum BuildError {
+    /// The monitor cannot be told where to ship to.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Sink(#[from] crate::secrets::SinkError),
     /// A file could not be read or written.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use render::server::HostFile;
 use site::Plan;
-use site::plan::Server;
+use site::plan::{Role, Server};
 
 use crate::bundle::Bundle;
 use crate::cache::{Cache, Key};
@@ -25,6 +25,7 @@ use crate::progress::{Progress, Step};
 use crate::recipes::Recipes;
 use crate::roots::{Boot, Root};
 use crate::sbom;
+use crate::secrets;
 use crate::spec::{self, BaseSpec};
 use crate::trees::Tree;
 
@@ -95,7 +96,7 @@ pub fn images(
     let mut host_files = Vec::new();
     for server in &servers {
         roles.insert(server.role, spec::role(&places.source, server.role)?);
-        host_files.push(files(plan, pki, server)?);
+        host_files.push(files(places, plan, pki, server)?);
     }
     let cache = &Cache::open(&places.cache, || progress(Progress::Waiting))?;
     let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
@@ -270,13 +271,18 @@ pub(crate) fn select<'a>(
 }
 
 /// What is laid over a server's `/etc`.
-fn files(plan: &Plan, pki: &Pki, server: &Server) -> Result<Vec<HostFile>, BuildError> {
+fn files(
+    places: &Places,
+    plan: &Plan,
+    pki: &Pki,
+    server: &Server,
+) -> Result<Vec<HostFile>, BuildError> {
+    let mut material = pki.material(server);
+    material.sumo_url = sink(places, plan, server)?;
     let mut files =
-        render::server::files(plan, server, &pki.material(server)).map_err(|cause| {
-            BuildError::Render {
-                server: server.name.clone(),
-                cause,
-            }
+        render::server::files(plan, server, &material).map_err(|cause| BuildError::Render {
+            server: server.name.clone(),
+            cause,
         })?;
     // systemd's name for this server, which must not change from boot to boot.
     let id = Key::new("machine-id")
@@ -289,6 +295,14 @@ fn files(plan: &Plan, pki: &Pki, server: &Server) -> Result<Vec<HostFile>, Build
         bytes: (id + "\n").into_bytes(),
     });
     Ok(files)
+}
+
+/// The secret of the sink that the monitor ships to, if the site has one.
+fn sink(places: &Places, plan: &Plan, server: &Server) -> Result<Option<String>, BuildError> {
+    let sumo = plan.monitoring.sumo.as_ref();
+    let sumo = sumo.filter(|_| server.role == Role::Monitor);
+    sumo.map(|sumo| Ok(secrets::url(&places.state, &sumo.url_file)?))
+        .transpose()
 }
 
 /// The lock of the site, made or completed if it has to be.

@@ -224,6 +224,7 @@ impl Pki {
             client: own(Use::Client),
             peer: own(Use::Peer),
             site: (server.role == Role::Haproxy).then(|| self.site.clone()),
+            sumo_url: None,
             database_password: matches!(server.role, Role::App | Role::Db)
                 .then(|| self.database_password.clone()),
         }

@@ -36,6 +36,17 @@ pub enum SecretError {
     },
 }
 
+/// Why the monitor cannot be told where to ship to.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{}: {problem}", path.display())]
+#[diagnostic(help(
+    "[monitoring.sumo] names a file beside the site file, for you alone (chmod 600), with the URL of Sumo Logic's HTTP source: https://…"
+))]
+pub struct SinkError {
+    path: PathBuf,
+    problem: String,
+}
+
 /// Fills in what `plan` says about the authentication of adverts, and the keys of the pair.
 ///
 /// # Errors
@@ -79,6 +90,31 @@ const OPERATOR: &str = "operator.key";
 
 fn beside(state: &Path, file: &str) -> PathBuf {
     state.parent().unwrap_or(state).join(file)
+}
+
+/// The URL that the monitor ships to; who knows it can write there.
+///
+/// # Errors
+/// If its file is missing, open to others, or holds something else.
+pub fn url(state: &Path, file: &str) -> Result<String, SinkError> {
+    let path = beside(state, file);
+    let failed = |problem| SinkError {
+        path: path.clone(),
+        problem,
+    };
+    let text = read(&path).map_err(|error| match error {
+        SecretError::File { problem, .. } => failed(problem),
+        SecretError::Pki(error) => failed(error.to_string()),
+    })?;
+    let graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    match text
+        .strip_prefix("https://")
+        .is_some_and(|rest| !rest.is_empty())
+        && graphic
+    {
+        true => Ok(text),
+        false => Err(failed("not one https:// URL".to_owned())),
+    }
 }
 
 /// The text of a file that nobody else may read.

@@ -187,6 +187,7 @@ pub fn firewall(plan: &Plan, server: &Server) -> Result<String, RackError> {
         client: identity(),
         peer: identity(),
         site: identity(),
+        sumo_url: Some("none".to_owned()),
         database_password: Some("none".to_owned()),
         ..Material::default()
     };

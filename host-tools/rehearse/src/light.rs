@@ -66,7 +66,8 @@ pub fn inside(namespace: &Process, command: &[&str]) -> io::Result<Output> {
     Command::new("nsenter").arg(net).args(command).output()
 }
 
-fn namespace_path(holder: &Process) -> PathBuf {
+/// Where the kernel shows it.
+pub fn namespace_path(holder: &Process) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/net", holder.id()))
 }
 

@@ -197,9 +197,10 @@ fn without_display(monitor: &Path) -> Vec<String> {
 
 fn memory_mib(role: Role) -> u32 {
     match role {
-        Role::Haproxy | Role::Nginx | Role::App => 192,
-        Role::Monitor => 256,
-        Role::Db => 384,
+        Role::Haproxy | Role::App => 192,
+        Role::Nginx => 224,
+        Role::Monitor => 448,
+        Role::Db => 416,
     }
 }
 

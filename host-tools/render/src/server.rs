@@ -3,7 +3,9 @@
 
 mod app;
 mod db;
+mod exporters;
 mod haproxy;
+mod logs;
 mod monitor;
 mod nginx;
 
@@ -44,6 +46,8 @@ pub struct Material {
     pub peer: Option<Identity>,
     /// Certificate that users see, for the site's domain; for the haproxy role.
     pub site: Option<Identity>,
+    /// URL of the sink that the monitor ships to, if the site has one; for the monitor role.
+    pub sumo_url: Option<String>,
     /// Password of the application's database user, letters and digits; for the app and db roles.
     pub database_password: Option<String>,
 }
@@ -91,6 +95,8 @@ pub fn files(
     ];
     files.extend(certificates(server, material)?);
     files.extend(direct_return(plan, server));
+    files.extend(logs::files(plan, server)?);
+    files.extend(exporters::files(server));
     files.extend(match server.role {
         Role::Haproxy => haproxy::files(plan, server, material)?,
         Role::Nginx => nginx::files(plan, server)?,
@@ -161,7 +167,7 @@ fn direct_return(plan: &Plan, server: &Server) -> Vec<HostFile> {
 }
 
 fn node_exporter(server: &Server) -> String {
-    const COLLECTORS: [&str; 9] = [
+    const COLLECTORS: [&str; 10] = [
         "cpu",
         "meminfo",
         "loadavg",
@@ -170,6 +176,7 @@ fn node_exporter(server: &Server) -> String {
         "netdev",
         "netstat",
         "stat",
+        "textfile",
         "uname",
     ];
     let collectors = COLLECTORS

@@ -13,12 +13,17 @@ macro_rules! templates {
 
 templates![
     "base/templates/nftables.conf",
+    "base/templates/rsyslog.conf",
     "roles/haproxy/templates/haproxy.cfg",
     "roles/nginx/templates/nginx.conf",
     "roles/app/templates/haproxy.cfg",
     "roles/db/templates/ravelin.cnf",
     "roles/db/templates/init.sql",
     "roles/monitor/templates/prometheus.yml",
+    "roles/monitor/templates/rules.yml",
+    "roles/monitor/templates/alertmanager.yml",
+    "roles/monitor/templates/blackbox.yml",
+    "roles/monitor/templates/nginx.conf",
 ];
 
 /// The text of a template with its values filled in. A value that a template asks for and `values`

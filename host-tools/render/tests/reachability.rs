@@ -19,7 +19,7 @@ use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on by TCP, and one port that nothing should reach.
-const PORTS: [u16; 16] = [
+const PORTS: [u16; 19] = [
     ports::HTTP,
     ports::HTTPS,
     ports::NGINX,
@@ -27,6 +27,9 @@ const PORTS: [u16; 16] = [
     ports::DB,
     ports::NODE_EXPORTER,
     ports::HAPROXY_METRICS,
+    ports::NGINX_EXPORTER,
+    ports::MYSQL_EXPORTER,
+    ports::LOGS,
     ports::HAPROXY_AGENT,
     ports::HAPROXY_HEALTH,
     ports::HAPROXY_PEERS,
@@ -165,7 +168,7 @@ fn ports(flow: &Flow) -> Vec<u16> {
         | Traffic::Ping
         | Traffic::Icmp(_)
         | Traffic::Icmp6(_)
-        | Traffic::Number(_) => panic!("{flow:?}"),
+        | Traffic::Number(_) => Vec::new(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     error::Problem,
     events,
     file::{KEEPALIVED, SiteFile},
-    flow, http, nat,
+    flow, http, monitoring, nat,
     plan::{Flow, Party, Plan, Port, Role},
     read::At,
     service_check,
@@ -48,6 +48,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     http::check(file, problems);
     events::check(file, problems);
     database::check(file, problems);
+    monitoring::check(file, problems);
     sizes(file, problems);
 }
 

@@ -7,7 +7,7 @@ use crate::{
     error::Problem,
     events,
     file::{self, SiteFile},
-    flow, http, nat, nginx,
+    flow, http, monitoring, nat, nginx,
     plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, ports},
     read::At,
     service,
@@ -82,6 +82,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     flows.extend(events::flows(&events));
     let database = database::database(file);
     flows.extend(database::flows(&database));
+    flows.extend(monitoring::flows(file, &services));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         certificate: authority::site_certificate(file),
@@ -103,8 +104,10 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         nginx: nginx::settings(file),
         authorities: authority::authorities(file),
         events,
+        monitoring: monitoring::settings(file),
     };
     plan.nat = nat::translations(file, &plan);
+    plan.nat.extend(monitoring::translation(&plan));
     Ok(plan)
 }
 
@@ -183,11 +186,11 @@ fn roles_flows() -> Vec<Flow> {
     };
     let role = Party::Role;
     let (haproxy, nginx, app) = (role(Role::Haproxy), role(Role::Nginx), role(Role::App));
-    let (db, monitor) = (role(Role::Db), role(Role::Monitor));
+    let db = role(Role::Db);
     vec![
         tcp(
             "haproxy-nginx",
-            haproxy.clone(),
+            haproxy,
             nginx.clone(),
             ports::NGINX,
             "the balancer passes requests on",
@@ -206,20 +209,6 @@ fn roles_flows() -> Vec<Flow> {
             ports::DB,
             "the app keeps its data in the database",
         ),
-        tcp(
-            "monitor-nodes",
-            monitor.clone(),
-            Party::Servers,
-            ports::NODE_EXPORTER,
-            "the monitor watches every server",
-        ),
-        tcp(
-            "monitor-haproxy",
-            monitor,
-            haproxy,
-            ports::HAPROXY_METRICS,
-            "the monitor reads the balancers' figures",
-        ),
     ]
 }
 
@@ -232,6 +221,7 @@ pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
             .any(|flow| flow.name == name)
         || database::has_flow(name)
         || name == http::PEERS
+        || monitoring::NAMES.contains(&name)
 }
 
 /// Reports a name that cannot be one.

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use crate::{
     database, derive,
     error::Problem,
-    events, flow, http, nat, nginx,
+    events, flow, http, monitoring, nat, nginx,
     plan::Port,
     read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan},
     service_file,
@@ -41,6 +41,7 @@ pub(crate) struct SiteFile {
     pub(crate) nginx: nginx::Entry,
     pub(crate) events: events::Entry,
     pub(crate) db: database::Entry,
+    pub(crate) monitoring: monitoring::Entry,
 }
 
 /// Named entries in the order of the file.
@@ -156,6 +157,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "nginx",
         "events",
         "db",
+        "monitoring",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -211,6 +213,9 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("db", &database::DB, problems) {
         file.db = database::Entry::read(&table, problems);
+    }
+    if let Some(table) = root.optional_table("monitoring", &monitoring::KEYS, problems) {
+        file.monitoring = monitoring::read(&table, problems);
     }
     file
 }
@@ -416,6 +421,9 @@ mod tests {
             &events::Entry::KEYS,
             &database::DB,
             &database::BACKUP,
+            &monitoring::KEYS,
+            &monitoring::ALERTS,
+            &monitoring::SUMO,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

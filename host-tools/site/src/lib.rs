@@ -16,6 +16,7 @@ mod events;
 mod file;
 mod flow;
 mod http;
+mod monitoring;
 mod nat;
 mod nginx;
 pub mod plan;

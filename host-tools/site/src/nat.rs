@@ -33,7 +33,7 @@ pub(crate) struct Entry {
 }
 
 /// Ports for masqueraded flows whose own is not free: all that belong to no well-known service.
-const FREE: PortRange = PortRange {
+pub(crate) const FREE: PortRange = PortRange {
     first: 1024,
     last: 65535,
 };

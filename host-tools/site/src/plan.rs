@@ -52,6 +52,8 @@ pub struct Plan {
     pub tracks: Vec<Track>,
     /// Who is told what happens to the appliances.
     pub events: Events,
+    /// What the monitor does.
+    pub monitoring: Monitoring,
 }
 
 impl Plan {
@@ -560,6 +562,32 @@ pub enum Tracked {
 /// Where HAProxy says on [`ports::HAPROXY_HEALTH`] whether it has a web server.
 pub const HEALTH_PATH: &str = "/health";
 
+/// How closely the monitor looks, how long it remembers, and whom it tells.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Monitoring {
+    /// Seconds between two looks at the same figures.
+    pub scrape_interval: u16,
+    /// Days that figures are kept.
+    pub retention: u16,
+    /// Days that logs are kept.
+    pub logs: u16,
+    /// Name servers of the monitor.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// URL that alerts are posted to.
+    pub webhook: Option<String>,
+    /// The central sink for logs and figures.
+    pub sumo: Option<Sumo>,
+}
+
+/// Sumo Logic's HTTP source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sumo {
+    /// File beside the site file with the source's URL, a secret.
+    pub url_file: String,
+    /// What all that is shipped belongs to there.
+    pub category: String,
+}
+
 /// Ports that the roles listen on; rendered configurations and derived flows both use these.
 pub mod ports {
     /// HAProxy, users' HTTPS.
@@ -598,4 +626,14 @@ pub mod ports {
     pub const TRAPS: u16 = 162;
     /// Prometheus node exporter, from the monitor.
     pub const NODE_EXPORTER: u16 = 9100;
+    /// Nginx exporter, from the monitor.
+    pub const NGINX_EXPORTER: u16 = 9113;
+    /// MariaDB exporter, from the monitor.
+    pub const MYSQL_EXPORTER: u16 = 9104;
+    /// The monitor's page, from whom a flow of the site lets in.
+    pub const DASHBOARD: u16 = 443;
+    /// rsyslog of the monitor, from the other servers, by TLS (RFC 5425).
+    pub const LOGS: u16 = 6514;
+    /// Name servers.
+    pub const DNS: u16 = 53;
 }

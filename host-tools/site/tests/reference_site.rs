@@ -109,8 +109,6 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
             ("haproxy-nginx", "tcp 8080".to_owned()),
             ("nginx-app", "tcp 9000".to_owned()),
             ("app-db", "tcp 3306".to_owned()),
-            ("monitor-nodes", "tcp 9100".to_owned()),
-            ("monitor-haproxy", "tcp 8405".to_owned()),
             ("haproxy-peers", "tcp 10000".to_owned()),
             ("syslog-mon1", "udp 514".to_owned()),
             ("app-db-state", "tcp 9200".to_owned()),
@@ -121,6 +119,14 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
             ("db-arbiter-state", "tcp 9200".to_owned()),
             ("arbiter-db-state", "tcp 9200".to_owned()),
             ("db-backup", "tcp 9201".to_owned()),
+            ("monitor-nodes", "tcp 9100".to_owned()),
+            ("monitor-haproxy", "tcp 8405".to_owned()),
+            ("monitor-nginx", "tcp 9113".to_owned()),
+            ("monitor-db", "tcp 9104".to_owned()),
+            ("servers-logs", "tcp 6514".to_owned()),
+            ("monitor-appliances", "ping".to_owned()),
+            ("monitor-site", "tcp 443".to_owned()),
+            ("monitor-site", "tcp 443".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));

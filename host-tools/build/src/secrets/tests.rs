@@ -125,3 +125,41 @@ fn what_is_no_secret_is_refused() {
         assert!(error.contains(message) && error.contains("/a: "), "{error}");
     }
 }
+
+#[test]
+fn the_sink_is_one_https_url_for_us_alone() {
+    let table = [
+        (None, 0o600, "cannot read it"),
+        (
+            Some("https://x.example/a"),
+            0o644,
+            "others may read this secret",
+        ),
+        (Some("http://x.example/a"), 0o600, "not one https:// URL"),
+        (Some("https://"), 0o600, "not one https:// URL"),
+        (
+            Some("https://x.example/\nhttps://y.example/"),
+            0o600,
+            "not one https:// URL",
+        ),
+    ];
+    for (text, mode, message) in table {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(text) = text {
+            write(folder.path(), "sumo.url", text, mode);
+        }
+        let error = url(&folder.path().join(".ravelin"), "sumo.url")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(message), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "sumo.url",
+        "https://x.example/a?b=c\n",
+        0o600,
+    );
+    let read = url(&folder.path().join(".ravelin"), "sumo.url").unwrap();
+    assert_eq!(read, "https://x.example/a?b=c");
+}

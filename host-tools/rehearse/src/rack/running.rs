@@ -71,6 +71,12 @@ impl Machine {
         }
     }
 
+    /// The network namespace of a server that is a container, for whoever wants to do more in it than run a command.
+    #[must_use]
+    pub fn network(&self) -> Option<PathBuf> {
+        self.namespace.as_ref().map(light::namespace_path)
+    }
+
     /// How long ago it was started.
     #[must_use]
     pub fn age(&self) -> Duration {

@@ -7,6 +7,7 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{Role, Server, ports};
 
+use super::exporters::NGINX_STATUS;
 use super::{HostFile, TLS, of_role, public, sockets};
 use crate::{RenderError, template};
 
@@ -26,6 +27,7 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
             body => plan.nginx.body,
             static_files => plan.nginx.static_files.is_some(),
             proxy_protocol => plan.http.proxy_protocol,
+            status_port => NGINX_STATUS,
         },
     )?;
     Ok(vec![public("/etc/nginx/nginx.conf", config)])

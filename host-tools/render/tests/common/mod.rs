@@ -37,6 +37,7 @@ pub fn material(server: &Server) -> Material {
         peer: matches!(server.role, Role::Db | Role::Monitor)
             .then(|| identity(&server.name, "peer")),
         site: (server.role == Role::Haproxy).then(|| identity("www.foobar.com", "site")),
+        sumo_url: None,
         database_password: matches!(server.role, Role::App | Role::Db).then(|| "s3cret".into()),
     }
 }

@@ -11,6 +11,8 @@ CREATE USER IF NOT EXISTS '{{ user }}'@'{{ client.address }}';
 ALTER USER '{{ user }}'@'{{ client.address }}' IDENTIFIED BY '{{ password }}' REQUIRE SUBJECT '/CN={{ client.name }}';
 GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON {{ database }}.* TO '{{ user }}'@'{{ client.address }}';
 {% endfor %}
+CREATE USER IF NOT EXISTS 'prometheus'@'localhost' IDENTIFIED VIA unix_socket WITH MAX_USER_CONNECTIONS 3;
+GRANT PROCESS, REPLICATION CLIENT, SLAVE MONITOR ON *.* TO 'prometheus'@'localhost';
 {% for address in greeted %}
 CREATE USER IF NOT EXISTS 'check'@'{{ address }}' ACCOUNT LOCK;
 {% endfor %}
