@@ -2,6 +2,8 @@
 
 mod machine;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use build::{BuildError, Options, Places, Progress, ServerImage};
@@ -16,8 +18,20 @@ pub fn source() -> PathBuf {
 
 /// The example site.
 pub fn example() -> Plan {
+    example_with("")
+}
+
+/// A file that only its owner may read.
+pub fn secret(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("ours");
+}
+
+/// The example site, with more in its file.
+pub fn example_with(more: &str) -> Plan {
     let path = source().join("examples/foobar/site.toml");
     let text = std::fs::read_to_string(&path).expect("the example is in the repository");
+    let text = format!("{text}\n{more}");
     let boards = Boards::new([("linux", 2), ("mps2-an500", 1), ("zynq7000", 2)]);
     site::parse("site.toml", &text, &boards).expect("the example is valid")
 }

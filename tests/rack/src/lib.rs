@@ -35,6 +35,17 @@ pub fn dualstack() -> Plan {
     on_linux(include_str!("../../../examples/dualstack/site.toml"), 2)
 }
 
+/// The example site on linux appliances, with more in its file.
+pub fn plan_with(more: &str) -> Plan {
+    on_linux(
+        &format!(
+            "{}\n{more}",
+            include_str!("../../../examples/foobar/site.toml")
+        ),
+        2,
+    )
+}
+
 fn on_linux(text: &str, ports: u8) -> Plan {
     site::parse_on_board("site.toml", text, &Boards::new([("linux", ports)]), "linux")
         .expect("the example is good")
