@@ -594,26 +594,29 @@ fn cases() -> Vec<Case> {
         Case {
             name: "BackupOld",
             severity: "warning",
-            bad: &[(
-                r#"ravelin_backup_success_timestamp_seconds{server="mon1"}"#,
-                "-93600x40",
-            )],
-            good: &[(
-                r#"ravelin_backup_success_timestamp_seconds{server="mon1"}"#,
-                "-86400x40",
-            )],
-            at: "10m",
+            bad: &[
+                (
+                    r#"ravelin_backup_last_timestamp_seconds{server="mon1"}"#,
+                    "-200000x200",
+                ),
+                (
+                    r#"ravelin_backup_interval_seconds{server="mon1"}"#,
+                    "86400x200",
+                ),
+            ],
+            good: &[
+                (
+                    r#"ravelin_backup_last_timestamp_seconds{server="mon1"}"#,
+                    "-86400x200",
+                ),
+                (
+                    r#"ravelin_backup_interval_seconds{server="mon1"}"#,
+                    "86400x200",
+                ),
+            ],
+            at: "90m",
             labels: &[("server", "mon1")],
-            summary: "the newest backup of the database is older than a day",
-        },
-        Case {
-            name: "BackupFailed",
-            severity: "warning",
-            bad: &[(r#"ravelin_backup_failed{server="mon1"}"#, "1x40")],
-            good: &[(r#"ravelin_backup_failed{server="mon1"}"#, "0x40")],
-            at: "10m",
-            labels: &[("server", "mon1")],
-            summary: "the last backup of the database failed",
+            summary: "the newest backup of the database is older than it should be: one has failed",
         },
         Case {
             name: "AgentStalled",
