@@ -71,7 +71,7 @@ impl Bundle {
         let spec = spec::base(&places.source)?;
         let cache = Cache::open(&places.cache, || ())?;
         let path = &places.lock;
-        let wanted = packages::wanted(&places.source, plan, &spec)?;
+        let wanted = packages::wanted(&places.source, places.beside(), plan, &spec)?;
         let (release, mirrors) = (&spec.release, &options.mirrors);
         let lock = packages::settle(
             &cache,

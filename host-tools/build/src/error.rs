@@ -63,6 +63,19 @@ pub enum BuildError {
         #[help]
         help: String,
     },
+    /// Something that the site file names is not what it should be.
+    #[error("{key}: {}: {problem}", path.display())]
+    Operator {
+        /// The key of the site file, with its table.
+        key: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+        /// How to mend it.
+        #[help]
+        help: String,
+    },
     /// A server's host file would not be where the boot puts it.
     #[error("host file {path} of {server}: {problem}")]
     HostFile {

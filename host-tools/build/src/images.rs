@@ -1,6 +1,6 @@
 //! The OS images of a site's servers.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,7 @@ use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
 use crate::lock::Lock;
 use crate::packages::{self, Choice};
+use crate::payload::{self, Payload};
 use crate::pki::Pki;
 use crate::places::Places;
 use crate::programs::{INIT, Programs};
@@ -93,10 +94,17 @@ pub fn images(
     let servers = select(plan, options.only.as_deref())?;
     let spec = spec::base(&places.source)?;
     let mut roles = BTreeMap::new();
+    let mut payloads = BTreeMap::new();
     let mut host_files = Vec::new();
     for server in &servers {
-        roles.insert(server.role, spec::role(&places.source, server.role)?);
-        host_files.push(files(places, plan, pki, server)?);
+        if let Entry::Vacant(vacant) = roles.entry(server.role) {
+            let payload = Payload::of(plan, server.role, places.beside())?;
+            vacant.insert(payload.applied(spec::role(&places.source, server.role)?));
+            payloads.insert(server.role, payload);
+        }
+        let mut files = files(places, plan, pki, server)?;
+        files.extend(payload::secrets(plan, server.role, places.beside())?);
+        host_files.push(files);
     }
     let cache = &Cache::open(&places.cache, || progress(Progress::Waiting))?;
     let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
@@ -155,6 +163,7 @@ pub fn images(
                 role_spec,
                 &lock.set(spec::role_name(role)),
                 programs,
+                payloads.remove(&role).unwrap_or_default(),
                 base,
                 tools,
             )?,
@@ -315,7 +324,7 @@ fn settle(
     run: &dyn Fn(Vec<Job>) -> Result<(), BuildError>,
 ) -> Result<Lock, BuildError> {
     let path = &places.lock;
-    let wanted = packages::wanted(&places.source, plan, spec)?;
+    let wanted = packages::wanted(&places.source, places.beside(), plan, spec)?;
     let settle = |choice| {
         let (release, mirrors) = (&spec.release, &options.mirrors);
         packages::settle(

@@ -9,6 +9,7 @@ use site::plan::Role;
 
 use crate::lock::{Index, Lock, Package};
 use crate::packages;
+use crate::payload::Payload;
 use crate::recipes::Recipes;
 use crate::resolve::Wanted;
 use crate::roots::{Boot, Root};
@@ -321,7 +322,7 @@ impl Inputs {
         let boards = site::Boards::new([("linux", 2), ("mps2-an500", 1), ("zynq7000", 2)]);
         let plan = site::parse("site.toml", text, &boards).unwrap();
         let base = spec::base(&self.source()).unwrap();
-        packages::wanted(&self.source(), &plan, &base).unwrap()
+        packages::wanted(&self.source(), &self.source(), &plan, &base).unwrap()
     }
 
     /// The sets that the lock would have to be asked for anew.
@@ -360,6 +361,7 @@ impl Inputs {
                 role_spec,
                 &packages,
                 programs,
+                Payload::default(),
                 &base,
                 &tools,
             );

@@ -12,6 +12,7 @@ use crate::debs;
 use crate::error::BuildError;
 use crate::lock::{Change, Lock};
 use crate::mirror::Mirror;
+use crate::payload::Payload;
 use crate::places::Places;
 use crate::resolve::{Resolver, Wanted};
 use crate::spec::{self, BaseSpec};
@@ -54,7 +55,7 @@ pub fn lock(
     let cache = Cache::open(&places.cache, waiting)?;
     let path = places.lock.clone();
     let before = Lock::read(&path)?.unwrap_or_default();
-    let wanted = wanted(&places.source, plan, &base)?;
+    let wanted = wanted(&places.source, places.beside(), plan, &base)?;
     let lock = settle(&cache, &path, &wanted, &base.release, choice, mirrors, None)?;
     Ok(Locked {
         changes: before.changes(&lock),
@@ -66,6 +67,7 @@ pub fn lock(
 /// The sets of a site: tools, base, and every role that it has.
 pub(crate) fn wanted(
     source: &Path,
+    beside: &Path,
     plan: &Plan,
     base: &BaseSpec,
 ) -> Result<Vec<Wanted>, BuildError> {
@@ -87,7 +89,11 @@ pub(crate) fn wanted(
     for role in roles {
         sets.push(Wanted {
             set: spec::role_name(role),
-            packages: spec::role(source, role)?.packages,
+            packages: [
+                spec::role(source, role)?.packages.as_slice(),
+                Payload::of(plan, role, beside)?.packages(),
+            ]
+            .concat(),
             place: spec::role_file(source, role),
             over_base: true,
         });

@@ -37,4 +37,10 @@ impl Places {
             lock: beside.join("ravelin.lock"),
         }
     }
+
+    /// The directory of the site file, from which paths in it are seen.
+    #[must_use]
+    pub fn beside(&self) -> &Path {
+        self.state.parent().unwrap_or(&self.state)
+    }
 }

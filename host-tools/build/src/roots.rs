@@ -11,6 +11,7 @@ use crate::debs;
 use crate::error::BuildError;
 use crate::lock::Package;
 use crate::modules;
+use crate::payload::Payload;
 use crate::recipes::Recipes;
 use crate::sbom;
 use crate::spec::{self, BaseSpec, RoleSpec};
@@ -28,6 +29,7 @@ pub struct Root {
     masked: Vec<String>,
     files: [PathBuf; 2],
     programs: Vec<PathBuf>,
+    payload: Payload,
 }
 
 impl Root {
@@ -42,6 +44,7 @@ impl Root {
         spec: RoleSpec,
         packages: &[&Package],
         programs: Vec<PathBuf>,
+        payload: Payload,
         base: &Tree,
         tools: &Tree,
     ) -> Result<Self, BuildError> {
@@ -68,6 +71,7 @@ impl Root {
             let program = fs::read(path).map_err(|error| BuildError::io("read", path, error))?;
             key = key.with(program);
         }
+        key = payload.key(key)?;
         Ok(Self {
             role,
             id: key.id(),
@@ -78,6 +82,7 @@ impl Root {
             masked,
             files,
             programs,
+            payload,
         })
     }
 
@@ -134,6 +139,7 @@ impl Root {
             .args([&base.root(cache), work, base_files, role_files])
             .args(&self.programs)
             .run()?;
+        self.payload.lay_out(work)?;
         sandbox
             .inside(&step, &work.join("root"), self.recipes.install_role)
             .named("apt-get")

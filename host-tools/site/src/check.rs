@@ -9,7 +9,7 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    authority,
+    app, authority,
     boards::Boards,
     database, derive,
     error::Problem,
@@ -49,6 +49,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     events::check(file, problems);
     database::check(file, problems);
     monitoring::check(file, problems);
+    app::check(file, problems);
     sizes(file, problems);
 }
 

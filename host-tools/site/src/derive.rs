@@ -1,7 +1,7 @@
 //! From a checked file to the plan: legs, MAC addresses, flows and services.
 
 use crate::{
-    authority,
+    app, authority,
     boards::{Board, Boards},
     database,
     error::Problem,
@@ -102,6 +102,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         protection: file.protection,
         http: http::settings(file),
         nginx: nginx::settings(file),
+        app: app::settings(file),
         authorities: authority::authorities(file),
         events,
         monitoring: monitoring::settings(file),

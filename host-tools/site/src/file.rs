@@ -9,7 +9,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use toml::de::DeTable;
 
 use crate::{
-    database, derive,
+    app, database, derive,
     error::Problem,
     events, flow, http, monitoring, nat, nginx,
     plan::Port,
@@ -42,6 +42,7 @@ pub(crate) struct SiteFile {
     pub(crate) events: events::Entry,
     pub(crate) db: database::Entry,
     pub(crate) monitoring: monitoring::Entry,
+    pub(crate) app: app::Entry,
 }
 
 /// Named entries in the order of the file.
@@ -158,6 +159,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "events",
         "db",
         "monitoring",
+        "app",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -216,6 +218,9 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("monitoring", &monitoring::KEYS, problems) {
         file.monitoring = monitoring::read(&table, problems);
+    }
+    if let Some(table) = root.optional_table("app", &app::Entry::KEYS, problems) {
+        file.app = app::Entry::read(&table, problems).unwrap_or_default();
     }
     file
 }
@@ -424,6 +429,7 @@ mod tests {
             &monitoring::KEYS,
             &monitoring::ALERTS,
             &monitoring::SUMO,
+            &app::Entry::KEYS,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

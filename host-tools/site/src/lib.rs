@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, ops::Range};
 
+mod app;
 mod authority;
 mod boards;
 mod check;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::Serialize;
 
+pub use crate::app::{App, Source};
 pub use crate::http::{Http, RequestRate};
 pub use crate::nginx::Nginx;
 pub use crate::traffic::{Action, Flow, Party, PortRange, Ports, Set, Traffic};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub http: Http,
     /// How Nginx works.
     pub nginx: Nginx,
+    /// The application.
+    pub app: App,
     /// Who signs the certificates of servers that are checked over TLS; checks refer to them by index.
     pub authorities: Vec<Authority>,
     /// VRRP settings shared by all networks.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 7] = [
+const OWN_STAGE: [&str; 8] = [
     "ravelin-differential",
     "ravelin-interop",
     "ravelin-qemu",

@@ -5,7 +5,7 @@
 use minijinja::value::Serde;
 use minijinja::{Value, context};
 use site::Plan;
-use site::plan::{Role, Server, ports};
+use site::plan::{Role, Server, Source, ports};
 
 use super::db::{DATABASE, DATABASE_USER, password};
 use super::{HostFile, Material, TLS, of_role, public, secret, sockets};
@@ -29,7 +29,7 @@ APP_DATABASE_HOST={}
 ",
         server.name,
         plan.domain,
-        ports::APP,
+        plan.app.port,
         ports::DB,
         password(server, material)?,
         Role::Db.name(),
@@ -39,6 +39,7 @@ APP_DATABASE_HOST={}
         context! {
             addresses => Value::from(Serde(sockets(server))),
             port => ports::APP,
+            local => plan.app.port,
             tls => TLS,
             web => Value::from(Serde(of_role(plan, Role::Nginx))),
             databases => Value::from(Serde(of_role(plan, Role::Db))),
@@ -46,8 +47,48 @@ APP_DATABASE_HOST={}
             state => ports::DB_STATE,
         },
     )?;
-    Ok(vec![
-        secret("/etc/demo-app/environment", environment),
-        public("/etc/haproxy/haproxy.cfg", config),
-    ])
+    let mut files = vec![public("/etc/haproxy/haproxy.cfg", config)];
+    files.push(match plan.app.source {
+        Source::Demo => secret("/etc/demo-app/environment", environment),
+        Source::Package(_) | Source::File(_) | Source::Directory(_) | Source::Oci(_) => {
+            secret("/etc/ravelin/app.env", own(plan, server, material)?)
+        }
+    });
+    Ok(files)
+}
+
+/// What an application of the operator's is told (docs/applications.md).
+fn own(plan: &Plan, server: &Server, material: &Material) -> Result<String, RenderError> {
+    let tool = [
+        ("HOST", "127.0.0.1".to_owned()),
+        ("PORT", plan.app.port.to_string()),
+        ("SERVER_NAME", server.name.clone()),
+        ("SITE_DOMAIN", plan.domain.clone()),
+        ("DATABASE_HOST", "127.0.0.1".to_owned()),
+        ("DATABASE_PORT", ports::DB.to_string()),
+        ("DATABASE_NAME", DATABASE.to_owned()),
+        ("DATABASE_USER", DATABASE_USER.to_owned()),
+        ("DATABASE_PASSWORD", password(server, material)?.to_owned()),
+        ("DATABASE_TLS_NAME", Role::Db.name().to_owned()),
+        ("DATABASE_TLS_CA", format!("{TLS}/trust-db.pem")),
+        ("DATABASE_TLS_IDENTITY", format!("{TLS}/client.pem")),
+    ];
+    let tool = tool
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
+    let all = tool.chain(plan.app.environment.iter().cloned());
+    let line = |(name, value): (String, String)| format!("{name}={}\n", quoted(&value));
+    Ok(all.map(line).collect())
+}
+
+/// A value as systemd reads it from a file (systemd.exec(5), EnvironmentFile=).
+fn quoted(value: &str) -> String {
+    let mut text = String::from('"');
+    for c in value.chars() {
+        if "\"\\`$".contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text + "\""
 }

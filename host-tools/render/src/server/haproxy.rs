@@ -46,6 +46,7 @@ pub(super) fn files(
             counters,
             connections => http.connections,
             body => plan.nginx.body,
+            health_of_app => &*plan.app.health,
             hsts => http.hsts,
             drain => http.drain,
             proxy_protocol => http.proxy_protocol,

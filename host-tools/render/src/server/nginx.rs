@@ -25,6 +25,7 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
             sorry_ports => Value::from(Serde(sorry_ports(plan, server))),
             app_port => ports::APP,
             body => plan.nginx.body,
+            health => &*plan.app.health,
             static_files => plan.nginx.static_files.is_some(),
             proxy_protocol => plan.http.proxy_protocol,
             status_port => NGINX_STATUS,
