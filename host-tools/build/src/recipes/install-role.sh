@@ -23,7 +23,8 @@ systemd-sysusers
 [ -z "$MASKED" ] || systemctl mask $MASKED
 
 # Nobody becomes anybody else here.
-find / -xdev -type f -perm /6000 -exec chmod a-s {} +
+find / -xdev \( -path /cache -o -path /proc -o -path /dev -o -path /run -o -path /tmp \) -prune -o \
+    -type f -perm /6000 -exec chmod a-s {} +
 
 # Nothing that a host must have of its own, nothing that changes from build to build.
 for pattern in $REMOVE; do rm -rf $pattern; done
