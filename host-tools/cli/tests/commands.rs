@@ -12,7 +12,7 @@ use serde_json::Value;
 fn the_reference_site_is_good() {
     let output = ravelin(&["check", "--site", REFERENCE]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).contains("is good: 6 networks, 2 appliances, 8 servers, 9 flows"));
+    assert!(stdout(&output).contains("is good: 6 networks, 2 appliances, 9 servers, 27 flows"));
     let output = ravelin(&["check", "--json", "--site", REFERENCE]);
     assert_eq!(json(&output)["good"], true);
 }
@@ -28,7 +28,7 @@ fn the_matrix_shows_who_reaches_whom() {
     let row = row.expect("a row");
     assert!(row.contains("3306") && !row.contains("9000"), "{row}");
     let report = json(&ravelin(&["check", "--json", "--site", REFERENCE]));
-    assert_eq!(report["matrix"]["cells"].as_array().map(Vec::len), Some(25));
+    assert_eq!(report["matrix"]["cells"].as_array().map(Vec::len), Some(44));
 }
 
 #[test]
@@ -108,12 +108,12 @@ fn the_plan_names_everything_that_will_exist() {
         assert!(stdout(&output).contains(part), "{part}");
     }
     let plan = json(&ravelin(&["plan", "--json", "--site", REFERENCE]));
-    assert_eq!(plan["plan"]["servers"].as_array().map(Vec::len), Some(8));
+    assert_eq!(plan["plan"]["servers"].as_array().map(Vec::len), Some(9));
     assert_eq!(
         plan["appliances"][0]["rules"].as_array().map(Vec::len),
-        Some(7)
+        Some(20)
     );
-    assert_eq!(plan["cables"].as_array().map(Vec::len), Some(12));
+    assert_eq!(plan["cables"].as_array().map(Vec::len), Some(13));
 }
 
 #[test]
@@ -460,7 +460,7 @@ fn certificates_are_listed_and_replaced() {
             .collect()
     };
     let before = serials();
-    assert_eq!(before.len(), 1 + 6 + 1 + 8 * 2 + 2);
+    assert_eq!(before.len(), 1 + 6 + 1 + 9 * 2 + 3);
     let output = ravelin(&[
         "pki",
         "rotate",

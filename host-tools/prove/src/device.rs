@@ -1,5 +1,7 @@
 //! The device itself, in memory: the appliance's own code with the bytes that would be flashed.
 
+use std::net::IpAddr;
+
 use classifier::{Aligned, BlobError, LoadError};
 use filter::{Drop, Filter, Hop, Unknown, Verdict};
 use node::{Node, State, Tables, Transmit};
@@ -185,6 +187,15 @@ impl Running<'_> {
         // What is for an address of its own comes to a MAC address of its own, past the packet path.
         if to_itself {
             let fate = self.itself(leg, &bytes, true)?;
+            return Ok(Judged { fate, rule: None });
+        }
+        // So does what a neighbour says to a virtual one from its link-local address, which is never routed.
+        let local =
+            |address: IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let ours = (policy.config.routers_on(leg.into()))
+            .any(|router| router.addresses.contains(&packet.destination));
+        if ours && (local(packet.source) || local(packet.destination)) {
+            let fate = self.itself(leg, &bytes, false)?;
             return Ok(Judged { fate, rule: None });
         }
         let hits = self.filter.rule_hits().to_vec();

@@ -152,17 +152,21 @@ impl View<'_> {
         if let Some(server) = self.rack.host_at(packet.source) {
             return Component::Server(server);
         }
-        let own = |index: &usize| {
-            let config = &self.rack.appliances[*index].config;
-            config.interfaces.iter().any(|interface| {
-                packet.source == IpAddr::V4(interface.address)
+        let appliance = self.appliance_at(packet.source);
+        appliance.map_or(Component::Internet, Component::Appliance)
+    }
+
+    /// The appliance with an own address.
+    pub(crate) fn appliance_at(&self, address: IpAddr) -> Option<usize> {
+        let mut appliances = self.rack.appliances.iter();
+        appliances.position(|appliance| {
+            appliance.config.interfaces.iter().any(|interface| {
+                address == IpAddr::V4(interface.address)
                     || interface
                         .address6
-                        .is_some_and(|own| packet.source == IpAddr::V6(own.address))
+                        .is_some_and(|own| address == IpAddr::V6(own.address))
             })
-        };
-        let appliance = (0..self.rack.appliances.len()).find(own);
-        appliance.map_or(Component::Internet, Component::Appliance)
+        })
     }
 
     /// The doors of an appliance that a packet from one of its legs may go through.

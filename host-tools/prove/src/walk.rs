@@ -294,6 +294,11 @@ impl<'w, 'v, 'a> Leg<'w, 'v, 'a> {
         {
             return self.received(server);
         }
+        if let Some(peer) = self.view().appliance_at(hop.address) {
+            return End::Delivered {
+                to: rack.name(Component::Appliance(peer)).to_owned(),
+            };
+        }
         if self.is_internet(hop.leg) {
             return End::Delivered {
                 to: rack.name(Component::Internet).to_owned(),

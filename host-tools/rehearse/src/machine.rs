@@ -294,7 +294,7 @@ mod tests {
             text.contains("format=raw,snapshot=on,file=/i/disk.raw"),
             "{text}"
         );
-        assert!(text.contains("-m 384"), "{text}");
+        assert!(text.contains("-m 416"), "{text}");
     }
 
     fn cable(name: &str) -> Socket {

@@ -175,7 +175,7 @@ fn more_flows_than_an_appliance_has_rules_for_are_refused() {
     let problems: Vec<(&str, String)> = (errors.problems().iter())
         .map(|problem| (problem.code(), problem.to_string()))
         .collect();
-    let message = "the flows make 4516 firewall rules".to_owned();
+    let message = "the flows make 4526 firewall rules".to_owned();
     assert_eq!(problems, [("site::too_many_rules", message)]);
 }
 

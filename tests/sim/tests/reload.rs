@@ -58,7 +58,7 @@ impl Change {
                     advertisement_interval: config.routers[0].advertisement_interval,
                     ..VirtualRouter::new(1, NEW, [address(&config.interfaces[1], 250)])
                 };
-                config.routers.push(new).unwrap();
+                config.routers.push(new).expect("there is room");
             }
             Self::Router(false) => config.routers.retain(|router| router.vrid != NEW),
             Self::Address(on) => {
@@ -66,17 +66,17 @@ impl Change {
                 let addresses = &mut config.routers[0].addresses;
                 addresses.retain(|address| *address != new);
                 if on {
-                    addresses.push(new).unwrap();
+                    addresses.push(new).expect("there is room");
                 }
             }
             Self::Service(true) => {
                 config.services.retain(|service| service.port != 8080);
                 let new = Service {
-                    name: Name::try_from("new").unwrap(),
+                    name: Name::try_from("new").expect("a name"),
                     port: 8080,
                     ..config.services[0].clone()
                 };
-                config.services.insert(0, new).unwrap();
+                config.services.insert(0, new).expect("there is room");
             }
             Self::Service(false) => config.services.retain(|service| service.port != 8080),
             Self::Order => {
@@ -93,7 +93,7 @@ impl Change {
                     scope: Scope::Rule,
                 };
                 let new = config.limits.len() as u8;
-                config.limits.push(limit).unwrap();
+                config.limits.push(limit).expect("there is room");
                 for rule in rules
                     .iter_mut()
                     .filter(|rule| rule.action == Action::Accept)
@@ -112,7 +112,7 @@ impl Change {
                 }
             }
             Self::Heartbeat(heartbeat) => {
-                let pair = availability.pair.as_mut().unwrap();
+                let pair = availability.pair.as_mut().expect("a pair");
                 pair.heartbeat = heartbeat;
             }
             Self::PreemptDelay(delay) => availability.preempt_delay = delay,
@@ -123,7 +123,7 @@ impl Change {
                     weight,
                     reverse: false,
                 };
-                availability.tracks.push(track).unwrap();
+                availability.tracks.push(track).expect("there is room");
             }
             Self::Masquerade => {
                 let IpAddr::V4(shared) = config.routers[0].addresses[0] else {
@@ -137,7 +137,7 @@ impl Change {
                     last: 60_999,
                 };
                 config.nat.clear();
-                config.nat.push(nat).unwrap();
+                config.nat.push(nat).expect("there is room");
             }
         }
     }
@@ -153,7 +153,7 @@ fn address(interface: &policy::Interface, host: u8) -> IpAddr {
 /// A rule that drops what asks for a port.
 fn drops(port: u16) -> Rule {
     Rule {
-        name: Name::try_from("drops").unwrap(),
+        name: Name::try_from("drops").expect("a name"),
         from: Legs::ANY,
         to: Legs::ANY,
         sources: Vec::new(),
@@ -322,7 +322,7 @@ fn what_rules_no_longer_accept_is_over() {
 #[test]
 fn what_cannot_change_is_refused_before_anything_has() {
     let mut rack = started(3, Boards::TwoPorts);
-    let table: [(fn(&mut Config), &str); 5] = [
+    let table: [(Damage, &str); 5] = [
         (|config| config.interfaces[0].mac[5] ^= 1, "network wan"),
         (
             |config| config.interfaces[1].vlan = Some(4000),
@@ -380,3 +380,6 @@ fn a_preempt_delay_goes_on() {
         .run_until(2 * SECOND, |world| world.is_active(gw1));
     assert!(back.is_some(), "{}", rack.world.journal());
 }
+
+/// What somebody does to a configuration.
+type Damage = fn(&mut Config);

@@ -121,7 +121,7 @@ fn what_expires_soon_is_replaced_without_the_root() {
     let renewed = snapshot(state.path());
     assert_eq!(
         changed(&made, &renewed).len(),
-        19,
+        22,
         "all leaves, and only leaves"
     );
 
@@ -316,6 +316,9 @@ fn only_what_is_named_gets_new_keys() {
                 "db1.client.pem",
                 "db1.peer.pem",
                 "db1.server.pem",
+                "db2.client.pem",
+                "db2.peer.pem",
+                "db2.server.pem",
                 "db.anchor.pem",
                 "db.cross.pem",
                 "db.pem",
