@@ -27,5 +27,5 @@ pub use message::{
 
 /// UDP port of the appliances.
 pub const PORT: u16 = 3782;
-/// Longest datagram.
-pub const MAX_DATAGRAM: usize = 1200;
+/// Longest datagram: with its headers the smallest MTU that a site may have, 1280.
+pub const MAX_DATAGRAM: usize = 1252;
