@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::Request;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, DEFAULTS, RUN};
+use crate::config::{Config, DEFAULTS, Peer, RUN};
 use crate::decide::Standing;
 use crate::keeper::now;
 use crate::prepare::standing;
@@ -29,8 +30,7 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     let own = config.own().ok_or("we are no database server")?;
     // Clients write to the first server that runs, so the last one has time.
     for peer in config.servers.iter().skip(own + 1) {
-        let standing = standing(&identity, config, peer).await;
-        if standing == Some(Standing::Running { primary: true }) {
+        if settled(&identity, config, peer).await == Some(Standing::Running { primary: true }) {
             println!("`{}` makes the backup", peer.name);
             return Ok(());
         }
@@ -55,6 +55,20 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     );
     Ok(())
 }
+
+/// What another server says of itself. Who has just come back does not know yet: it is asked again for a while.
+async fn settled(identity: &Identity, config: &Config, peer: &Peer) -> Option<Standing> {
+    for _ in 0..QUESTIONS {
+        match standing(identity, config, peer).await {
+            None | Some(Standing::Unknown | Standing::Starting) => tokio::time::sleep(PAUSE).await,
+            known => return known,
+        }
+    }
+    None
+}
+
+const QUESTIONS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Sends the compressed copy, piece by piece. An error as last piece makes the keeper throw all of it away.
 async fn copy(send: mpsc::Sender<Result<Frame<Bytes>, io::Error>>) -> Result<(String, u64), Error> {
