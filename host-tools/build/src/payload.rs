@@ -1,5 +1,6 @@
 //! What the operator adds to the root of a role: the files that Nginx serves, and the application.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,8 +13,11 @@ use site::Plan;
 use site::plan::{Role, Source};
 
 use crate::cache::Key;
+use crate::debs;
 use crate::error::BuildError;
+use crate::lock::Package;
 use crate::oci::Image;
+use crate::resolve::field;
 use crate::spec::RoleSpec;
 
 /// Files, packages and units over those of a role.
@@ -84,6 +88,24 @@ impl Payload {
     /// Debian packages that it needs from the mirror.
     pub fn packages(&self) -> &[String] {
         &self.packages
+    }
+
+    /// The `.deb` files of the operator's own that it installs; no lock knows them.
+    pub fn own_packages(&self) -> Result<Vec<Package>, BuildError> {
+        let own = self.debs.iter().map(|path| {
+            let text = fields(path, &["Package", "Version", "Architecture"])?;
+            let said = |name| field(&text, name).unwrap_or_default().to_owned();
+            Ok(Package {
+                name: said("Package"),
+                version: said("Version"),
+                architecture: said("Architecture"),
+                sha256: debs::hash(path).map_err(|error| BuildError::io("read", path, error))?,
+                suite: String::new(),
+                file: path.display().to_string(),
+                sets: BTreeSet::new(),
+            })
+        });
+        own.collect()
     }
 
     /// The role with it.
@@ -214,25 +236,7 @@ fn directory(key: &'static str, beside: &Path, path: &str) -> Result<PathBuf, Bu
 
 /// What a Debian package needs; the mirror has to have it.
 fn dependencies(file: &Path) -> Result<Vec<String>, BuildError> {
-    let output = Command::new("dpkg-deb")
-        .arg("--field")
-        .arg(file)
-        .args(["Architecture", "Depends", "Pre-Depends"])
-        .output()
-        .map_err(|cause| BuildError::Missing {
-            program: "dpkg-deb".to_owned(),
-            cause,
-        })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(wrong(
-            "[app] package",
-            file,
-            said,
-            "name a Debian package, or a .deb file",
-        ));
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = fields(file, &["Architecture", "Depends", "Pre-Depends"])?;
     let mut names = Vec::new();
     for line in text.lines() {
         let Some((field, value)) = line.split_once(": ") else {
@@ -257,6 +261,29 @@ fn dependencies(file: &Path) -> Result<Vec<String>, BuildError> {
         }));
     }
     Ok(names)
+}
+
+/// What a Debian package says of itself.
+fn fields(file: &Path, names: &[&str]) -> Result<String, BuildError> {
+    let output = Command::new("dpkg-deb")
+        .arg("--field")
+        .arg(file)
+        .args(names)
+        .output()
+        .map_err(|cause| BuildError::Missing {
+            program: "dpkg-deb".to_owned(),
+            cause,
+        })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(wrong(
+            "[app] package",
+            file,
+            said,
+            "name a Debian package, or a .deb file",
+        ));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Copies files and directories; modes do not depend on a umask.

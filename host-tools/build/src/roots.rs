@@ -179,7 +179,8 @@ impl Root {
         let (image, hash) = (work.join("root.erofs"), work.join("root.hash"));
         let root_hash =
             fs::read_to_string(&hash).map_err(|error| BuildError::io("read", &hash, error))?;
-        let packages = base.packages().iter().copied().chain(&self.packages);
+        let own = self.payload.own_packages()?;
+        let locked = base.packages().iter().copied().chain(&self.packages);
         let bill = sbom::bill(&sbom::Subject {
             role: spec::role_name(self.role),
             uuid: uuid(&self.id, "bill"),
@@ -187,7 +188,7 @@ impl Root {
             sha256: debs::hash(&image).map_err(|error| BuildError::io("read", &image, error))?,
             root_hash: root_hash.trim().to_owned(),
             epoch: base.epoch().parse().unwrap_or_default(),
-            packages: packages.collect(),
+            packages: locked.chain(&own).collect(),
             programs,
         })?;
         let path = work.join(sbom::NAME);
