@@ -68,6 +68,7 @@ impl Lab {
         let pki = build::pki::open(state.path(), &plan).expect("certificates");
         let places = Places {
             state: state.path().to_path_buf(),
+            lock: source.join("target/tmp/ravelin.lock"),
             ..Places::new(&source, Path::new("site.toml"))
         };
         let options = build::Options {

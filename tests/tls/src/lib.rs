@@ -64,6 +64,7 @@ impl Stack {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let places = Places {
             state: state.path().to_path_buf(),
+            lock: source.join("target/tmp/ravelin.lock"),
             ..Places::new(&source, Path::new("site.toml"))
         };
         let images = build::images(&places, &plan, &pki, &build::Options::default(), &|_| {});
