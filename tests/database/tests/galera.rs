@@ -144,7 +144,10 @@ fn strangers_are_refused(lab: &Lab) {
         drop(directory);
         code
     };
-    assert_eq!(curl(good.identity.clone()), "200");
+    // It has just come up, and looks now and then.
+    lab.until("the proxy hears that db2 may be written to", |_| {
+        curl(good.identity.clone()) == "200"
+    });
     assert_eq!(curl(None), "000");
     assert_eq!(curl(of("web1").client), "000");
 
