@@ -512,12 +512,12 @@ fn cases() -> Vec<Case> {
             severity: "warning",
             bad: &[(
                 r#"mysql_global_status_wsrep_cluster_size{server="db1"}"#,
-                "0.5x20",
+                "2x20",
             )],
             good: &[
                 (
                     r#"mysql_global_status_wsrep_cluster_size{server="db1"}"#,
-                    "1x20",
+                    "3x20",
                 ),
                 (
                     r#"mysql_global_status_wsrep_cluster_size{server="db2"}"#,
@@ -526,7 +526,7 @@ fn cases() -> Vec<Case> {
             ],
             at: "5m",
             labels: &[("server", "db1")],
-            summary: "db1 sees 0.5 members of the database cluster",
+            summary: "db1 sees 2 members of the database cluster",
         },
         Case {
             name: "SemiSyncOff",

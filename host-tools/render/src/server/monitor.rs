@@ -180,7 +180,8 @@ fn rules(plan: &Plan) -> Result<String, RenderError> {
             window => format!("{window}s"),
             domain => &*plan.domain,
             appliances => plan.appliances.len(),
-            cluster => of_role(plan, Role::Db).len(),
+            // Its arbiter is one of a cluster.
+            cluster => of_role(plan, Role::Db).len() + usize::from(plan.database.arbiter.is_some()),
             sumo => plan.monitoring.sumo.as_ref().map(|sumo| &sumo.url_file),
         },
     )?)
