@@ -189,14 +189,7 @@ fn interop(context: &Context) -> Outcome {
     let suites = suite(context, "ravelin-interop");
     let mut operator = cargo(context);
     operator.args(["test", "--locked", "-p", "ravelin"]);
-    operator.args([
-        "--features",
-        "root",
-        "--test",
-        "operate",
-        "--test",
-        "events",
-    ]);
+    operator.args(["--features", "root", "--test", "operate"]);
     suites.and(tests(&mut operator))
 }
 
