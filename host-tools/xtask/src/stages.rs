@@ -103,7 +103,7 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "rehearsal",
-        what: "the whole rack in emulation, its active appliance killed",
+        what: "the whole rack: emulated appliances, servers as containers (emulated too with --soak), the active appliance killed (needs root)",
         run: rehearsal,
     },
 ];
@@ -246,6 +246,9 @@ fn fuzzing(context: &Context) -> Outcome {
 
 /// The whole product, in the shape that users run.
 fn rehearsal(context: &Context) -> Outcome {
+    if !context.soak && !is_root() {
+        return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
+    }
     let mut rehearsals = vec![["foobar", "kill-active", "zynq7000"]];
     if context.soak {
         let others = [
@@ -281,6 +284,10 @@ fn rehearsal(context: &Context) -> Outcome {
         let file = format!("examples/{site}/site.toml");
         command.args(["rehearse", "--site", &file, "--port", "0", "--json"]);
         command.args(["--scenario", scenario, "--appliances", board]);
+        // Nine emulated servers beside the appliances take a quarter of an hour to come up on two processors.
+        if !context.soak {
+            command.args(["--servers", "light"]);
+        }
         if let Err(why) = succeed(&mut command) {
             return Outcome::Failed(format!("{site}, {scenario} on {board}: {why}"));
         }
