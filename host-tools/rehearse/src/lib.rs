@@ -450,8 +450,8 @@ const REQUEST_PATIENCE: Duration = Duration::from_secs(15);
 /// While the site comes up, a new attempt is better than a long one.
 const FIRST_PATIENCE: Duration = Duration::from_secs(5);
 const TURN: Duration = Duration::from_millis(250);
-/// Eight emulated servers at once need four minutes on two idle cores, and say nothing most of the time.
-const BOOT_PATIENCE: Duration = Duration::from_secs(900);
+/// Nine emulated servers at once need ten minutes on two cores, and say nothing most of the time.
+const BOOT_PATIENCE: Duration = Duration::from_secs(1800);
 /// Servers that are up find each other within a minute.
 const SERVE_PATIENCE: Duration = Duration::from_secs(180);
 const KEPT_RUNS: usize = 10;
