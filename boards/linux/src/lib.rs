@@ -210,14 +210,7 @@ fn turn_until_stopped(
             if matches!(event, Event::Configured { .. }) {
                 rules.clear(); // what they are called now, the network does not say
             }
-            log(
-                clock.now(),
-                &name,
-                Named {
-                    event,
-                    rules: &rules,
-                },
-            );
+            say(&clock, &name, &rules, event);
         }
         let wait = match busy {
             true => time::Duration::ZERO,
@@ -245,16 +238,7 @@ fn turn_until_stopped(
                     replaced.map_err(|objection| objection.to_string())?;
                     Ok(names)
                 });
-                while let Some(event) = node.next_event() {
-                    log(
-                        clock.now(),
-                        &name,
-                        Named {
-                            event,
-                            rules: &rules,
-                        },
-                    );
-                }
+                say_all(&mut node, &clock, &name, &rules);
                 match result {
                     Ok(names) => rules = names,
                     Err(problem) => {
@@ -268,26 +252,10 @@ fn turn_until_stopped(
         }
     }
     relieve(&mut turns, &mut node, &clock, |event| {
-        log(
-            clock.now(),
-            &name,
-            Named {
-                event,
-                rules: &rules,
-            },
-        );
+        say(&clock, &name, &rules, event);
     });
     turns.stop(&mut node, clock.now());
-    while let Some(event) = node.next_event() {
-        log(
-            clock.now(),
-            &name,
-            Named {
-                event,
-                rules: &rules,
-            },
-        );
-    }
+    say_all(&mut node, &clock, &name, &rules);
     report(clock.now(), &name, &rules, &node, turns.ports());
     drop(turns);
     if let Some(problem) = store.settle() {
@@ -295,6 +263,17 @@ fn turn_until_stopped(
     }
     log(clock.now(), &name, "stopped");
     Ok(())
+}
+
+/// Logs what has happened to the node.
+fn say_all(node: &mut Node<'_>, clock: &Clock, name: &str, rules: &[String]) {
+    while let Some(event) = node.next_event() {
+        say(clock, name, rules, event);
+    }
+}
+
+fn say(clock: &Clock, name: &str, rules: &[String], event: Event) {
+    log(clock.now(), name, Named { event, rules });
 }
 
 /// Lets a peer that can take over do so before the appliance stops, and passes on what still comes here meanwhile: a stop in good
