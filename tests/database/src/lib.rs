@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use build::{Places, Progress};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts};
 use netns::Namespace;
@@ -64,23 +63,14 @@ impl Lab {
         // Chosen once, whatever other crates of this program were built with.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let state = tempfile::tempdir().expect("temporary directory");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let pki = build::pki::open(state.path(), &plan).expect("certificates");
-        let places = Places {
-            state: state.path().to_path_buf(),
-            lock: source.join("target/tmp/ravelin.lock"),
-            ..Places::new(&source, Path::new("site.toml"))
-        };
+        let places = image_test::places(state.path());
         let options = build::Options {
             only: Some(servers.iter().map(|name| (*name).to_owned()).collect()),
             ..build::Options::default()
         };
-        let progress = |progress: Progress| {
-            if let Progress::Finished(step, took) = progress {
-                println!("{step}: {took:.1?}");
-            }
-        };
-        let images = build::images(&places, &plan, &pki, &options, &progress).expect("images");
+        let images = build::images(&places, &plan, &pki, &options, &image_test::tell);
+        let images = images.expect("images");
         let roots = images
             .into_iter()
             .map(|image| (image.server, (image.root_tree, image.host_files)));

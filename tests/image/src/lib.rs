@@ -45,6 +45,13 @@ pub fn places(state: &Path) -> Places {
     }
 }
 
+/// Says how long each step took.
+pub fn tell(progress: Progress) {
+    if let Progress::Finished(step, took) = progress {
+        println!("{step}: {took:.1?}");
+    }
+}
+
 /// Builds some servers of the example site with the user's own cache and `state` for the disks.
 pub fn build(
     plan: &Plan,

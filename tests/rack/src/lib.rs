@@ -13,7 +13,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use build::{Places, Progress};
 use rehearse::card::{Card, Everything};
 use rehearse::client::Client;
 use rehearse::rack::{Machine, Rack};
@@ -59,20 +58,9 @@ pub fn light(plan: &Plan, program: &Path, state: &Path) -> (Bodies, PathBuf) {
         nix::unistd::Uid::effective().is_root(),
         "containers need root"
     );
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let pki = build::pki::open(state, plan).expect("certificates");
-    let places = Places {
-        state: state.to_path_buf(),
-        lock: source.join("target/tmp/ravelin.lock"),
-        ..Places::new(&source, Path::new("site.toml"))
-    };
-    let progress = |progress: Progress| {
-        if let Progress::Finished(step, took) = progress {
-            println!("{step}: {took:.1?}");
-        }
-    };
-    let images =
-        build::images(&places, plan, &pki, &build::Options::default(), &progress).expect("images");
+    let (places, options) = (image_test::places(state), build::Options::default());
+    let images = build::images(&places, plan, &pki, &options, &image_test::tell).expect("images");
     let appliances = plan.appliances.iter().map(|appliance| {
         let body = Appliance::Process {
             program: program.to_path_buf(),

@@ -40,10 +40,10 @@ fn boots_and_answers(site: &Path, source: &str) -> PathBuf {
     );
     let plan = site::parse_on_board("site.toml", &text, &Boards::new([("linux", 2)]), "linux");
     let plan = plan.unwrap_or_else(|errors| panic!("{errors:?}"));
-    let source_tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let places = Places {
-        state: site.join(".ravelin"),
-        ..Places::new(&source_tree, Path::new("site.toml"))
+        // Their packages are not those of the other tests.
+        lock: site.join("ravelin.lock"),
+        ..image_test::places(&site.join(".ravelin"))
     };
     let pki = build::pki::open(&places.state, &plan).expect("certificates");
     let options = Options {

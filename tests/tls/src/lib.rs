@@ -13,8 +13,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use build::HostFile;
 use build::pki::Pki;
-use build::{HostFile, Places};
 use netns::Namespace;
 use nix::sched::{CloneFlags, setns};
 use rehearse::cgroup::Cgroup;
@@ -61,12 +61,7 @@ impl Stack {
         let plan = plan();
         let state = tempfile::tempdir().expect("a directory");
         let pki = build::pki::open(state.path(), &plan).expect("certificates");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let places = Places {
-            state: state.path().to_path_buf(),
-            lock: source.join("target/tmp/ravelin.lock"),
-            ..Places::new(&source, Path::new("site.toml"))
-        };
+        let places = image_test::places(state.path());
         let images = build::images(&places, &plan, &pki, &build::Options::default(), &|_| {});
         let router = Namespace::new(netns::prefix("rvtls")).expect("root and iproute2");
         router.ip("link set lo up").expect("a loopback");
