@@ -1,9 +1,10 @@
-//! Runs stages one after the other, counts what passed, and says it all again at the end.
+//! Runs stages one after the other (those that mostly wait, together), counts what passed, and says it all again at the end.
 
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,14 +14,19 @@ pub struct Stage {
     pub name: &'static str,
     /// What it shows.
     pub what: &'static str,
+    /// Whether it mostly waits (for servers to start, for timers): neighbours of this kind run at the same time.
+    pub waits: bool,
     /// Runs it.
     pub run: fn(&Context) -> Outcome,
 }
 
 /// What every stage is given.
+#[derive(Clone)]
 pub struct Context {
     /// The repository.
     pub root: PathBuf,
+    /// Before each line of its tests: who runs, where several do.
+    pub prefix: String,
     /// Whether there is time for more.
     pub soak: bool,
 }
@@ -82,21 +88,43 @@ pub fn run_all(root: &Path, stages: &[Stage], only: &[String], soak: bool) -> Ex
     }
     let context = Context {
         root: root.to_owned(),
+        prefix: String::new(),
         soak,
     };
-    let chosen = stages
+    let chosen: Vec<&Stage> = stages
         .iter()
-        .filter(|stage| only.is_empty() || only.iter().any(|name| name == stage.name));
+        .filter(|stage| only.is_empty() || only.iter().any(|name| name == stage.name))
+        .collect();
     let mut results = Vec::new();
-    for stage in chosen {
-        println!("\n== {}: {}", stage.name, stage.what);
-        let start = Instant::now();
-        let outcome = (stage.run)(&context);
-        let took = start.elapsed();
-        println!("== {} {} in {}", stage.name, outcome.word(), seconds(took));
-        results.push((stage.name, outcome, took));
+    for together in chosen.chunk_by(|one, next| one.waits && next.waits) {
+        thread::scope(|scope| {
+            let running: Vec<_> = together
+                .iter()
+                .map(|stage| {
+                    let mut context = context.clone();
+                    if together.len() > 1 {
+                        context.prefix = format!("{}: ", stage.name);
+                    }
+                    (*stage, scope.spawn(move || run(stage, &context)))
+                })
+                .collect();
+            for (stage, thread) in running {
+                let failed = |_| (Outcome::Failed("it panicked".to_owned()), Duration::ZERO);
+                let (outcome, took) = thread.join().unwrap_or_else(failed);
+                results.push((stage.name, outcome, took));
+            }
+        });
     }
     report(&results)
+}
+
+fn run(stage: &Stage, context: &Context) -> (Outcome, Duration) {
+    println!("\n== {}: {}", stage.name, stage.what);
+    let start = Instant::now();
+    let outcome = (stage.run)(context);
+    let took = start.elapsed();
+    println!("== {} {} in {}", stage.name, outcome.word(), seconds(took));
+    (outcome, took)
 }
 
 fn report(results: &[(&str, Outcome, Duration)]) -> ExitCode {
@@ -161,7 +189,7 @@ pub fn succeed(command: &mut Command) -> Result<(), String> {
 }
 
 /// Runs a `cargo test` command, shows its output and counts its tests.
-pub fn tests(command: &mut Command) -> Outcome {
+pub fn tests(context: &Context, command: &mut Command) -> Outcome {
     let name = described(command);
     let mut child = match command.stdout(Stdio::piped()).spawn() {
         Ok(child) => child,
@@ -171,7 +199,7 @@ pub fn tests(command: &mut Command) -> Outcome {
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line);
-            println!("{line}");
+            println!("{}{line}", context.prefix);
             count.read(&line);
         }
     }
@@ -244,9 +272,14 @@ mod tests {
 
     #[test]
     fn a_test_command_that_does_not_run_is_a_failure() {
-        let outcome = tests(Command::new("sh").args(["-c", "exit 101"]));
+        let context = Context {
+            root: PathBuf::new(),
+            prefix: String::new(),
+            soak: false,
+        };
+        let outcome = tests(&context, Command::new("sh").args(["-c", "exit 101"]));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
-        let outcome = tests(&mut Command::new("/nonexistent"));
+        let outcome = tests(&context, &mut Command::new("/nonexistent"));
         assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     }
 }

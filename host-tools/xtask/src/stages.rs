@@ -24,86 +24,109 @@ pub const ALL: &[Stage] = &[
     Stage {
         name: "format",
         what: "every file is as rustfmt writes it",
+        waits: false,
         run: format,
     },
     Stage {
         name: "imports",
         what: "crates import only what ARCHITECTURE.md allows",
+        waits: false,
         run: |c| imports::check(&c.root).into(),
     },
     Stage {
         name: "clippy",
         what: "no warning in any crate",
+        waits: false,
         run: clippy,
     },
     Stage {
         name: "test",
         what: "unit, table, snapshot and simulation tests, and what RFCs ask of virtual routers on the Linux board",
+        waits: false,
         run: test,
     },
     Stage {
         name: "no-std",
         what: "the firmware's libraries build without std for every board",
+        waits: false,
         run: |c| boards::libraries(&c.root).into(),
     },
     Stage {
         name: "boards",
         what: "every board's firmware builds within its limits",
+        waits: false,
         run: |c| boards::build(&c.root).into(),
     },
     Stage {
         name: "licences",
         what: "licences and sources of dependencies (cargo-deny)",
+        waits: false,
         run: deny,
     },
     Stage {
         name: "interop",
         what: "the Linux board beside keepalived and FRR in all their modes, and beside real servers; an operator with a pair, and collectors of its events (needs root)",
+        waits: false,
         run: interop,
     },
     Stage {
         name: "survival",
         what: "connections through a pair that fails, restarts and hands over (needs root)",
+        waits: false,
         run: survival,
     },
     Stage {
         name: "differential",
         what: "the same packets through the node and the kernel's netfilter (needs root)",
+        waits: false,
         run: differential,
     },
     Stage {
         name: "qemu",
         what: "both firmware images under QEMU, and what RFCs ask of virtual routers on both",
-        run: |c| suite(c, "ravelin-qemu"),
+        waits: false,
+        run: |c| suite(c, "ravelin-qemu", &["boards", "conformance", "serial"]),
     },
     Stage {
         name: "fuzz",
         what: "every parser, for a bounded number of inputs",
+        waits: false,
         run: fuzzing,
     },
     Stage {
         name: "image",
         what: "images build once, and boot",
-        run: |c| suite(c, "ravelin-test-image"),
+        waits: false,
+        run: |c| suite(c, "ravelin-test-image", &[]),
+    },
+    Stage {
+        name: "https",
+        what: "checks over HTTPS on both emulated boards",
+        waits: true,
+        run: |c| suite(c, "ravelin-qemu", &["https"]),
     },
     Stage {
         name: "rack",
         what: "scenarios on linux appliances: with a fake site, and with every real server (needs root)",
+        waits: true,
         run: |c| containers(c, "ravelin-test-rack"),
     },
     Stage {
         name: "tls",
         what: "every hop between real servers, asked by and asking impostors; new certificates under load (needs root)",
+        waits: true,
         run: |c| containers(c, "ravelin-test-tls"),
     },
     Stage {
         name: "database",
         what: "database servers as containers: kills, power cuts, cut cables, strangers, backups (needs root)",
+        waits: true,
         run: database,
     },
     Stage {
         name: "rehearsal",
         what: "the whole rack: emulated appliances, servers as containers (emulated too with --soak), the active appliance killed (needs root)",
+        waits: false,
         run: rehearsal,
     },
 ];
@@ -157,22 +180,18 @@ fn test(context: &Context) -> Outcome {
     for package in OWN_STAGE.iter().filter(|package| exists(context, package)) {
         command.args(["--exclude", package]);
     }
-    tests(&mut command)
+    tests(context, &mut command)
 }
 
-fn suite(context: &Context, package: &str) -> Outcome {
+/// The tests of a package, one at a time: those in these files, or all.
+fn suite(context: &Context, package: &str, files: &[&str]) -> Outcome {
     if !exists(context, package) {
         return Outcome::Failed(format!("there is no package {package}"));
     }
-    tests(cargo(context).args([
-        "test",
-        "--locked",
-        "--no-fail-fast",
-        "-p",
-        package,
-        "--",
-        "--test-threads=1",
-    ]))
+    let mut command = cargo(context);
+    command.args(["test", "--locked", "--no-fail-fast", "-p", package]);
+    command.args(files.iter().flat_map(|file| ["--test", *file]));
+    tests(context, command.args(["--", "--test-threads=1"]))
 }
 
 fn exists(context: &Context, package: &str) -> bool {
@@ -186,11 +205,11 @@ fn interop(context: &Context) -> Outcome {
             "network namespaces with real interfaces need root: run with sudo".to_owned(),
         );
     }
-    let suites = suite(context, "ravelin-interop");
+    let suites = suite(context, "ravelin-interop", &[]);
     let mut operator = cargo(context);
     operator.args(["test", "--locked", "-p", "ravelin"]);
     operator.args(["--features", "root", "--test", "operate"]);
-    suites.and(tests(&mut operator))
+    suites.and(tests(context, &mut operator))
 }
 
 fn survival(context: &Context) -> Outcome {
@@ -199,7 +218,7 @@ fn survival(context: &Context) -> Outcome {
             "clients and servers in network namespaces need root: run with sudo".to_owned(),
         );
     }
-    suite(context, "ravelin-survival")
+    suite(context, "ravelin-survival", &[])
 }
 
 fn differential(context: &Context) -> Outcome {
@@ -208,21 +227,21 @@ fn differential(context: &Context) -> Outcome {
             "the kernel's router needs a network namespace: run with sudo".to_owned(),
         );
     }
-    suite(context, "ravelin-differential")
+    suite(context, "ravelin-differential", &[])
 }
 
 fn containers(context: &Context, package: &str) -> Outcome {
     if !is_root() {
         return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
     }
-    suite(context, package)
+    suite(context, package, &[])
 }
 
 fn database(context: &Context) -> Outcome {
     if !is_root() {
         return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
     }
-    suite(context, "ravelin-test-database")
+    suite(context, "ravelin-test-database", &[])
 }
 
 fn deny(context: &Context) -> Outcome {
@@ -272,15 +291,12 @@ fn rehearsal(context: &Context) -> Outcome {
     }
     for [site, scenario, board] in rehearsals {
         let mut command = cargo(context);
-        command.args([
-            "run",
-            "--quiet",
-            "--release",
-            "--locked",
-            "-p",
-            "ravelin",
-            "--",
-        ]);
+        command.args(["run", "--quiet", "--locked", "-p", "ravelin"]);
+        // Built for the tests already; one more build, as users have it, takes minutes.
+        if context.soak {
+            command.arg("--release");
+        }
+        command.arg("--");
         let file = format!("examples/{site}/site.toml");
         command.args(["rehearse", "--site", &file, "--port", "0", "--json"]);
         command.args(["--scenario", scenario, "--appliances", board]);
