@@ -101,10 +101,11 @@ impl hal::Board for Mps2 {
     fn config(&self) -> &'static [u8] {
         // SAFETY: this memory is outside of the linker's regions (memory.x), so nothing writes to it
         // while the program runs.
-        unsafe {
+        let region: &'static [u8] = unsafe {
             let start = core::ptr::with_exposed_provenance(CONFIG_ADDRESS);
             core::slice::from_raw_parts(start, CONFIG_SIZE)
-        }
+        };
+        slots::provision::configuration(region)
     }
 
     fn feed_watchdog(&mut self) {

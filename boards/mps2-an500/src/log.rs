@@ -1,6 +1,10 @@
-//! defmt to UART0 as rzCOBS frames, with the time in microseconds.
+//! defmt to UART0, and to memory where a debug probe reads it (RTT), as rzCOBS frames, with the time in microseconds.
+
+use core::cell::UnsafeCell;
 
 use drivers::log::{Channel, WriteByte};
+use rtt_target::ChannelMode::NoBlockTrim;
+use rtt_target::{UpChannel, rtt_init};
 
 use crate::registers::{self, UART0, uart};
 
@@ -8,12 +12,27 @@ use crate::registers::{self, UART0, uart};
 pub fn start() {
     registers::write(UART0 + uart::BAUDDIV, 217);
     registers::write(UART0 + uart::CTRL, uart::TX_ENABLE);
+    let channels = rtt_init! { up: { 0: { size: 2048, mode: NoBlockTrim, name: "defmt" } } };
+    // SAFETY: nothing has been logged yet, so nobody else looks at it.
+    unsafe { *PROBE.0.get() = Some(channels.up.0) };
 }
 
-struct Uart;
+/// What a debug probe reads. While none does, it keeps the first words since the start.
+struct Probe(UnsafeCell<Option<UpChannel>>);
 
-impl WriteByte for Uart {
+// SAFETY: written once by `start`, then used by `CHANNEL` alone, which serves one context at a time.
+unsafe impl Sync for Probe {}
+
+static PROBE: Probe = Probe(UnsafeCell::new(None));
+
+struct Outputs;
+
+impl WriteByte for Outputs {
     fn write_byte(&self, byte: u8) {
+        // SAFETY: see `Probe`.
+        if let Some(probe) = unsafe { &mut *PROBE.0.get() } {
+            probe.write(&[byte]);
+        }
         for _ in 0..LONGEST_WAIT {
             if registers::read(UART0 + uart::STATE) & uart::TX_FULL == 0 {
                 return registers::write(UART0 + uart::DATA, byte.into());
@@ -25,7 +44,7 @@ impl WriteByte for Uart {
 /// Polls until a byte is given up; one takes 87 µs at 115,200 baud.
 const LONGEST_WAIT: u32 = 10_000;
 
-static CHANNEL: Channel<Uart> = Channel::new(Uart);
+static CHANNEL: Channel<Outputs> = Channel::new(Outputs);
 
 #[defmt::global_logger]
 struct Logger;

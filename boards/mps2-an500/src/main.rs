@@ -77,7 +77,9 @@ fn main() -> ! {
     // SAFETY: the loop's node alone uses the store, and keeps the promise.
     let store = store.write(unsafe { Slots::new(board.config(), [first, second]) });
     let turns = Superloop::with_line(ports.write([port]), board.line()).with_store(store);
-    all.write(Loop { board, turns, node }).visit();
+    let all = all.write(Loop { board, turns, node });
+    all.visit();
+    node::report_alive(env!("CARGO_PKG_VERSION"), all.board.config());
     mps2_an500::run_below()
 }
 

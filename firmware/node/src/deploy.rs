@@ -99,6 +99,22 @@ fn digest(region: &[u8]) -> Option<Digest> {
     Some(Sha256::digest(blob).into())
 }
 
+/// Tells the log that the appliance works, and with what: whoever has flashed it waits for that.
+#[cfg(feature = "defmt")]
+pub fn report_alive(version: &str, region: &[u8]) {
+    match digest(region)
+        .as_ref()
+        .and_then(|digest| digest.first_chunk())
+    {
+        Some(first) => defmt::info!(
+            "alive: firmware {=str}, configuration {=u64:016x}",
+            version,
+            u64::from_be_bytes(*first)
+        ),
+        None => defmt::info!("alive: firmware {=str}, no configuration", version),
+    }
+}
+
 impl<'t> Appliance<'t> {
     /// Does what an operator asks about configurations.
     pub(crate) fn deploy(

@@ -42,6 +42,8 @@ mod transit;
 pub use advert::{AdvertCounters, Heard};
 pub use counters::Counters;
 pub use decided::Decided;
+#[cfg(feature = "defmt")]
+pub use deploy::report_alive;
 pub use event::Event;
 pub use filter::{Drop, Tables};
 pub use mgmt::{Objection, Refusal};

@@ -6,6 +6,8 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod provision;
+
 use core::ptr::NonNull;
 use core::slice;
 

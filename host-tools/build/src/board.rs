@@ -13,6 +13,9 @@ pub struct Board {
     /// The folder's name.
     #[serde(skip)]
     pub name: String,
+    /// Where that folder is.
+    #[serde(skip)]
+    pub folder: PathBuf,
     /// One line about it.
     pub description: String,
     /// Rust target.
@@ -35,6 +38,8 @@ pub struct Board {
     pub ram: Ram,
     /// How to emulate it.
     pub qemu: Qemu,
+    /// How a debug probe flashes it, if one can.
+    pub probe: Option<Probe>,
 }
 
 /// Limits of a build, in bytes.
@@ -71,6 +76,34 @@ pub struct Qemu {
     pub nic: String,
 }
 
+/// A board's chip as debug probes see it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Its name for probe-rs.
+    pub chip: String,
+    /// A file in the board's folder that describes it, where probe-rs does not know it.
+    pub description: Option<String>,
+    /// Flash for the program.
+    pub program: Ram,
+    /// A word that tells it from other chips.
+    pub id: Id,
+    /// Where it has a number of its own, if it has one.
+    pub number: Option<Ram>,
+}
+
+/// A word of a chip that tells it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Id {
+    /// Where it is.
+    pub address: u64,
+    /// The bits of it that count.
+    pub mask: u32,
+    /// What they are.
+    pub value: u32,
+}
+
 impl Board {
     /// Reads `boards/NAME/board.toml` of the repository at `source`.
     ///
@@ -89,7 +122,13 @@ impl Board {
                 cause,
             },
         })?;
-        Self::parse(name, &text).map_err(|message| FirmwareError::Board { path, message })
+        let board = Self::parse(name, &text);
+        let mut board = board.map_err(|message| FirmwareError::Board {
+            path: path.clone(),
+            message,
+        })?;
+        board.folder = path.with_file_name("");
+        Ok(board)
     }
 
     fn parse(name: &str, text: &str) -> Result<Self, String> {
@@ -139,6 +178,8 @@ mod tests {
         for name in names {
             let board = Board::read(&source, &name).unwrap();
             assert_eq!(board.name, name);
+            let of_probe = board.probe.as_ref().map_or(0, |probe| probe.program.size);
+            assert!(of_probe == 0 || board.budget.flash <= of_probe, "{name}");
             // The image must have room beside the configuration, wherever that is.
             assert!(board.config_size >= 16 << 10, "{name}");
         }

@@ -4,11 +4,12 @@
 use std::fmt;
 use std::path::Path;
 
-use defmt_decoder::Table;
+use defmt_decoder::{Locations, Table};
 
 /// Turns bytes of a serial port into lines.
 pub struct Decoder {
     table: Table,
+    locations: Locations,
     pending: Vec<u8>,
 }
 
@@ -21,6 +22,10 @@ pub struct Line {
     pub level: &'static str,
     /// What it says.
     pub text: String,
+    /// The source file that says it, if the ELF knows.
+    pub file: Option<String>,
+    /// The line there.
+    pub line: Option<u64>,
 }
 
 /// Why a log cannot be decoded.
@@ -59,8 +64,11 @@ impl Decoder {
             .map_err(|error| format!("{error:#}"))
             .and_then(|table| table.ok_or_else(|| "no .defmt section".to_owned()))
             .map_err(|reason| LogError::NoTable { path, reason })?;
+        // Without them, lines only lack their places.
+        let locations = table.get_locations(&bytes).unwrap_or_default();
         Ok(Self {
             table,
+            locations,
             pending: Vec::new(),
         })
     }
@@ -83,18 +91,25 @@ impl Decoder {
         decoder.received(frame);
         decoder.received(&[FRAME_END]);
         match decoder.decode() {
-            Ok(frame) => Line {
-                time: frame
-                    .display_timestamp()
-                    .map(|time| time.to_string())
-                    .unwrap_or_default(),
-                level: frame.level().map_or("info", |level| level.as_str()),
-                text: frame.display_message().to_string(),
-            },
+            Ok(frame) => {
+                let place = self.locations.get(&frame.index());
+                Line {
+                    time: frame
+                        .display_timestamp()
+                        .map(|time| time.to_string())
+                        .unwrap_or_default(),
+                    level: frame.level().map_or("info", |level| level.as_str()),
+                    text: frame.display_message().to_string(),
+                    file: place.map(|place| place.file.display().to_string()),
+                    line: place.map(|place| place.line),
+                }
+            }
             Err(_) => Line {
                 time: String::new(),
                 level: "error",
                 text: format!("(unreadable log frame of {} bytes)", frame.len()),
+                file: None,
+                line: None,
             },
         }
     }

@@ -37,7 +37,7 @@ mod trees;
 pub mod trust;
 mod verify;
 
-pub use board::{Board, Budget, Qemu, Ram};
+pub use board::{Board, Budget, Id, Probe, Qemu, Ram};
 pub use bundle::{Bundle, Contents};
 pub use compare::Difference;
 pub use disk::Sizes;
