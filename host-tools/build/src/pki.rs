@@ -4,6 +4,7 @@
 //! rebuilt for a new certificate when the old one names the wrong thing or is about to expire.
 
 mod authority;
+mod devices;
 mod inspect;
 mod leaf;
 mod list;
@@ -27,6 +28,7 @@ use thiserror::Error;
 
 pub use authority::Tier;
 use authority::{Authority, Place, TIERS, TRUSTED};
+pub use devices::{Devices, devices};
 pub use leaf::Use;
 pub use list::{Entry, Purpose, list};
 pub use rotate::{Rotation, is_overlapping, retire, rotate};
@@ -205,6 +207,7 @@ fn names(plan: &Plan, tier: Tier) -> Vec<&str> {
             .map(|server| server.name.as_str())
             .chain([role.name()])
             .collect(),
+        Tier::Appliances => plan.appliances.iter().map(|a| a.name.as_str()).collect(),
     }
 }
 
@@ -214,7 +217,7 @@ impl Pki {
     pub fn material(&self, server: &Server) -> Material {
         let own = |purpose| Some(self.servers.get(&server.name)?.get(&purpose)?.clone());
         let tier = |(tier, authority): (&Tier, &Authority)| match tier {
-            Tier::Site => None,
+            Tier::Site | Tier::Appliances => None,
             Tier::Servers(role) => Some((*role, authority.anchors.clone())),
         };
         Material {

@@ -8,12 +8,13 @@ use crate::{
 };
 
 /// Suites under `tests/` that have a stage of their own: they take long, or need root.
-const OWN_STAGE: [&str; 8] = [
+const OWN_STAGE: [&str; 9] = [
     "ravelin-differential",
     "ravelin-interop",
     "ravelin-qemu",
     "ravelin-survival",
     "ravelin-test-database",
+    "ravelin-test-flash",
     "ravelin-test-image",
     "ravelin-test-rack",
     "ravelin-test-tls",
@@ -86,6 +87,12 @@ pub const ALL: &[Stage] = &[
         what: "both firmware images under QEMU, and what RFCs ask of virtual routers on both",
         waits: false,
         run: |c| suite(c, "ravelin-qemu", &["boards", "conformance", "serial"]),
+    },
+    Stage {
+        name: "flash",
+        what: "appliances at virtual debug probes: flashed, compared, provisioned, and all that goes wrong on a bench",
+        waits: false,
+        run: |c| suite(c, "ravelin-test-flash", &["bench"]),
     },
     Stage {
         name: "fuzz",

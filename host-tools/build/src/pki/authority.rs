@@ -32,6 +32,8 @@ pub enum Tier {
     Site,
     /// For the servers of a role, among themselves.
     Servers(Role),
+    /// For the appliances.
+    Appliances,
 }
 
 impl Tier {
@@ -41,6 +43,7 @@ impl Tier {
         match self {
             Self::Site => "site",
             Self::Servers(role) => role.name(),
+            Self::Appliances => "appliances",
         }
     }
 }

@@ -119,7 +119,7 @@ impl Authority {
     }
 }
 
-fn issue(
+pub(super) fn issue(
     own: &[&str],
     purpose: Use,
     authority: &Authority,

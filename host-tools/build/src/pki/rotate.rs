@@ -47,7 +47,7 @@ pub fn rotate(state: &Path, plan: &Plan, rotation: &Rotation) -> Result<Pki, Pki
         let place = place(&directory, plan);
         if rotation.authorities {
             let chosen = |tier: &Tier| match tier {
-                Tier::Site => rotation.roles.is_empty(),
+                Tier::Site | Tier::Appliances => rotation.roles.is_empty(),
                 Tier::Servers(role) => rotation.roles.is_empty() || rotation.roles.contains(role),
             };
             let root = authority::root(&place)?;
