@@ -87,7 +87,8 @@ pub fn build(
     Ok(made)
 }
 
-fn failure(error: FirmwareError) -> Failure {
+/// How a command fails for want of firmware.
+pub fn failure(error: FirmwareError) -> Failure {
     match error {
         FirmwareError::UnknownBoard { .. }
         | FirmwareError::Config { .. }
@@ -136,6 +137,7 @@ fn emulation(appliance: ApplianceFirmware) -> Artifacts {
             elf: firmware.elf,
             config,
             config_address: board.config_address,
+            flash: None,
             nic_model: Some(board.qemu.nic),
         },
         board: board.name,

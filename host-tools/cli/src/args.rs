@@ -53,6 +53,12 @@ pub enum Command {
     Pki(Pki),
     /// Boot the whole rack in emulation and open a local port into it.
     Rehearse(Rehearse),
+    /// Bring the appliances at debug probes up to date: compare, write what differs, read it back, and wait until they live.
+    Flash(Flash),
+    /// Show what an appliance says to its debug probe.
+    Logs(Logs),
+    /// Make labels for an appliance that was flashed and verified, and for both ends of its cables.
+    Label(Label),
     /// Ask the running appliances how they are.
     Status(Status),
     /// Ask the running appliances what happened to them.
@@ -304,6 +310,91 @@ pub enum Switch {
     On,
     /// It does not.
     Off,
+}
+
+/// Options of `flash`.
+#[derive(Debug, Args)]
+pub struct Flash {
+    /// An appliance that is meant [default: all of the site, as many as are connected].
+    #[arg(long = "appliance", value_name = "NAME")]
+    pub appliances: Vec<String>,
+    /// A probe that is meant, by VID:PID:SERIAL or USB port [default: all]. With --appliance: the appliance that is behind it, one
+    /// of each for every device, in the same order.
+    #[arg(long = "probe", value_name = "PROBE")]
+    pub probes: Vec<String>,
+    /// Devices at once [default: all].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<u16>,
+    /// Only compare; exit code 1 if something differs.
+    #[arg(long)]
+    pub check: bool,
+    /// Do all of it at emulated boards.
+    #[arg(long, conflicts_with = "probes")]
+    pub dry_run: bool,
+    /// Erase everything in the flash first, which also unlocks a locked chip.
+    #[arg(long, conflicts_with = "check")]
+    pub erase_all: bool,
+    /// Make a new device key, even if the device has a good one.
+    #[arg(long, conflicts_with = "check")]
+    pub rotate: bool,
+    /// Leave out what the journal says was done with the same firmware and configuration.
+    #[arg(long)]
+    pub resume: bool,
+    /// Another board than the site file names.
+    #[arg(long, value_name = "BOARD")]
+    pub board: Option<String>,
+    /// List the debug probes that are connected, and do nothing else.
+    #[arg(long)]
+    pub list: bool,
+    /// One JSON object a line for each thing that happens.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How labels are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelFormat {
+    /// A picture that prints in millimetres.
+    Svg,
+    /// For label printers.
+    Zpl,
+}
+
+/// Options of `label`.
+#[derive(Debug, Args)]
+pub struct Label {
+    /// The appliance.
+    #[arg(value_name = "NAME")]
+    pub appliance: String,
+    /// A picture, or for a label printer.
+    #[arg(long, value_enum, default_value_t = LabelFormat::Svg)]
+    pub format: LabelFormat,
+    /// Into this file [default: stdout].
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Another board than the site file names.
+    #[arg(long, value_name = "BOARD")]
+    pub board: Option<String>,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The appliance.
+    #[arg(value_name = "NAME")]
+    pub appliance: String,
+    /// Its probe, by VID:PID:SERIAL or USB port [default: the one whose device says that it is this appliance].
+    #[arg(long, value_name = "PROBE")]
+    pub probe: Option<String>,
+    /// Another board than the site file names.
+    #[arg(long, value_name = "BOARD")]
+    pub board: Option<String>,
+    /// End after so many seconds [default: at Ctrl-C].
+    #[arg(long, value_name = "N")]
+    pub seconds: Option<u32>,
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `push`.

@@ -13,8 +13,11 @@ mod doctor;
 mod events;
 mod export;
 mod failure;
+mod flash;
 mod import;
+mod label;
 mod lock;
+mod logs;
 mod manage;
 mod manifest;
 mod new;
@@ -61,6 +64,9 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Cache(what) => cache::cache(site, what),
         Command::Pki(command) => pki::pki(site, command),
         Command::Rehearse(options) => rehearse::rehearse(site, options),
+        Command::Flash(options) => flash::flash(site, options),
+        Command::Logs(options) => logs::logs(site, options),
+        Command::Label(options) => label::label(site, options),
         Command::Status(options) => manage::status(site, options),
         Command::Events(options) => events::events(site, options),
         Command::Handover(options) => manage::hand_over(site, options),

@@ -105,12 +105,31 @@ pub fn spinner(text: &str) -> ProgressBar {
     bar
 }
 
+/// Whether bars can be drawn.
+pub fn on_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A bar that counts the bytes of one device; its message is what is going on.
+pub fn bytes(name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0)
+        .with_style(style("{prefix:12} {bar:24} {msg} {bytes} of {total_bytes}"));
+    bar.with_prefix(name.to_owned())
+}
+
+/// A bar that counts devices.
+pub fn devices(count: usize) -> ProgressBar {
+    let bar = ProgressBar::new(count as u64);
+    bar.with_style(style("{pos} of {len} devices, {elapsed}"))
+}
+
 const TICK: Duration = Duration::from_millis(120);
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// What it guards, also after a panic.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

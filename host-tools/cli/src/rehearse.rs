@@ -14,6 +14,7 @@ use crate::{
     args::{self, Servers},
     build::{images, jobs},
     failure::{Failure, Message},
+    flash,
     progress::{Progress, spinner},
     site_file::SiteFile,
     source,
@@ -43,7 +44,7 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     let places = Places::new(&root, &file.path);
 
     let progress = Progress::new();
-    let firmware = appliances::build(
+    let mut firmware = appliances::build(
         &places,
         &plan,
         &plan.appliances.iter().collect::<Vec<_>>(),
@@ -56,6 +57,9 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
         ..BuildOptions::default()
     };
     let (pki, images) = images(&places, &plan, wanted, &progress)?;
+    for artifacts in &mut firmware {
+        flash::rehearsed(&places, artifacts)?;
+    }
     drop(progress);
 
     let stop = Stop::on_signals().map_err(|error| {

@@ -44,6 +44,8 @@ pub enum Appliance {
         config: PathBuf,
         /// Where the firmware looks for it.
         config_address: u64,
+        /// All of its flash as a debug probe has left it, from address 0; it starts from that in place of the two.
+        flash: Option<PathBuf>,
         /// Model of the network interfaces, where QEMU wants to be told.
         nic_model: Option<String>,
     },
@@ -95,15 +97,19 @@ pub fn appliance(
             elf,
             config,
             config_address,
+            flash,
             nic_model,
         } => {
             let mut arguments = machine.clone();
-            arguments.extend(["-kernel".into(), elf.display().to_string()]);
-            let loader = format!(
-                "loader,file={},addr={config_address:#x},force-raw=on",
-                text(config)
-            );
-            arguments.extend(["-device".into(), loader]);
+            let program = flash.as_ref().unwrap_or(elf);
+            arguments.extend(["-kernel".into(), program.display().to_string()]);
+            if flash.is_none() {
+                let loader = format!(
+                    "loader,file={},addr={config_address:#x},force-raw=on",
+                    text(config)
+                );
+                arguments.extend(["-device".into(), loader]);
+            }
             for (index, cable) in cables.iter().enumerate() {
                 let model = nic_model
                     .as_ref()
@@ -233,6 +239,7 @@ mod tests {
             elf: "/f/zynq7000.elf".into(),
             config: "/f/gw1,old.config".into(),
             config_address: 0x07ff_0000,
+            flash: None,
             nic_model: Some("cadence_gem".into()),
         };
         let line = appliance(

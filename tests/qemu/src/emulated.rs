@@ -95,6 +95,7 @@ impl Emulated {
             elf: elf.clone(),
             config: path("config"),
             config_address: board.config_address,
+            flash: None,
             nic_model: Some(board.qemu.nic.clone()),
         };
         let console = path("console");

@@ -84,6 +84,7 @@ fn bodies(
             elf: firmware.elf,
             config,
             config_address: firmware.board.config_address,
+            flash: None,
             nic_model: Some(firmware.board.qemu.nic),
         };
         bodies.insert(appliance.name.clone(), body);
