@@ -1,4 +1,7 @@
-//! The counter in the database.
+//! What is in the database: a counter, and a board of boxes that users tick.
+//!
+//! A database of several servers is away for some seconds when one of them dies. Whatever may be done twice is tried
+//! again meanwhile, so that users wait instead of being turned away.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,12 +10,18 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{
     ClientIdentity, Conn, Error, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, SslOpts,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Database, Tls};
 
-/// No answer of the database is waited for longer; a request waits at most twice.
+/// A connection that says nothing for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Nobody waits longer for the database: those who ask us give up after ten seconds.
+const BUDGET: Duration = Duration::from_secs(8);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How many boxes there are. Strangers tick them, so there is an end to it.
+pub const BOXES: u32 = 1_000_000;
 /// Most connections of one app server.
 const CONNECTIONS: usize = 8;
 /// MariaDB's code for a table that does not exist.
@@ -32,7 +41,7 @@ pub enum StoreError {
     #[error("the database failed: {0}")]
     Failed(#[from] Error),
     /// It said nothing.
-    #[error("the database did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the database did not answer in time")]
     Silent,
     /// The counter's row is gone as soon as it is made.
     #[error("the counter has vanished")]
@@ -64,38 +73,30 @@ impl Store {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers now.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.with(async |connection| connection.ping().await).await
+        let pinged = self.attempt(Work::Ping, PATIENCE).await;
+        pinged.map(drop).map_err(|(error, _)| error)
     }
 
     /// The counter as it is; zero before the first [`Store::count`].
     pub async fn read(&self) -> Result<u64, StoreError> {
-        let query = "SELECT value FROM counter WHERE id = 1";
-        match self
-            .with(async |connection| connection.query_first(query).await)
-            .await
-        {
-            Ok(value) => Ok(value.unwrap_or(0)),
-            Err(StoreError::Failed(error)) if is_missing_table(&error) => Ok(0),
-            Err(error) => Err(error),
-        }
+        Ok(self.with(Work::Read).await?.unwrap_or(0))
     }
 
     /// Adds one to the counter and returns it. Makes the table if this is a new database.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        let counted = self
-            .with(async |connection| {
-                match increment(connection).await {
-                    Ok(None) => (),
-                    Err(error) if is_missing_table(&error) => (),
-                    done => return done,
-                }
-                create(connection).await?;
-                increment(connection).await
-            })
-            .await?;
-        counted.ok_or(StoreError::Vanished)
+        self.with(Work::Count).await?.ok_or(StoreError::Vanished)
+    }
+
+    /// Ticks a box. Makes the table if this is a new database.
+    pub async fn tick(&self, number: u32) -> Result<(), StoreError> {
+        self.with(Work::Tick(number)).await.map(drop)
+    }
+
+    /// Whether a box is ticked.
+    pub async fn is_ticked(&self, number: u32) -> Result<bool, StoreError> {
+        Ok(self.with(Work::Look(number)).await?.is_some())
     }
 
     /// Says good-bye to the database, if it listens.
@@ -103,20 +104,43 @@ impl Store {
         let _ = timeout(PATIENCE, self.pool().disconnect()).await; // we leave in any case
     }
 
-    /// Runs `work` on a connection that was alive a moment ago.
-    async fn with<T>(
+    /// Does `work` on a connection that was alive a moment ago, again and again until it is done or nobody waits for it
+    /// any more.
+    async fn with(&self, work: Work) -> Result<Option<u64>, StoreError> {
+        let end = Instant::now() + BUDGET;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let (error, begun) = match self.attempt(work, left).await {
+                Ok(done) => return Ok(done),
+                Err(failed) => failed,
+            };
+            let again = match &error {
+                StoreError::Failed(Error::Server(error)) => NOTHING_DONE.contains(&error.code),
+                StoreError::Failed(_) | StoreError::Silent => !begun || work.may_be_done_twice(),
+                StoreError::Vanished => false,
+            };
+            if !again || Instant::now() + PAUSE >= end {
+                return Err(error);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// One attempt; with an error it says whether `work` had begun.
+    async fn attempt(
         &self,
-        work: impl AsyncFnOnce(&mut Conn) -> Result<T, Error>,
-    ) -> Result<T, StoreError> {
+        work: Work,
+        limit: Duration,
+    ) -> Result<Option<u64>, (StoreError, bool)> {
         let pool = self.pool();
-        let Ok(connection) = timeout(PATIENCE, living(&pool)).await else {
-            return Err(self.silent());
+        let found = timeout(limit.min(PATIENCE), living(&pool)).await;
+        let found = found.map_err(|_| (self.silent(), false))?;
+        let mut connection = found.map_err(|error| (error.into(), false))?;
+        // It was alive: a cluster that has lost a member needs a moment before it goes on.
+        let Ok(done) = timeout(limit.min(2 * PATIENCE), work.perform(&mut connection)).await else {
+            return Err((self.silent(), true));
         };
-        let mut connection = connection?;
-        let Ok(done) = timeout(PATIENCE, work(&mut connection)).await else {
-            return Err(self.silent());
-        };
-        Ok(done?)
+        done.map_err(|error| (error.into(), true))
     }
 
     /// Starts over with new connections. The old ones may lead to a machine that lost power: they
@@ -131,6 +155,41 @@ impl Store {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+}
+
+/// What a database is asked.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Ping,
+    Read,
+    Count,
+    Tick(u32),
+    Look(u32),
+}
+
+impl Work {
+    /// Whether it makes no difference to have been done before.
+    fn may_be_done_twice(self) -> bool {
+        match self {
+            Self::Ping | Self::Read | Self::Tick(_) | Self::Look(_) => true,
+            Self::Count => false,
+        }
+    }
+
+    /// Does it; returns the number that was found, if any. A database without our tables is a new one.
+    async fn perform(self, connection: &mut Conn) -> Result<Option<u64>, Error> {
+        let query = match self {
+            Self::Ping => return connection.ping().await.map(|()| None),
+            Self::Count => return count(connection).await,
+            Self::Tick(number) => return tick(connection, number).await.map(|()| None),
+            Self::Read => "SELECT value FROM counter WHERE id = 1".to_owned(),
+            Self::Look(number) => format!("SELECT id FROM box WHERE id = {number}"),
+        };
+        match connection.query_first(query).await {
+            Err(error) if is_missing_table(&error) => Ok(None),
+            found => found,
+        }
     }
 }
 
@@ -166,6 +225,26 @@ async fn increment(connection: &mut Conn) -> Result<Option<u64>, Error> {
         .filter(|_| connection.affected_rows() == 1))
 }
 
+async fn count(connection: &mut Conn) -> Result<Option<u64>, Error> {
+    match increment(connection).await {
+        Ok(None) => (),
+        Err(error) if is_missing_table(&error) => (),
+        done => return done,
+    }
+    create(connection).await?;
+    increment(connection).await
+}
+
+async fn tick(connection: &mut Conn, number: u32) -> Result<(), Error> {
+    let query = format!("INSERT IGNORE INTO box VALUES ({number})");
+    match connection.query_drop(&query).await {
+        Err(error) if is_missing_table(&error) => (),
+        done => return done,
+    }
+    connection.query_drop(BOX).await?;
+    connection.query_drop(&query).await
+}
+
 async fn create(connection: &mut Conn) -> Result<(), Error> {
     connection
         .query_drop(
@@ -177,6 +256,14 @@ async fn create(connection: &mut Conn) -> Result<(), Error> {
         .query_drop("INSERT IGNORE INTO counter VALUES (1, 0)")
         .await
 }
+
+/// The board: a row for each ticked box.
+const BOX: &str =
+    "CREATE TABLE IF NOT EXISTS box (id MEDIUMINT UNSIGNED PRIMARY KEY) ENGINE = InnoDB";
+
+/// MariaDB's codes for an order that it has not carried out, and may next time: it is not in its cluster (1047), read-only
+/// (1290, 1836), or the order did not fit to another one (1213).
+const NOTHING_DONE: [u16; 4] = [1047, 1213, 1290, 1836];
 
 fn is_missing_table(error: &Error) -> bool {
     matches!(error, Error::Server(error) if error.code == NO_SUCH_TABLE)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
@@ -12,7 +12,7 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use crate::log;
-use crate::store::{Store, StoreError};
+use crate::store::{BOXES, Store, StoreError};
 
 struct App {
     name: String,
@@ -26,6 +26,7 @@ pub fn router(name: String, site: String, store: Store) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/counter", get(counter))
+        .route("/boxes/{number}", get(look).put(tick))
         .route("/healthz", get(health))
         .layer(from_fn_with_state(Arc::clone(&app), around))
         .with_state(app)
@@ -55,6 +56,33 @@ async fn counter(State(app): State<Arc<App>>) -> Response {
         Ok(count) => json_answer(
             StatusCode::OK,
             &json!({ "counter": count, "app": app.name }),
+        ),
+        Err(error) => json_answer(unavailable(&error), &json!({ "error": error.to_string() })),
+    }
+}
+
+/// Ticks a box. To do that twice is the same as once, so whoever got no answer may ask again.
+async fn tick(State(app): State<Arc<App>>, Path(number): Path<u32>) -> Response {
+    if number >= BOXES {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let done = app.store.tick(number).await.map(|()| true);
+    box_answer(&app, number, done)
+}
+
+async fn look(State(app): State<Arc<App>>, Path(number): Path<u32>) -> Response {
+    if number >= BOXES {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let found = app.store.is_ticked(number).await;
+    box_answer(&app, number, found)
+}
+
+fn box_answer(app: &App, number: u32, ticked: Result<bool, StoreError>) -> Response {
+    match ticked {
+        Ok(ticked) => json_answer(
+            StatusCode::OK,
+            &json!({ "box": number, "ticked": ticked, "app": app.name }),
         ),
         Err(error) => json_answer(unavailable(&error), &json!({ "error": error.to_string() })),
     }
@@ -152,7 +180,7 @@ mod tests {
         router("app1".into(), "<foobar>".into(), Store::new(&settings))
     }
 
-    async fn ask(path: &str) -> (StatusCode, HeaderMap, String) {
+    async fn ask(path: &'static str) -> (StatusCode, HeaderMap, String) {
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = without_database().oneshot(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
@@ -162,13 +190,21 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_database_every_answer_says_so() {
-        for path in ["/", "/counter", "/healthz"] {
-            let (status, headers, _) = ask(path).await;
+        // Each waits for a database as long as its user does: at the same time.
+        let paths = ["/", "/counter", "/healthz", "/boxes/7"];
+        let asked = paths.map(|path| (path, tokio::spawn(ask(path))));
+        for (path, asked) in asked {
+            let (status, headers, _) = asked.await.unwrap();
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
             assert_eq!(headers["x-app"], "app1", "{path}");
             assert_eq!(headers["cache-control"], "no-store", "{path}");
         }
-        assert_eq!(ask("/nothing").await.0, StatusCode::NOT_FOUND);
+        for path in ["/nothing", "/boxes/1000000"] {
+            assert_eq!(ask(path).await.0, StatusCode::NOT_FOUND, "{path}");
+        }
+        for path in ["/boxes/-1", "/boxes/x"] {
+            assert_eq!(ask(path).await.0, StatusCode::BAD_REQUEST, "{path}");
+        }
     }
 
     #[tokio::test]
