@@ -3,13 +3,12 @@
 //! A database of several servers is away for some seconds when one of them dies. Whatever may be done twice is tried
 //! again meanwhile, so that users wait instead of being turned away.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{
-    ClientIdentity, Conn, Error, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, SslOpts,
-};
+use mysql_async::{ClientIdentity, Conn, Error, Opts, OptsBuilder, SslOpts};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{Database, Tls};
@@ -22,7 +21,7 @@ const BUDGET: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(200);
 /// How many boxes there are. Strangers tick them, so there is an end to it.
 pub const BOXES: u32 = 1_000_000;
-/// Most connections of one app server.
+/// So many users of one app server are served at a time, each on a connection; others wait for their turn.
 const CONNECTIONS: usize = 8;
 /// MariaDB's code for a table that does not exist.
 const NO_SUCH_TABLE: u16 = 1146;
@@ -31,7 +30,10 @@ const NO_SUCH_TABLE: u16 = 1146;
 #[derive(Clone)]
 pub struct Store {
     options: Opts,
-    pool: Arc<Mutex<Pool>>,
+    turns: Arc<Semaphore>,
+    /// Connections that nobody uses just now. They may have died meanwhile, or lead to a machine that lost power: mute
+    /// until TCP gives them up after a quarter of an hour.
+    idle: Arc<Mutex<Vec<Conn>>>,
 }
 
 /// Why the database did not do what it was asked.
@@ -52,7 +54,6 @@ impl Store {
     /// A store on the database that `settings` describes. Connects to nothing yet.
     #[must_use]
     pub fn new(settings: &Database) -> Self {
-        let limits = PoolConstraints::new(0, CONNECTIONS).unwrap_or_default();
         let options: Opts = OptsBuilder::default()
             .ip_or_hostname(settings.address.ip().to_string())
             .tcp_port(settings.address.port())
@@ -61,19 +62,15 @@ impl Store {
             .db_name(Some(&settings.name))
             .prefer_socket(Some(false))
             .ssl_opts(settings.tls.as_ref().map(tls))
-            .pool_opts(
-                PoolOpts::default()
-                    .with_constraints(limits)
-                    .with_inactive_connection_ttl(Duration::from_secs(60)),
-            )
             .into();
         Self {
-            pool: Arc::new(Mutex::new(Pool::new(options.clone()))),
+            turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            idle: Arc::default(),
             options,
         }
     }
 
-    /// Whether the database answers now.
+    /// Whether the database answers now. That waits for nobody's turn: users may wait for a database that is fine.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let pinged = self.attempt(Work::Ping, PATIENCE).await;
         pinged.map(drop).map_err(|(error, _)| error)
@@ -101,13 +98,20 @@ impl Store {
 
     /// Says good-bye to the database, if it listens.
     pub async fn close(self) {
-        let _ = timeout(PATIENCE, self.pool().disconnect()).await; // we leave in any case
+        let leave = async {
+            for connection in self.all_idle() {
+                let _ = connection.disconnect().await; // we leave in any case
+            }
+        };
+        let _ = timeout(PATIENCE, leave).await;
     }
 
     /// Does `work` on a connection that was alive a moment ago, again and again until it is done or nobody waits for it
     /// any more.
     async fn with(&self, work: Work) -> Result<Option<u64>, StoreError> {
         let end = Instant::now() + BUDGET;
+        let turn = timeout(BUDGET, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| StoreError::Silent)?;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let (error, begun) = match self.attempt(work, left).await {
@@ -132,29 +136,47 @@ impl Store {
         work: Work,
         limit: Duration,
     ) -> Result<Option<u64>, (StoreError, bool)> {
-        let pool = self.pool();
-        let found = timeout(limit.min(PATIENCE), living(&pool)).await;
-        let found = found.map_err(|_| (self.silent(), false))?;
-        let mut connection = found.map_err(|error| (error.into(), false))?;
-        // It was alive: a cluster that has lost a member needs a moment before it goes on.
-        let Ok(done) = timeout(limit.min(2 * PATIENCE), work.perform(&mut connection)).await else {
-            return Err((self.silent(), true));
+        let silent = |begun| (StoreError::Silent, begun);
+        let found = timeout(limit.min(PATIENCE), self.living()).await;
+        let mut connection = match found {
+            Ok(found) => found.map_err(|error| (error.into(), false))?,
+            Err(_) => {
+                // The others lead to where this one did.
+                self.all_idle();
+                return Err(silent(false));
+            }
         };
-        done.map_err(|error| (error.into(), true))
+        // It was alive: a cluster that has lost a member needs a moment before it goes on.
+        let done = timeout(limit.min(2 * PATIENCE), work.perform(&mut connection)).await;
+        let done = done.map_err(|_| silent(true))?;
+        match done {
+            Ok(found) => {
+                self.idle().push(connection);
+                Ok(found)
+            }
+            Err(error) => Err((error.into(), true)),
+        }
     }
 
-    /// Starts over with new connections. The old ones may lead to a machine that lost power: they
-    /// would stay in the pool, mute, until TCP gives them up after a quarter of an hour.
-    fn silent(&self) -> StoreError {
-        *self.pool.lock().unwrap_or_else(PoisonError::into_inner) = Pool::new(self.options.clone());
-        StoreError::Silent
+    /// A connection that answers: after a restart of the database all idle ones are dead.
+    async fn living(&self) -> Result<Conn, Error> {
+        loop {
+            let idle = self.idle().pop();
+            let Some(mut connection) = idle else {
+                return Conn::new(self.options.clone()).await;
+            };
+            if connection.ping().await.is_ok() {
+                return Ok(connection);
+            }
+        }
     }
 
-    fn pool(&self) -> Pool {
-        self.pool
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn all_idle(&self) -> Vec<Conn> {
+        std::mem::take(&mut *self.idle())
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Conn>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -202,17 +224,6 @@ fn tls(settings: &Tls) -> SslOpts {
         .with_root_certs(vec![settings.ca.clone().into()])
         .with_client_identity(Some(ClientIdentity::new(own.clone().into(), own.into())))
         .with_danger_tls_hostname_override(Some(settings.host.clone()))
-}
-
-/// A connection of the pool that answers. After a restart of the database all idle ones are dead.
-async fn living(pool: &Pool) -> Result<Conn, Error> {
-    for _ in 0..CONNECTIONS {
-        let mut connection = pool.get_conn().await?;
-        if connection.ping().await.is_ok() {
-            return Ok(connection);
-        }
-    }
-    pool.get_conn().await
 }
 
 /// One statement, so that two app servers never hand out the same number. `None` without a row.
