@@ -15,12 +15,15 @@ use crate::agent::Told;
 use crate::config::{Config, DATA, Mode, Peer, RUN};
 use crate::decide::{Arbiter, Decision, Position, Standing, decide};
 use crate::position;
+use crate::semisync;
 use crate::tls::Identity;
 
 /// Between two questions to the others.
 const ASK: Duration = Duration::from_secs(1);
 /// An arbiter that is silent for so long has left whatever cluster it was in: it does so by itself sooner.
 const SILENCE: Duration = Duration::from_secs(40);
+/// MariaDB then removes from its log what the replica has not acknowledged, instead of bringing it back.
+const AS_REPLICA: &str = "--init-rpl-role=SLAVE --rpl-semi-sync-slave-enabled=ON";
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -29,7 +32,14 @@ pub async fn run(config: &Config) -> Result<(), Error> {
     note(&Standing::Unknown)?;
     if config.mode != Mode::Galera {
         install().await?;
-        write(&Path::new(RUN).join("start"), b"START=\n")?;
+        let start = match config.mode == Mode::Semisync && was_replaced(config).await? {
+            true => AS_REPLICA,
+            false => "",
+        };
+        write(
+            &Path::new(RUN).join("start"),
+            format!("START={start}\n").as_bytes(),
+        )?;
         return Ok(());
     }
     let own = config.own().ok_or("we are no database server")?;
@@ -57,6 +67,36 @@ pub async fn run(config: &Config) -> Result<(), Error> {
         format!("START={start}\n").as_bytes(),
     )?;
     Ok(())
+}
+
+/// Of a pair: whether this server was the primary when it stopped, and the other one is now. Only then it may forget what it
+/// wrote and nobody acknowledged, so a primary waits until it knows.
+async fn was_replaced(config: &Config) -> Result<bool, Error> {
+    let identity = Identity::read(&config.tls)?;
+    let mut said = false;
+    loop {
+        // Whoever waits may be promoted meanwhile.
+        let ours = semisync::saved();
+        let Some(peer) = semisync::other(config).filter(|_| ours.primary == config.name) else {
+            return Ok(false);
+        };
+        let told: Option<Told> = ask(&identity, config, peer).await;
+        match told.and_then(|told| told.election) {
+            Some(theirs) => {
+                return Ok(theirs.number > ours.number && theirs.primary != ours.primary);
+            }
+            None if ours.alone => return Ok(false),
+            None if !said => {
+                said = true;
+                eprintln!(
+                    "the database waits: `{}` may be the primary by now",
+                    peer.name
+                );
+            }
+            None => {}
+        }
+        sleep(ASK).await;
+    }
 }
 
 /// After a crash Galera's own file does not know the position.

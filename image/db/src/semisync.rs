@@ -49,11 +49,10 @@ pub struct Pair {
 impl Pair {
     /// As it was saved.
     pub fn new(config: &Config) -> Self {
-        let path = Path::new(DATA).join("ravelin-primary");
         Self {
             config: config.clone(),
-            election: read(&path).unwrap_or_default(),
-            path,
+            election: saved(),
+            path: path(),
             done: None,
         }
     }
@@ -144,7 +143,7 @@ impl Pair {
             Part::Replica => {
                 let change = format!(
                     "CHANGE MASTER TO MASTER_HOST = '{0}', MASTER_PORT = 3306, MASTER_USER = 'replica', \
-                     MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 2, \
+                     MASTER_USE_GTID = slave_pos, MASTER_DEMOTE_TO_SLAVE = 1, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 2, \
                      MASTER_SSL = 1, MASTER_SSL_CA = '{1}/trust-db.pem', \
                      MASTER_SSL_CERT = '{1}/client.pem', MASTER_SSL_KEY = '{1}/client.pem', \
                      MASTER_SSL_VERIFY_SERVER_CERT = 1",
@@ -168,8 +167,17 @@ impl Pair {
     }
 }
 
+fn path() -> PathBuf {
+    Path::new(DATA).join("ravelin-primary")
+}
+
+/// What is known on this server's disk; nothing on a new one.
+pub fn saved() -> Election {
+    read(&path()).unwrap_or_default()
+}
+
 /// The other server of the pair.
-fn other(config: &Config) -> Option<&Peer> {
+pub fn other(config: &Config) -> Option<&Peer> {
     config.servers.iter().find(|peer| peer.name != config.name)
 }
 
@@ -218,7 +226,8 @@ pub async fn promote(config: &Config, dead: bool) -> Result<(), String> {
     let identity = Identity::read(&config.tls).map_err(|error| error.to_string())?;
     let peer = other(config).ok_or("there is no other database server")?;
     let mut pair = Pair::new(config);
-    if pair.election.primary == config.name {
+    // One that has to go on alone after it was away itself has to be told that, too.
+    if pair.election.primary == config.name && !dead {
         return Err(format!("`{}` is the primary already", config.name));
     }
     let told: Option<Told> = ask(&identity, config, peer).await;
