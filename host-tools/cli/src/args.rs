@@ -611,7 +611,7 @@ pub struct Lock {
 /// Options of `rehearse`.
 #[derive(Debug, Args)]
 pub struct Rehearse {
-    /// Carry out a scenario and report: steady, kill-active, restart-active, hand-over, cut-wan, cut-lan, stop-haproxy.
+    /// Carry out a scenario and report: steady, kill-active, restart-active, hand-over, cut-wan, cut-lan, stop-haproxy, kill-each (with --servers light).
     #[arg(long, value_name = "NAME")]
     pub scenario: Option<Scenario>,
     /// Run the appliances on this board (linux: as processes) [default: as the site file says].

@@ -4,6 +4,7 @@ use std::{cell::RefCell, io::IsTerminal as _, net::SocketAddr, path::Path, proce
 
 use build::{Options as BuildOptions, Places, ServerImage};
 use indicatif::ProgressBar;
+use rehearse::kill::Case;
 use rehearse::scenario::UsersReport;
 use rehearse::uplink::MAX_CONNECTIONS;
 use rehearse::{Bodies, Event, Options, RehearseError, Report, ServerBody, Stop};
@@ -17,7 +18,7 @@ use crate::{
     flash,
     progress::{Progress, spinner},
     site_file::SiteFile,
-    source,
+    source, table,
 };
 
 /// Builds what is needed, boots the rack, and runs a scenario or waits for Ctrl-C.
@@ -186,6 +187,15 @@ impl<'a> Screen<'a> {
             Event::Fault { machine, scenario } => {
                 self.line(&format!("{scenario}: {machine} is hit"))
             }
+            Event::Case(case) => self.line(&format!(
+                "{}: {} of {} requests lost",
+                case.name(),
+                case.reads.lost + case.writes.lost,
+                case.reads.sent + case.writes.sent
+            )),
+            Event::Restoring { machine, missing } => {
+                self.now(&format!("{machine} failed; {missing}"));
+            }
             Event::Requests { ok, lost } => self.now(&format!(
                 "serving: {} is active, {ok} requests answered, {lost} lost",
                 self.active.borrow()
@@ -254,6 +264,9 @@ impl<'a> Screen<'a> {
 }
 
 fn print(report: &Report) {
+    if !report.cases.is_empty() {
+        print_cases(&report.cases);
+    }
     println!(
         "scenario {} on {}: {}",
         report.scenario,
@@ -274,6 +287,9 @@ fn print(report: &Report) {
         };
         print_users(users, &over);
     }
+    if !report.cases.is_empty() {
+        return;
+    }
     for (what, servers) in [("web", &report.web), ("app", &report.app)] {
         let counts: Vec<String> = servers
             .iter()
@@ -293,6 +309,38 @@ fn print(report: &Report) {
                 .map_or_else(|| "-".to_owned(), |time| format!("{time:.0} ms")),
         );
     }
+}
+
+fn print_cases(cases: &[Case]) {
+    let columns = [
+        "machine", "what", "failed", "reads", "lost", "gap", "writes", "lost", "gap", "missing",
+        "restored",
+    ];
+    let ms = |time: f64| format!("{time:.0} ms");
+    let rows = cases.iter().map(|case| {
+        let service = case.service.clone();
+        vec![
+            case.machine.clone(),
+            service.unwrap_or_else(|| "all of it".to_owned()),
+            case.failure.to_string(),
+            case.reads.sent.to_string(),
+            case.reads.lost.to_string(),
+            ms(case.reads.longest_gap_ms),
+            case.writes.sent.to_string(),
+            case.writes.lost.to_string(),
+            ms(case.writes.longest_gap_ms),
+            case.forgotten.to_string(),
+            match (case.restored_ms, &case.missing) {
+                (Some(time), _) => format!("{:.1} s", time / 1000.0),
+                (None, missing) => format!("no: {}", missing.clone().unwrap_or_default()),
+            },
+        ]
+    });
+    let rows: Vec<_> = rows.collect();
+    let heading = "Requests from each failure until all was as before (gap: longest time without \
+                   an answer; missing: acknowledged writes that a database lacks)";
+    table::print(heading, &columns, &rows);
+    println!();
 }
 
 /// What the users of one version of IP met; `over` names it.

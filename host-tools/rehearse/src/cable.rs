@@ -134,15 +134,16 @@ impl Fabric {
         self.shared.lock().switch.fault(port).clone()
     }
 
-    /// Takes the switch's end of a unix cable away: the machine at the other end loses its carrier.
+    /// Takes the switch's end of a cable away: the machine at the other end loses its carrier. Only a unix cable can be put
+    /// back.
     pub fn unplug(&self, port: PortId) {
         let mut state = self.shared.lock();
-        if let Some(cable) = state.cables.list.get_mut(port.index())
-            && let Some((local, _)) = &cable.paths
-        {
+        if let Some(cable) = state.cables.list.get_mut(port.index()) {
             cable.wire = None;
             cable.waiting.clear();
-            remove_socket(local);
+            if let Some((local, _)) = &cable.paths {
+                remove_socket(local);
+            }
             self.changed(&mut state);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Empty};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderMap};
@@ -128,10 +129,15 @@ impl Client {
         Self { patience, ..self }
     }
 
-    /// One request on a connection of its own, as a new user makes it.
+    /// Asks for the site's page on a connection of its own, as a new user does.
     pub async fn get(&self) -> Result<Answer, RequestError> {
+        self.send(Method::GET, "/").await
+    }
+
+    /// One request on a connection of its own.
+    pub async fn send(&self, method: Method, path: &str) -> Result<Answer, RequestError> {
         let begin = Instant::now();
-        let attempt = async { self.open().await?.ask().await };
+        let attempt = async { self.open().await?.ask(method, path).await };
         let mut answer = timeout(self.patience, attempt)
             .await
             .map_err(|_| RequestError::Timeout(self.patience))??;
@@ -178,15 +184,17 @@ impl Connection {
     /// One more request on this connection.
     pub async fn get(&mut self) -> Result<Answer, RequestError> {
         let patience = self.patience;
-        timeout(patience, self.ask())
+        timeout(patience, self.ask(Method::GET, "/"))
             .await
             .map_err(|_| RequestError::Timeout(patience))?
     }
 
-    async fn ask(&mut self) -> Result<Answer, RequestError> {
+    async fn ask(&mut self, method: Method, path: &str) -> Result<Answer, RequestError> {
         let broken = |e: hyper::Error| RequestError::Broken(root_cause(&e));
         let begin = Instant::now();
-        let request = hyper::Request::get("/")
+        let request = hyper::Request::builder()
+            .method(method)
+            .uri(path)
             .header(HOST, &self.host)
             .body(Empty::new())
             .map_err(|e| RequestError::Broken(e.to_string()))?;

@@ -9,6 +9,7 @@ pub mod card;
 pub mod cgroup;
 pub mod client;
 mod error;
+pub mod kill;
 mod knock;
 pub mod light;
 pub mod load;
@@ -119,6 +120,15 @@ pub enum Event {
         machine: String,
         /// By which scenario.
         scenario: Scenario,
+    },
+    /// Something of `kill-each` failed and came back.
+    Case(kill::Case),
+    /// A component that failed is not back yet.
+    Restoring {
+        /// The machine.
+        machine: String,
+        /// What is missing.
+        missing: String,
     },
     /// Requests of the users so far.
     Requests {

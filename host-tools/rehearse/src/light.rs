@@ -66,6 +66,30 @@ pub fn inside(namespace: &Process, command: &[&str]) -> io::Result<Output> {
     Command::new("nsenter").arg(net).args(command).output()
 }
 
+/// Runs a command of the server's own on it, as its root.
+pub fn run(container: &Process, command: &[&str]) -> io::Result<Output> {
+    let init = init(container).ok_or(io::ErrorKind::NotFound)?;
+    Command::new("nsenter")
+        .args(["--target", &init.to_string(), "--all", "--", "env", "-i"])
+        .arg("PATH=/usr/sbin:/usr/bin")
+        .args(command)
+        .output()
+}
+
+/// The first process inside, which is some generations below the one that was started.
+fn init(container: &Process) -> Option<u32> {
+    let mut id = container.id();
+    for _ in 0..GENERATIONS {
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
+        id = children.split_whitespace().next()?.parse().ok()?;
+        let name = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
+        if name.trim() == "systemd" {
+            return Some(id);
+        }
+    }
+    None
+}
+
 /// Where the kernel shows it.
 pub fn namespace_path(holder: &Process) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/net", holder.id()))
@@ -91,12 +115,14 @@ pub fn write_host_files(dir: &Path, files: &[HostFile]) -> io::Result<()> {
 
 /// How to boot the role's root tree as a container named `name` in that network namespace.
 ///
-/// The container is inside a PID namespace of its own: its processes end with it, however it ends.
+/// What its daemons keep (`/var/lib/private`) is in `disk`, and there again when it boots the next time. The container is
+/// inside a PID namespace of its own: its processes end with it, however it ends.
 #[must_use]
 pub fn container(
     name: &str,
     root: &Path,
     etc: &Path,
+    disk: &Path,
     namespace: &Process,
     cgroup: &Cgroup,
 ) -> CommandLine {
@@ -121,6 +147,7 @@ pub fn container(
         "--resolv-conf=off".into(),
         "--timezone=off".into(),
         "--link-journal=no".into(),
+        format!("--bind={}:/var/lib/private", disk.display()),
         "--console=read-only".into(),
         "--network-namespace-path=/proc/self/ns/net".into(),
         "--capability=CAP_NET_ADMIN".into(),
@@ -133,3 +160,5 @@ pub fn container(
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// More than there are between a container's own process and its init.
+const GENERATIONS: usize = 12;

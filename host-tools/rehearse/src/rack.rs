@@ -63,12 +63,15 @@ pub struct Bodies {
 pub struct Rack {
     // In the order in which they end.
     machines: Vec<Machine>,
-    cgroups: Vec<Cgroup>,
     uplinks: Vec<Uplink>,
     fabric: Fabric,
     plan: Plan,
     directory: PathBuf,
     sockets: Scratch,
+    /// What the servers that were started run.
+    servers: BTreeMap<String, ServerBody>,
+    /// How many network cards of servers there were.
+    cards: u32,
 }
 
 /// What a machine is made of.
@@ -83,6 +86,7 @@ struct Parts<'a> {
     cables: Vec<Cable>,
     log: Option<BoardLog>,
     namespace: Option<Process>,
+    cgroup: Option<Cgroup>,
 }
 
 impl Rack {
@@ -121,13 +125,20 @@ impl Rack {
         let directory = directory.to_path_buf();
         Ok(Self {
             machines: Vec::new(),
-            cgroups: Vec::new(),
             uplinks,
             fabric,
             plan: plan.clone(),
             directory,
             sockets,
+            servers: BTreeMap::new(),
+            cards: 0,
         })
+    }
+
+    /// What it was put together from.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// An appliance's end of the serial line between the two of a pair that has one.
@@ -203,6 +214,7 @@ impl Rack {
                     cables,
                     log: None,
                     namespace,
+                    cgroup: None,
                 }
             }
             Appliance::Emulated { elf, config, .. } => {
@@ -227,6 +239,7 @@ impl Rack {
                     cables,
                     log,
                     namespace,
+                    cgroup: None,
                 }
             }
         };
@@ -244,6 +257,7 @@ impl Rack {
             .ok_or_else(|| unsuitable(&format!("the site has no server `{name}`")))?
             .clone();
         let mode = Mode::access(Vlans::of(&self.plan).of_network(&server.network));
+        self.servers.insert(name.to_owned(), body.clone());
         match body {
             ServerBody::Emulated { disk } => self.start_emulated(&server, mode, disk),
             ServerBody::Light { root, files } => self.start_light(&server, mode, root, files),
@@ -284,6 +298,7 @@ impl Rack {
             cables,
             log: None,
             namespace: None,
+            cgroup: None,
         })
     }
 
@@ -302,15 +317,15 @@ impl Rack {
         require_program("ip", "iproute2")?;
         require_file(&format!("the root tree of {name}"), root, BUILD)?;
         let etc = self.sockets.path().join(format!("{name}.etc"));
-        light::write_host_files(&etc, files).map_err(RehearseError::system(format!(
-            "cannot write the files of {name}"
-        )))?;
+        let disk = self.sockets.path().join(format!("{name}.disk"));
+        light::write_host_files(&etc, files)
+            .and_then(|()| std::fs::create_dir_all(&disk))
+            .map_err(RehearseError::system(format!(
+                "cannot write the files of {name}"
+            )))?;
         // Interface names have at most 15 bytes, and another rehearsal may run.
-        let tap = format!(
-            "rv{:x}-{}",
-            std::process::id() & 0xff_ffff,
-            self.machines.len()
-        );
+        let tap = format!("rv{:x}-{}", std::process::id() & 0xff_ffff, self.cards);
+        self.cards += 1;
         let failed = |what: &str| RehearseError::system(format!("cannot make {what} for {name}"));
         let device = light::tap(&tap, server.mac).map_err(failed("a TAP interface"))?;
         let namespace = light::namespace(&self.sockets.path().join(format!("{name}.net")))
@@ -319,8 +334,7 @@ impl Rack {
         let port = self.connect(name, mode.clone(), End::Tap(device))?;
         let console = self.console(name);
         let cgroup = Cgroup::new(&format!("ravelin-{}-{name}", std::process::id()));
-        let line = light::container(name, root, &etc, &namespace, &cgroup);
-        self.cgroups.push(cgroup);
+        let line = light::container(name, root, &etc, &disk, &namespace, &cgroup);
         let (output, cables) = (console.clone(), vec![Cable { port, mode }]);
         let (kind, namespace) = (Kind::Server, Some(namespace));
         self.spawn(Parts {
@@ -333,6 +347,7 @@ impl Rack {
             cables,
             log: None,
             namespace,
+            cgroup: Some(cgroup),
         })
     }
 
@@ -356,7 +371,13 @@ impl Rack {
     }
 
     fn connect(&self, name: &str, mode: Mode, end: End) -> Result<PortId, RehearseError> {
-        let record = self.directory.join(format!("{name}.pcap"));
+        // A server that is switched on again has a new card.
+        let record = |life: u32| match life {
+            1 => self.directory.join(format!("{name}.pcap")),
+            _ => self.directory.join(format!("{name}-{life}.pcap")),
+        };
+        let record = (1..).map(record).find(|record| !record.exists());
+        let record = record.unwrap_or_default();
         let connected = self.fabric.connect(name, mode, end, Some(&record));
         connected.map_err(RehearseError::system(format!(
             "cannot lay the cable of {name}"
@@ -374,6 +395,7 @@ impl Rack {
             cables,
             log,
             namespace,
+            cgroup,
         } = parts;
         let process = spawn(name, kind, &line, &output)?;
         let (name, process, started) = (name.to_owned(), Some(process), Instant::now());
@@ -389,6 +411,7 @@ impl Rack {
             log,
             namespace,
             started,
+            _cgroup: cgroup,
         });
         self.machines.last().ok_or_else(|| unsuitable("no machine"))
     }
@@ -526,16 +549,58 @@ impl Rack {
             .filter(|machine| machine.name == name)
         {
             for cable in &machine.cables {
-                self.fabric.set_fault(
-                    cable.port,
-                    Fault {
-                        cut: true,
-                        ..Fault::default()
-                    },
-                );
+                let cut = Fault {
+                    cut: true,
+                    ..Fault::default()
+                };
+                self.fabric.set_fault(cable.port, cut);
             }
             machine.process = None;
-            machine.namespace = None;
+            if machine.namespace.take().is_some() {
+                // The card is gone, too.
+                for cable in &machine.cables {
+                    self.fabric.unplug(cable.port);
+                }
+            }
+        }
+    }
+
+    /// Switches a machine on again that lost its power. What it had on its disk is there; of a server in QEMU, what its
+    /// image has.
+    pub fn power_on(&mut self, name: &str) -> Result<(), RehearseError> {
+        let place = (self.machines.iter()).position(|machine| machine.name == name);
+        let place = place.ok_or_else(|| unsuitable(&format!("`{name}` was never started")))?;
+        let Some(body @ ServerBody::Light { .. }) = self.servers.get(name).cloned() else {
+            self.mend(name);
+            return self.restart(name);
+        };
+        drop(self.machines.remove(place));
+        self.start_server(name, &body)?;
+        // In the order in which they were started first.
+        if let Some(machine) = self.machines.pop() {
+            self.machines.insert(place, machine);
+        }
+        Ok(())
+    }
+
+    /// Lets nothing pass on a machine's cables; the carrier stays.
+    pub fn silence(&mut self, name: &str) {
+        let cut = Fault {
+            cut: true,
+            ..Fault::default()
+        };
+        self.set_faults(name, &cut);
+    }
+
+    /// Lets everything pass again.
+    pub fn mend(&mut self, name: &str) {
+        self.set_faults(name, &Fault::default());
+    }
+
+    fn set_faults(&self, name: &str, fault: &Fault) {
+        let machines = self.machines.iter().filter(|machine| machine.name == name);
+        for cable in machines.flat_map(|machine| &machine.cables) {
+            self.fabric.set_fault(cable.port, fault.clone());
         }
     }
 

@@ -10,6 +10,7 @@ use site::plan::Port;
 
 use crate::client::Client;
 use crate::error::RehearseError;
+use crate::kill::{self, Case};
 use crate::load::{Kept, Load, Record, Users, share};
 use crate::probe::{Probe, blackout};
 use crate::rack::{Kind, Rack};
@@ -34,11 +35,13 @@ pub enum Scenario {
     CutLan,
     /// The HAProxy server that carries the traffic loses power.
     StopHaproxy,
+    /// Every machine and every service fails once, one after the other, while users read and write.
+    KillEach,
 }
 
 impl Scenario {
     /// All of them, in the order in which they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Steady,
         Self::KillActive,
         Self::RestartActive,
@@ -46,6 +49,7 @@ impl Scenario {
         Self::CutWan,
         Self::CutLan,
         Self::StopHaproxy,
+        Self::KillEach,
     ];
 
     /// As the operator types it.
@@ -59,6 +63,7 @@ impl Scenario {
             Self::CutWan => "cut-wan",
             Self::CutLan => "cut-lan",
             Self::StopHaproxy => "stop-haproxy",
+            Self::KillEach => "kill-each",
         }
     }
 
@@ -73,6 +78,9 @@ impl Scenario {
             Self::CutWan => "the active appliance loses its cable to the provider",
             Self::CutLan => "the active appliance loses its cable to the rack",
             Self::StopHaproxy => "power failure of the active HAProxy server",
+            Self::KillEach => {
+                "every machine and every service fails once, while users read and write"
+            }
         }
     }
 }
@@ -120,6 +128,8 @@ pub struct Report {
     pub app: BTreeMap<String, u64>,
     /// What was broken, and how the rack dealt with it.
     pub fault: Option<FaultReport>,
+    /// What failed, in `kill-each`.
+    pub cases: Vec<Case>,
 }
 
 /// What the users of one version of IP met.
@@ -230,11 +240,18 @@ pub fn run(
     stop: &Stop,
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
+    if settings.scenario == Scenario::KillEach && settings.servers != "light" {
+        return Err(RehearseError::Unsuitable(
+            "services can be killed in containers only: use `--servers light`".into(),
+        ));
+    }
     for client in clients {
         settle(settings, rack, client, stop)?;
     }
     match settings.scenario {
         Scenario::Steady => steady(settings, rack, clients, stop, events),
+        Scenario::KillEach => kill::each(rack, clients, stop, events)
+            .map(|cases| Report::new(settings, &[]).of_cases(cases)),
         Scenario::KillActive
         | Scenario::RestartActive
         | Scenario::HandOver
@@ -333,6 +350,7 @@ fn with_fault(
             .cloned()
             .ok_or_else(|| RehearseError::Unsuitable("no HAProxy server is running".into()))?,
         Scenario::Steady
+        | Scenario::KillEach
         | Scenario::KillActive
         | Scenario::RestartActive
         | Scenario::HandOver
@@ -341,7 +359,7 @@ fn with_fault(
     };
     let fault = Instant::now();
     match settings.scenario {
-        Scenario::Steady => {}
+        Scenario::Steady | Scenario::KillEach => {}
         Scenario::KillActive | Scenario::StopHaproxy => rack.power_off(&machine),
         Scenario::RestartActive => rack.restart(&machine)?,
         Scenario::HandOver => rack.hand_over(&machine)?,
@@ -499,7 +517,38 @@ impl Report {
             web,
             app,
             fault: None,
+            cases: Vec::new(),
         }
+    }
+
+    /// Judges what each failure showed.
+    fn of_cases(mut self, cases: Vec<Case>) -> Self {
+        type Holds = fn(&Case) -> bool;
+        let all: [(&str, Holds); 3] = [
+            ("no acknowledged write is missing in any database", |case| {
+                case.forgotten == 0
+            }),
+            (
+                "everything comes back, and the site serves as before",
+                |case| case.restored_ms.is_some(),
+            ),
+            (
+                "what others do as well is missed by nobody whose request comes later",
+                |case| !case.covered || case.reads.lost_later + case.writes.lost_later == 0,
+            ),
+        ];
+        for (what, holds) in all {
+            let broken = cases.iter().filter(|case| !holds(case)).map(Case::name);
+            let broken: Vec<String> = broken.collect();
+            let met = broken.is_empty() && !cases.is_empty();
+            let but = match met {
+                true => String::new(),
+                false => format!(": not after {}", broken.join(", ")),
+            };
+            self.require(format!("{what}{but}"), met);
+        }
+        self.cases = cases;
+        self
     }
 
     fn require(&mut self, what: impl Into<String>, met: bool) {
@@ -678,7 +727,7 @@ fn pause(rack: &mut Rack, stop: &Stop) -> Result<(), RehearseError> {
     Ok(())
 }
 
-fn milliseconds(duration: Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
@@ -733,7 +782,7 @@ mod tests {
         let error = "kill".parse::<Scenario>().expect_err("no such scenario");
         assert_eq!(
             error.to_string(),
-            "there is no scenario `kill`; there are steady, kill-active, restart-active, hand-over, cut-wan, cut-lan, stop-haproxy"
+            "there is no scenario `kill`; there are steady, kill-active, restart-active, hand-over, cut-wan, cut-lan, stop-haproxy, kill-each"
         );
     }
 

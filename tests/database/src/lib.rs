@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep};
@@ -145,10 +145,7 @@ impl Lab {
         self.number += 1;
         let unique = format!("{}-{name}-{}", std::process::id(), self.number);
         let cgroup = Cgroup::new(&format!("ravelin-db-{unique}"));
-        let mut line = light::container(name, root, &etc, &network, &cgroup);
-        let boot = line.arguments.len() - 1;
-        let bind = format!("--bind={}:/var/lib/private", disk.display());
-        line.arguments.insert(boot, bind);
+        let line = light::container(name, root, &etc, &disk, &network, &cgroup);
         let console = path.join(format!("{name}.console"));
         let container =
             Process::spawn(&line.program, &line.arguments, 0, &console).expect("a container");
@@ -182,19 +179,13 @@ impl Lab {
     /// Runs a command on a server.
     pub fn on(&self, name: &str, command: &[&str]) -> Output {
         let deadline = Instant::now() + PATIENCE;
-        let init = loop {
-            match self.init(name) {
-                Some(init) => break init,
-                None => assert!(Instant::now() < deadline, "{name} has no first process"),
+        loop {
+            match light::run(&self.running[name].container, command) {
+                Ok(output) => return output,
+                Err(error) => assert!(Instant::now() < deadline, "{name}: {error}"),
             }
             sleep(Duration::from_millis(50));
-        };
-        Command::new("nsenter")
-            .args(["--target", &init.to_string(), "--all", "--", "env"])
-            .args(["-i", "PATH=/usr/sbin:/usr/bin"])
-            .args(command)
-            .output()
-            .expect("nsenter")
+        }
     }
 
     /// What a command on a server says.
@@ -224,19 +215,6 @@ impl Lab {
     pub fn status(&self, name: &str, value: &str) -> String {
         let row = self.sql(name, &format!("SHOW GLOBAL STATUS LIKE '{value}'"));
         row.split('\t').nth(1).unwrap_or_default().to_owned()
-    }
-
-    fn init(&self, name: &str) -> Option<u32> {
-        let mut id = self.running.get(name)?.container.id();
-        for _ in 0..12 {
-            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).ok()?;
-            id = children.split_whitespace().next()?.parse().ok()?;
-            let comm = fs::read_to_string(format!("/proc/{id}/comm")).ok()?;
-            if comm.trim() == "systemd" {
-                return Some(id);
-            }
-        }
-        None
     }
 
     /// Runs `work` on a thread in a server's network.

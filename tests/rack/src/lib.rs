@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rehearse::card::{Card, Everything};
 use rehearse::client::Client;
-use rehearse::rack::{Machine, Rack};
+use rehearse::rack::Rack;
 use rehearse::scenario::{Scenario, Settings};
 use rehearse::{Appliance, Bodies, ServerBody};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -131,38 +130,6 @@ pub fn wait_until_serving(rack: &mut Rack, clients: &[Client], patience: Duratio
             std::thread::sleep(Duration::from_millis(100));
         }
     }
-}
-
-/// Runs a command of a server that is a container on it, as its root.
-pub fn run(machine: &Machine, command: &[&str]) -> Output {
-    let space = machine.inside(&["readlink", "/proc/self/ns/net"]);
-    let space = space.expect("readlink runs").stdout;
-    let space = String::from_utf8(space).expect("text");
-    let init = init_of(space.trim()).expect("the container runs");
-    Command::new("nsenter")
-        .args(["--all", "--target", &init.to_string()])
-        .args(command)
-        .output()
-        .expect("nsenter runs")
-}
-
-/// The first process of the container whose network this is.
-fn init_of(space: &str) -> Option<u32> {
-    let processes = std::fs::read_dir("/proc").ok()?;
-    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let here = |number: &u32| {
-        let link = std::fs::read_link(format!("/proc/{number}/ns/net"));
-        let status = std::fs::read_to_string(format!("/proc/{number}/status"));
-        let is_init = |line: &str| {
-            // Its numbers in all namespaces, the outermost first.
-            let numbers = line.strip_prefix("NSpid:").unwrap_or_default();
-            let numbers: Vec<&str> = numbers.split_whitespace().collect();
-            numbers.len() >= 3 && numbers.last() == Some(&"1")
-        };
-        link.is_ok_and(|link| link.to_string_lossy() == space)
-            && status.is_ok_and(|status| status.lines().any(is_init))
-    };
-    numbers.filter(here).max()
 }
 
 /// A CA and a server certificate of it.

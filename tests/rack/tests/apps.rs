@@ -92,7 +92,9 @@ fn boots_and_answers(site: &Path, source: &str) -> PathBuf {
             return root;
         }
         if Instant::now() > deadline {
-            let journal = rack_test::run(machine, &["journalctl", "--no-pager", "--lines=60"]);
+            let journal = machine
+                .run(&["journalctl", "--no-pager", "--lines=60"])
+                .expect("it runs");
             panic!("{source}: {}", String::from_utf8_lossy(&journal.stdout));
         }
         std::thread::sleep(Duration::from_millis(300));

@@ -427,7 +427,10 @@ impl Site {
     fn run(&self, server: &str, command: &[&str]) -> String {
         let mut machines = self.rack.machines().iter();
         let machine = machines.find(|machine| machine.name == server);
-        let output = rack_test::run(machine.expect("it was started"), command);
+        let output = machine
+            .expect("it was started")
+            .run(command)
+            .expect("it runs");
         let complaint = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{server} {command:?}: {complaint}");
         String::from_utf8_lossy(&output.stdout).into_owned()

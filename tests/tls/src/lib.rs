@@ -224,7 +224,8 @@ impl Stack {
         );
         self.router.ip_all(&lines).expect("a cable");
         let cgroup = Cgroup::new(&format!("ravelin-tls-{}-{name}", std::process::id()));
-        let line = light::container(name, root, &at("etc"), &namespace, &cgroup);
+        fs::create_dir_all(at("disk")).expect("a disk");
+        let line = light::container(name, root, &at("etc"), &at("disk"), &namespace, &cgroup);
         let container = Process::spawn(&line.program, &line.arguments, 0, &at("console"));
         Machine {
             container: container.expect("a container"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use crate::cgroup::Cgroup;
 use crate::light;
 use crate::log::BoardLog;
 use crate::machine::CommandLine;
@@ -29,6 +30,8 @@ pub struct Machine {
     pub(super) log: Option<BoardLog>,
     pub(super) namespace: Option<Process>,
     pub(super) started: Instant,
+    /// After the processes in it.
+    pub(super) _cgroup: Option<Cgroup>,
 }
 
 /// Appliance or server.
@@ -68,6 +71,14 @@ impl Machine {
         match &self.namespace {
             Some(namespace) => light::inside(namespace, command),
             None => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// Runs a command of its own on a server that is a container, as its root.
+    pub fn run(&self, command: &[&str]) -> io::Result<Output> {
+        match (&self.namespace, &self.process) {
+            (Some(_), Some(container)) => light::run(container, command),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
