@@ -29,9 +29,15 @@ pub fn plan(ports: u8) -> Plan {
     on_linux(include_str!("../../../examples/foobar/site.toml"), ports)
 }
 
-/// The example site of both versions of IP on linux appliances.
-pub fn dualstack() -> Plan {
-    on_linux(include_str!("../../../examples/dualstack/site.toml"), 2)
+/// The example site of both versions of IP on linux appliances, with more in its file.
+pub fn dualstack(more: &str) -> Plan {
+    on_linux(
+        &format!(
+            "{}\n{more}",
+            include_str!("../../../examples/dualstack/site.toml")
+        ),
+        2,
+    )
 }
 
 /// The example site on linux appliances, with more in its file.

@@ -2,9 +2,11 @@
 //! container. Asked over both versions, before and after a take-over, for all that it offers and translates.
 //! Needs root; builds the images if they are not cached.
 
+use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rehearse::client::Client;
@@ -16,6 +18,8 @@ use rehearse::{Stop, Version};
 fn the_dual_stack_site_serves_translates_and_fails_over_on_both_versions() {
     let mut site = Site::new();
     site.offers_and_translates();
+    site.serves_files_itself();
+    site.believes_those_who_speak_for_others();
 
     let report = site.run(Scenario::KillActive);
     assert!(report.passed, "{report:#?}");
@@ -37,16 +41,21 @@ struct Site {
     // In the order in which they end.
     rack: Rack,
     clients: Vec<Client>,
+    authority: PathBuf,
     _state: tempfile::TempDir,
 }
 
 impl Site {
     /// Brings it up until it answers over both versions.
     fn new() -> Self {
-        let plan = rack_test::dualstack();
+        let plan = rack_test::dualstack(MORE);
         let state = tempfile::tempdir().expect("temporary directory");
+        let public = state.path().join("public");
+        fs::create_dir(&public).expect("a directory");
+        fs::write(public.join("logo-0123abcd.svg"), LOGO).expect("written");
         let program = Path::new(env!("CARGO_BIN_EXE_rack-appliance"));
-        let (bodies, authority) = rack_test::light(&plan, program, state.path());
+        // Files are looked for where the site file would be.
+        let (bodies, authority) = rack_test::light(&plan, program, &state.path().join(".ravelin"));
         let mut rack = Rack::new(&plan, listeners(), state.path()).expect("rack");
         for (name, body) in &bodies.appliances {
             rack.start_appliance(name, body).expect("appliance starts");
@@ -62,6 +71,7 @@ impl Site {
         Self {
             rack,
             clients,
+            authority,
             _state: state,
         }
     }
@@ -120,6 +130,117 @@ impl Site {
         assert!(greeting.contains("MariaDB"), "{greeting}");
     }
 
+    /// What is in the site file's directory comes from Nginx, and all else from the application.
+    fn serves_files_itself(&self) {
+        for virtual_address in [VIRTUAL.into(), VIRTUAL6.into()] {
+            let way = self.way(user(virtual_address), (virtual_address, 443));
+            let answer = self.curl(way, "/logo-0123abcd.svg");
+            let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+            let head = head.to_lowercase();
+            assert_eq!(body, LOGO);
+            for line in [
+                "content-type: image/svg+xml",
+                "cache-control: public, max-age=31536000, immutable",
+                "x-served-by: web",
+                "strict-transport-security: ",
+            ] {
+                assert!(head.contains(line), "{line}: {head}");
+            }
+            assert!(!head.contains("x-app: "), "{head}");
+            let way = self.way(user(virtual_address), (virtual_address, 443));
+            let answer = self.curl(way, "/logo.svg").to_lowercase();
+            assert!(
+                answer.contains("404") && answer.contains("x-app: "),
+                "{answer}"
+            );
+        }
+    }
+
+    /// A balancer in front of the site says by the PROXY protocol for whom it speaks; HAProxy says so to Nginx by the same
+    /// protocol, and Nginx to the application. From others such words are no request.
+    fn believes_those_who_speak_for_others(&self) {
+        for (virtual_address, client, words, path) in [
+            (
+                VIRTUAL.into(),
+                "198.51.100.201",
+                "PROXY TCP4 198.51.100.201 203.0.113.10 40001 443\r\n",
+                "/for-v4",
+            ),
+            (
+                VIRTUAL6.into(),
+                "2001:db8:c:7700::9",
+                "PROXY TCP6 2001:db8:c:7700::9 2001:db8:0:1::10 40001 443\r\n",
+                "/for-v6",
+            ),
+        ] {
+            let way = |from| self.way(from, (virtual_address, 443));
+            let balancer = hop(way(office(virtual_address)), words);
+            let answer = self.curl(balancer, path).to_lowercase();
+            assert!(
+                answer.contains("404") && answer.contains("x-app: "),
+                "{answer}"
+            );
+            for role in ["web", "app"] {
+                let logs = [1, 2].map(|n| self.logs(&format!("{role}{n}"), path));
+                let logs = logs.concat();
+                let told = format!("\"client\":\"{client}\"");
+                assert!(logs.contains(&told), "{told} in {role}: {logs}");
+            }
+            assert_eq!(self.curl(way(office(virtual_address)), "/mute"), "");
+            assert_eq!(
+                self.curl(hop(way(user(virtual_address)), words), "/lie"),
+                ""
+            );
+            // What users say themselves counts for as little as ever.
+            let own = user(virtual_address).to_string();
+            let answer = self.curl(way(user(virtual_address)), &format!("{path}-own"));
+            assert!(answer.to_lowercase().contains("x-app: "), "{answer}");
+            let logs = ["web1", "web2"].map(|web| self.logs(web, &format!("{path}-own")));
+            assert!(logs.concat().contains(&own), "{own}: {logs:?}");
+        }
+    }
+
+    /// Lines of a server's journal with this text, which may come a moment later.
+    fn logs(&self, server: &str, text: &str) -> String {
+        let mut machines = self.rack.machines().iter();
+        let machine = machines.find(|machine| machine.name == server);
+        std::thread::sleep(Duration::from_millis(500));
+        let command = ["journalctl", "--output=cat", "--no-pager"];
+        let output = machine.expect("it was started").run(&command);
+        let journal = output.expect("it runs").stdout;
+        let journal = String::from_utf8_lossy(&journal).into_owned();
+        let lines: Vec<&str> = journal.lines().filter(|line| line.contains(text)).collect();
+        lines.join("\n")
+    }
+
+    /// A port of this machine that leads somewhere in the rack as if from an address in the Internet.
+    fn way(&self, from: IpAddr, to: (IpAddr, u16)) -> SocketAddr {
+        let version = Version::of(from);
+        let mut uplinks = self.rack.uplinks().iter();
+        let uplink = uplinks.find(|uplink| Version::of(uplink.local().ip()) == version);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let local = listener.local_addr().expect("an address");
+        let opened = uplink
+            .expect("both versions")
+            .open(listener, from, to.into());
+        opened.expect("a way");
+        local
+    }
+
+    /// The answer by HTTPS, or nothing.
+    fn curl(&self, way: SocketAddr, path: &str) -> String {
+        let (domain, port) = (&self.rack.plan().domain, way.port());
+        let output = Command::new("curl")
+            .args(["--silent", "--include", "--http1.1", "--max-time", "20"])
+            .arg("--cacert")
+            .arg(&self.authority)
+            .args(["--resolve", &format!("{domain}:{port}:127.0.0.1")])
+            .arg(format!("https://{domain}:{port}{path}"))
+            .output()
+            .expect("curl runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// Nobody answers for http any more; the sorry server does. The HAProxy servers stay off.
     fn says_sorry(&mut self) {
         self.rack.power_off("lb1");
@@ -147,15 +268,7 @@ impl Site {
 
     /// Asks somebody in the rack from an address in the Internet.
     fn attempt(&self, from: IpAddr, to: (IpAddr, u16), path: &str) -> io::Result<String> {
-        let mut uplinks = self.rack.uplinks().iter();
-        let version = Version::of(from);
-        let uplink = uplinks.find(|uplink| Version::of(uplink.local().ip()) == version);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let local = listener.local_addr()?;
-        uplink
-            .expect("both versions")
-            .open(listener, from, to.into())?;
-        let mut stream = TcpStream::connect(local)?;
+        let mut stream = TcpStream::connect(self.way(from, to))?;
         stream.set_read_timeout(Some(ANSWER))?;
         write!(
             stream,
@@ -183,6 +296,22 @@ impl Site {
         );
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
+}
+
+/// A port of a balancer that leads on to another port, where it says these words first.
+fn hop(to: SocketAddr, words: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let local = listener.local_addr().expect("an address");
+    std::thread::spawn(move || -> io::Result<()> {
+        let (near, _) = listener.accept()?;
+        let mut far = TcpStream::connect(to)?;
+        far.write_all(words.as_bytes())?;
+        let (mut from_near, mut to_far) = (near.try_clone()?, far.try_clone()?);
+        std::thread::spawn(move || io::copy(&mut from_near, &mut to_far));
+        io::copy(&mut far, &mut &near)?;
+        near.shutdown(Shutdown::Both)
+    });
+    local
 }
 
 /// A free port of this machine for each version of IP.
@@ -213,6 +342,16 @@ fn user(to: IpAddr) -> IpAddr {
     }
 }
 
+/// The office has a balancer of its own, and some files need no application.
+const MORE: &str = r#"
+[http]
+proxy_protocol = true
+accept_proxy = ["office"]
+
+[nginx]
+static = "public/"
+"#;
+const LOGO: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\"/>\n";
 const VIRTUAL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 const VIRTUAL6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 1, 0, 0, 0, 0x10);
 const LB1: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0x21, 0, 0, 0, 0x11);
