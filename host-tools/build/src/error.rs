@@ -13,6 +13,10 @@ pub enum BuildError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Sink(#[from] crate::secrets::SinkError),
+    /// A secret of the site's could not be read or made.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Pki(#[from] crate::pki::PkiError),
     /// A file could not be read or written.
     #[error("cannot {action} {}: {cause}", path.display())]
     Io {

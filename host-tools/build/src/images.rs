@@ -28,6 +28,7 @@ use crate::roots::{Boot, Root};
 use crate::sbom;
 use crate::secrets;
 use crate::spec::{self, BaseSpec};
+use crate::ssh;
 use crate::trees::Tree;
 
 /// What to build, and how.
@@ -288,6 +289,9 @@ fn files(
 ) -> Result<Vec<HostFile>, BuildError> {
     let mut material = pki.material(server);
     material.sumo_url = sink(places, plan, server)?;
+    if plan.ssh.is_some() {
+        material.ssh_host_key = Some(ssh::host_key(&places.state, server)?.private);
+    }
     let mut files =
         render::server::files(plan, server, &material).map_err(|cause| BuildError::Render {
             server: server.name.clone(),

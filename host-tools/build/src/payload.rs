@@ -35,19 +35,26 @@ pub struct Payload {
     image: Option<Image>,
     /// The unit of the application, which takes the place of the demo's.
     unit: Option<String>,
+    /// Whether operators log in.
+    ssh: bool,
 }
 
 impl Payload {
     /// What the site file has for a role; paths are seen from `beside`, the directory of the site file.
     pub fn of(plan: &Plan, role: Role, beside: &Path) -> Result<Self, BuildError> {
-        match (role, &plan.nginx.static_files) {
-            (Role::Nginx, Some(path)) => Ok(Self {
+        let mut payload = match (role, &plan.nginx.static_files) {
+            (Role::Nginx, Some(path)) => Self {
                 copies: vec![(directory("[nginx] static", beside, path)?, STATIC)],
                 ..Self::default()
-            }),
-            (Role::App, _) => Self::app(plan, beside),
-            (Role::Haproxy | Role::Nginx | Role::Db | Role::Monitor, _) => Ok(Self::default()),
+            },
+            (Role::App, _) => Self::app(plan, beside)?,
+            (Role::Haproxy | Role::Nginx | Role::Db | Role::Monitor, _) => Self::default(),
+        };
+        if plan.ssh.is_some() {
+            payload.ssh = true;
+            payload.packages.push(SSHD.to_owned());
         }
+        Ok(payload)
     }
 
     fn app(plan: &Plan, beside: &Path) -> Result<Self, BuildError> {
@@ -115,6 +122,11 @@ impl Payload {
             spec.programs.retain(|program| program != DEMO);
             spec.services.retain(|service| service != DEMO_UNIT);
             spec.services.push(unit.clone());
+        }
+        if self.ssh {
+            spec.services.push("ssh.service".to_owned());
+            // The package makes some for whoever installs it; each server has its own.
+            spec.remove.push("/etc/ssh/ssh_host_*".to_owned());
         }
         spec
     }
@@ -337,6 +349,7 @@ fn digest(path: &Path) -> Result<Vec<u8>, BuildError> {
     }
 }
 
+const SSHD: &str = "openssh-server";
 const DEMO: &str = "ravelin-demo-app";
 const DEMO_UNIT: &str = "demo-app.service";
 /// Where files that Nginx serves are, and the application, in the root.

@@ -92,6 +92,7 @@ pub fn images(
         BuildError::UnknownServer { .. } => Failure::input(error),
         _ => lock::failure(error),
     })?;
+    build::write_known_hosts(&places.state, plan).map_err(Failure::machine)?;
     Ok((pki, images))
 }
 

@@ -8,6 +8,7 @@ mod haproxy;
 mod logs;
 mod monitor;
 mod nginx;
+mod ssh;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -48,6 +49,8 @@ pub struct Material {
     pub site: Option<Identity>,
     /// URL of the sink that the monitor ships to, if the site has one; for the monitor role.
     pub sumo_url: Option<String>,
+    /// Private SSH host key, as OpenSSH writes it, if operators can log in.
+    pub ssh_host_key: Option<String>,
     /// Password of the application's database user, letters and digits; for the app and db roles.
     pub database_password: Option<String>,
 }
@@ -97,6 +100,7 @@ pub fn files(
     files.extend(direct_return(plan, server));
     files.extend(logs::files(plan, server)?);
     files.extend(exporters::files(server));
+    files.extend(ssh::files(plan, server, material)?);
     files.extend(match server.role {
         Role::Haproxy => haproxy::files(plan, server, material)?,
         Role::Nginx => nginx::files(plan, server)?,

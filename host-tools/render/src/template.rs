@@ -14,6 +14,7 @@ macro_rules! templates {
 templates![
     "base/templates/nftables.conf",
     "base/templates/rsyslog.conf",
+    "base/templates/sshd_config",
     "roles/haproxy/templates/haproxy.cfg",
     "roles/nginx/templates/nginx.conf",
     "roles/app/templates/haproxy.cfg",

@@ -18,7 +18,7 @@ use crate::{
     flow, http, monitoring, nat,
     plan::{Flow, Party, Plan, Port, Role},
     read::At,
-    service_check,
+    service_check, ssh,
     traffic::host_address,
     version6, vrrp_check,
 };
@@ -50,6 +50,7 @@ pub(crate) fn check(file: &SiteFile, boards: &Boards, problems: &mut Vec<Problem
     database::check(file, problems);
     monitoring::check(file, problems);
     app::check(file, problems);
+    ssh::check(file, problems);
     sizes(file, problems);
 }
 

@@ -10,7 +10,7 @@ use crate::{
     flow, http, monitoring, nat, nginx,
     plan::{Appliance, Flow, Leg, Network, Party, Plan, Port, Role, Server, Traffic, ports},
     read::At,
-    service,
+    service, ssh,
     traffic::{host_address, host_address6},
     version6, vrrp,
 };
@@ -83,6 +83,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     let database = database::database(file);
     flows.extend(database::flows(&database));
     flows.extend(monitoring::flows(file, &services));
+    flows.extend(ssh::flows(file));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         certificate: authority::site_certificate(file),
@@ -103,6 +104,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
         http: http::settings(file),
         nginx: nginx::settings(file),
         app: app::settings(file),
+        ssh: ssh::settings(file),
         authorities: authority::authorities(file),
         events,
         monitoring: monitoring::settings(file),
@@ -221,7 +223,7 @@ pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
             .chain(&roles_flows())
             .any(|flow| flow.name == name)
         || database::has_flow(name)
-        || name == http::PEERS
+        || [http::PEERS, ssh::FLOW].contains(&name)
         || monitoring::NAMES.contains(&name)
 }
 

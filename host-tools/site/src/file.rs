@@ -14,7 +14,7 @@ use crate::{
     events, flow, http, monitoring, nat, nginx,
     plan::Port,
     read::{At, Domain, Host, Interval, Label, Mtu, Number, Priority, Table, Vlan},
-    service_file,
+    service_file, ssh,
     value::Prefixes,
     vrrp_file::{self, PairEntry, RouterEntry, TrackEntry},
 };
@@ -43,6 +43,7 @@ pub(crate) struct SiteFile {
     pub(crate) db: database::Entry,
     pub(crate) monitoring: monitoring::Entry,
     pub(crate) app: app::Entry,
+    pub(crate) ssh: Option<ssh::Entry>,
 }
 
 /// Named entries in the order of the file.
@@ -160,6 +161,7 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
         "db",
         "monitoring",
         "app",
+        "ssh",
     ];
     let root = Table::new("the site file", 0..0, document.get_ref(), &keys, problems);
     let mut file = SiteFile::default();
@@ -221,6 +223,9 @@ pub(crate) fn read(text: &str, problems: &mut Vec<Problem>) -> SiteFile {
     }
     if let Some(table) = root.optional_table("app", &app::Entry::KEYS, problems) {
         file.app = app::Entry::read(&table, problems).unwrap_or_default();
+    }
+    if let Some(table) = root.optional_table("ssh", &ssh::Entry::KEYS, problems) {
+        file.ssh = ssh::Entry::read(&table, problems);
     }
     file
 }
@@ -430,6 +435,7 @@ mod tests {
             &monitoring::ALERTS,
             &monitoring::SUMO,
             &app::Entry::KEYS,
+            &ssh::Entry::KEYS,
         ];
         for key in keys.concat() {
             let named = format!("`{key}`");

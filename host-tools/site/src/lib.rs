@@ -25,6 +25,7 @@ mod read;
 mod service;
 mod service_check;
 mod service_file;
+mod ssh;
 mod traffic;
 mod value;
 mod version6;

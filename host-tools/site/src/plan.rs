@@ -8,6 +8,7 @@ use serde::Serialize;
 pub use crate::app::{App, Source};
 pub use crate::http::{Http, RequestRate};
 pub use crate::nginx::Nginx;
+pub use crate::ssh::Ssh;
 pub use crate::traffic::{Action, Flow, Party, PortRange, Ports, Set, Traffic};
 
 /// A whole site, checked: names resolve, addresses lie in their subnets, nothing overlaps.
@@ -43,6 +44,8 @@ pub struct Plan {
     pub nginx: Nginx,
     /// The application.
     pub app: App,
+    /// Operators' way into the servers, if they have one.
+    pub ssh: Option<Ssh>,
     /// Who signs the certificates of servers that are checked over TLS; checks refer to them by index.
     pub authorities: Vec<Authority>,
     /// VRRP settings shared by all networks.
@@ -639,4 +642,6 @@ pub mod ports {
     pub const LOGS: u16 = 6514;
     /// Name servers.
     pub const DNS: u16 = 53;
+    /// Operators' logins to servers, from the management network.
+    pub const SSH: u16 = 22;
 }
