@@ -314,7 +314,7 @@ fn print(report: &Report) {
 fn print_cases(cases: &[Case]) {
     let columns = [
         "machine", "what", "failed", "reads", "lost", "gap", "writes", "lost", "gap", "missing",
-        "restored",
+        "restored", "stalled",
     ];
     let ms = |time: f64| format!("{time:.0} ms");
     let rows = cases.iter().map(|case| {
@@ -334,11 +334,16 @@ fn print_cases(cases: &[Case]) {
                 (Some(time), _) => format!("{:.1} s", time / 1000.0),
                 (None, missing) => format!("no: {}", missing.clone().unwrap_or_default()),
             },
+            if case.tells() {
+                String::new()
+            } else {
+                ms(case.stalled_ms)
+            },
         ]
     });
     let rows: Vec<_> = rows.collect();
     let heading = "Requests from each failure until all was as before (gap: longest time without \
-                   an answer; missing: acknowledged writes that a database lacks)";
+                   an answer; missing: acknowledged writes that a database lacks; stalled: this machine was too busy to tell)";
     table::print(heading, &columns, &rows);
     println!();
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde::Serialize;
 use site::plan::{DbMode, Role, Server, Source, ports};
+use tempfile::NamedTempFile;
 use tokio::runtime::Runtime;
 
 use crate::client::Client;
 use crate::error::RehearseError;
-use crate::rack::{Kind, Rack};
+use crate::process::Process;
+use crate::rack::{Kind, Rack, SERVER_NICE};
 use crate::scenario::milliseconds;
 use crate::{Event, Stop};
 
@@ -57,6 +60,9 @@ pub struct Case {
     pub writes: Met,
     /// Writes that were acknowledged, but that a database does not have.
     pub forgotten: u64,
+    /// Longest time in which servers got no turn of this machine's processors, in milliseconds: what is lost then says nothing
+    /// of the site.
+    pub stalled_ms: f64,
     /// From the failure until the component was back and all was as before; none if that never happened.
     pub restored_ms: Option<f64>,
     /// What was missing then.
@@ -79,6 +85,18 @@ pub struct Met {
 }
 
 impl Case {
+    /// Whether more was lost than what was under way, although others do the same work.
+    #[must_use]
+    pub fn was_noticed(&self) -> bool {
+        self.covered && self.reads.lost_later + self.writes.lost_later > 0
+    }
+
+    /// Whether the machine was quick enough to tell.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.stalled_ms < STALLED
+    }
+
     /// The component in words.
     #[must_use]
     pub fn name(&self) -> String {
@@ -232,6 +250,7 @@ impl Normal {
     ) -> Result<Case, RehearseError> {
         let name = &target.machine;
         let users = self.users(clients)?;
+        let meter = Meter::start().map_err(RehearseError::system("cannot run a shell"))?;
         let begun = Instant::now();
         while begun.elapsed() < BACK && !users.are_served(begun) {
             pause(rack, stop, TURN)?;
@@ -311,6 +330,7 @@ impl Normal {
             reads: Met::of(&reads, fault, hit),
             writes: Met::of(&writes, fault, hit),
             forgotten: self.forgotten(&writes, rack, stop)?,
+            stalled_ms: milliseconds(meter.longest()),
             restored_ms: restored.map(milliseconds),
             missing,
         })
@@ -524,6 +544,31 @@ fn pause(rack: &mut Rack, stop: &Stop, time: Duration) -> Result<(), RehearseErr
     Ok(())
 }
 
+/// A process that gives way as servers do, and writes down when it had its turn.
+struct Meter {
+    process: Process,
+    turns: NamedTempFile,
+}
+
+impl Meter {
+    fn start() -> std::io::Result<Self> {
+        let turns = NamedTempFile::new()?;
+        let script = ["-c", "while sleep 0.1; do date +%s%3N; done"].map(String::from);
+        let process = Process::spawn(Path::new("sh"), &script, SERVER_NICE, turns.path())?;
+        Ok(Self { process, turns })
+    }
+
+    /// The longest time between two turns.
+    fn longest(mut self) -> Duration {
+        self.process.kill();
+        let text = std::fs::read_to_string(self.turns.path()).unwrap_or_default();
+        let turns: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+        let gaps = turns.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        // One that never had two was never let to.
+        gaps.max().map_or(Duration::MAX, Duration::from_millis)
+    }
+}
+
 /// One request.
 #[derive(Clone, Debug)]
 struct Visit {
@@ -697,6 +742,8 @@ const COUNTERS: &str = ". /etc/haproxy/drain.conf; \
     for counter in $COUNTERS; do nft list counter inet ravelin $counter; done";
 /// Between two users who read, and two who write.
 const EVERY: Duration = Duration::from_millis(200);
+/// A database server that is silent for two seconds is taken for dead, and one that gets no turn is silent.
+const STALLED: f64 = 1000.0;
 const TURN: Duration = Duration::from_millis(300);
 /// Undisturbed time before a failure.
 const BASELINE: Duration = Duration::from_secs(1);

@@ -730,5 +730,5 @@ const SEED: u64 = 1;
 const UPLINK_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x01];
 const UPLINK6_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x02];
 /// Servers give way to appliances, which keep real time.
-const SERVER_NICE: u8 = 10;
+pub(crate) const SERVER_NICE: u8 = 10;
 const BUILD: &str = "build it: `ravelin build`";
