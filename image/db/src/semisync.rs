@@ -6,14 +6,19 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use crate::agent::Told;
 use crate::config::{Config, DATA, Peer};
 use crate::prepare::ask;
 use crate::sql::Local;
 use crate::tls::Identity;
+
+/// The other server's word is not waited for longer: what we say of ourselves meanwhile grows old.
+const WORD: Duration = Duration::from_millis(1500);
 
 /// Who is the primary.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +80,8 @@ impl Pair {
         if let Some(saved) = read(&self.path).filter(|saved| saved.number > self.election.number) {
             self.election = saved;
         }
-        let told: Option<Told> = ask(identity, &self.config, &peer).await;
+        let told = timeout(WORD, ask::<Told>(identity, &self.config, &peer)).await;
+        let told = told.ok().flatten();
         let first = self.config.servers.first().map(|peer| peer.name.as_str());
         let heard = told.as_ref().and_then(|told| told.election.as_ref());
         if let Some(election) = newer(&self.election, heard, first)
