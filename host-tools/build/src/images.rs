@@ -289,6 +289,10 @@ fn files(
 ) -> Result<Vec<HostFile>, BuildError> {
     let mut material = pki.material(server);
     material.sumo_url = sink(places, plan, server)?;
+    let email = plan.monitoring.email.as_ref();
+    if let Some(email) = email.filter(|_| server.role == Role::Monitor) {
+        material.mail = Some(secrets::mail(&places.state, email)?);
+    }
     if plan.ssh.is_some() {
         material.ssh_host_key = Some(ssh::host_key(&places.state, server)?.private);
     }

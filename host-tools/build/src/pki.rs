@@ -228,6 +228,7 @@ impl Pki {
             peer: own(Use::Peer),
             site: (server.role == Role::Haproxy).then(|| self.site.clone()),
             sumo_url: None,
+            mail: None,
             ssh_host_key: None,
             database_password: matches!(server.role, Role::App | Role::Db)
                 .then(|| self.database_password.clone()),

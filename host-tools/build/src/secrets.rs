@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 
 use miette::Diagnostic;
 use policy::{Authentication, Config};
+use render::server::Mail;
 use site::Plan;
 use site::plan;
 use thiserror::Error;
 
+use crate::error::BuildError;
+use crate::payload;
 use crate::pki::{self, PkiError};
 
 #[cfg(test)]
@@ -115,6 +118,41 @@ pub fn url(state: &Path, file: &str) -> Result<String, SinkError> {
         true => Ok(text),
         false => Err(failed("not one https:// URL".to_owned())),
     }
+}
+
+/// What the mail server that alerts go to asks for.
+///
+/// # Errors
+/// If a file is missing, or holds something else; the password's also if it is open to others.
+pub(crate) fn mail(state: &Path, email: &plan::Email) -> Result<Mail, BuildError> {
+    let failed = |path: &Path, problem: String| {
+        let help = "name files beside the site file: `password_file` with one line, for you alone (chmod 600); `ca` with a PEM certificate";
+        payload::wrong("[monitoring.alerts.email]", path, problem, help)
+    };
+    let password = email.password_file.as_ref().map(|file| {
+        let path = beside(state, file);
+        let text = read(&path).map_err(|error| match error {
+            SecretError::File { problem, .. } => failed(&path, problem),
+            SecretError::Pki(error) => error.into(),
+        })?;
+        match text.is_empty() || text.chars().any(char::is_control) {
+            true => Err(failed(&path, "not one line with a password".to_owned())),
+            false => Ok(text),
+        }
+    });
+    let ca = email.ca.as_ref().map(|file| {
+        let path = beside(state, file);
+        let text = fs::read_to_string(&path)
+            .map_err(|error| failed(&path, format!("cannot read it: {error}")))?;
+        match text.contains("-----BEGIN CERTIFICATE-----") {
+            true => Ok(text),
+            false => Err(failed(&path, "no certificate".to_owned())),
+        }
+    });
+    Ok(Mail {
+        password: password.transpose()?,
+        ca: ca.transpose()?,
+    })
 }
 
 /// The text of a file that nobody else may read.

@@ -188,6 +188,7 @@ pub fn firewall(plan: &Plan, server: &Server) -> Result<String, RackError> {
         peer: identity(),
         site: identity(),
         sumo_url: Some("none".to_owned()),
+        mail: Some(render::server::Mail::default()),
         ssh_host_key: Some("none".to_owned()),
         database_password: Some("none".to_owned()),
         ..Material::default()

@@ -49,6 +49,8 @@ pub struct Material {
     pub site: Option<Identity>,
     /// URL of the sink that the monitor ships to, if the site has one; for the monitor role.
     pub sumo_url: Option<String>,
+    /// What the mail server that alerts go to asks for, if they are mailed; for the monitor role.
+    pub mail: Option<Mail>,
     /// Private SSH host key, as OpenSSH writes it, if operators can log in.
     pub ssh_host_key: Option<String>,
     /// Password of the application's database user, letters and digits; for the app and db roles.
@@ -70,6 +72,15 @@ pub struct Identity {
     pub certificate: String,
     /// PKCS #8 private key.
     pub key: String,
+}
+
+/// What is needed to send mail besides what the plan says.
+#[derive(Clone, Default)]
+pub struct Mail {
+    /// Our password.
+    pub password: Option<String>,
+    /// The certificate of who signed the mail server's, PEM.
+    pub ca: Option<String>,
 }
 
 const PUBLIC: u32 = 0o644;

@@ -8,9 +8,9 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use common::{foobar, material};
-use render::server::files;
+use render::server::{Mail, files};
 use render::{HostFile, Material};
-use site::plan::{Party, PortRange, Traffic};
+use site::plan::{Email, Party, PortRange, Role, Ssh, Traffic};
 
 #[test]
 fn every_file_of_every_server() {
@@ -27,10 +27,29 @@ fn every_file_of_every_server() {
 
 #[test]
 fn secrets_are_for_root_alone_and_only_where_they_are_used() {
-    let plan = foobar();
+    let mut plan = foobar();
+    plan.ssh = Some(Ssh {
+        keys: vec!["ssh-ed25519 AAAA ann@laptop".to_owned()],
+        from: vec!["10.20.5.100/32".parse().unwrap()],
+    });
+    plan.monitoring.email = Some(Email {
+        to: vec!["ops@foobar.com".to_owned()],
+        from: "mon1@foobar.com".to_owned(),
+        server: "smtp.foobar.com".to_owned(),
+        port: 465,
+        user: Some("mon1".to_owned()),
+        password_file: Some("smtp.password".to_owned()),
+        ca: None,
+    });
     for server in &plan.servers {
-        let material = material(server);
+        let mut material = material(server);
+        material.mail = Some(Mail {
+            password: Some("of its mail".to_owned()),
+            ca: None,
+        });
         let secrets = [
+            material.ssh_host_key.clone(),
+            (server.role == Role::Monitor).then(|| "of its mail".to_owned()),
             material.server.as_ref().map(|server| server.key.clone()),
             material.client.as_ref().map(|client| client.key.clone()),
             material.peer.as_ref().map(|peer| peer.key.clone()),

@@ -433,6 +433,7 @@ mod tests {
             &database::BACKUP,
             &monitoring::KEYS,
             &monitoring::ALERTS,
+            &monitoring::EMAIL,
             &monitoring::SUMO,
             &app::Entry::KEYS,
             &ssh::Entry::KEYS,

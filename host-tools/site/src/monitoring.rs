@@ -11,9 +11,10 @@ use crate::{
     file::SiteFile,
     flow,
     nat::FREE,
+    nginx::Beside,
     plan::{
-        Flow, Monitoring, Nat, Network, Party, Plan, Port, PortRange, Role, Service, Sumo, Traffic,
-        ports,
+        Email, Flow, Monitoring, Nat, Network, Party, Plan, Port, PortRange, Role, Service, Sumo,
+        Traffic, ports,
     },
     read::{At, Domain, Table, Value, Wrong, text},
     service_file::part,
@@ -28,7 +29,17 @@ pub(crate) struct Entry {
     logs: Option<At<Days>>,
     resolvers: Vec<At<Ipv4Addr>>,
     webhook: Option<At<Url>>,
+    email: Option<EmailEntry>,
     sumo: Option<SumoEntry>,
+}
+
+struct EmailEntry {
+    to: Vec<At<Mailbox>>,
+    from: At<Mailbox>,
+    server: At<MailServer>,
+    user: Option<At<String>>,
+    password_file: Option<At<Beside>>,
+    ca: Option<At<Beside>>,
 }
 
 struct SumoEntry {
@@ -44,27 +55,57 @@ pub(crate) const KEYS: [&str; 6] = [
     "alerts",
     "sumo",
 ];
-pub(crate) const ALERTS: [&str; 1] = ["webhook"];
+pub(crate) const ALERTS: [&str; 2] = ["webhook", "email"];
+pub(crate) const EMAIL: [&str; 6] = ["to", "from", "server", "user", "password_file", "ca"];
 pub(crate) const SUMO: [&str; 2] = ["url_file", "category"];
 
 /// Reads the section.
 pub(crate) fn read(table: &Table<'_>, problems: &mut Vec<Problem>) -> Entry {
-    let webhook = part(
-        table,
-        "alerts",
-        &ALERTS,
-        |alerts, problems| alerts.required("webhook", problems),
-        problems,
-    );
+    let (webhook, email) = part(table, "alerts", &ALERTS, alerts, problems)
+        .flatten()
+        .unwrap_or_default();
     let sumo = part(table, "sumo", &SUMO, sumo, problems);
     Entry {
         scrape_interval: table.optional("scrape_interval", problems).flatten(),
         retention: table.optional("retention", problems).flatten(),
         logs: table.optional("logs", problems).flatten(),
         resolvers: table.list("resolvers", problems).unwrap_or_default(),
-        webhook: webhook.flatten(),
+        webhook,
+        email,
         sumo: sumo.flatten(),
     }
+}
+
+type Alerts = (Option<At<Url>>, Option<EmailEntry>);
+
+fn alerts(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<Alerts> {
+    if !ALERTS.iter().any(|key| table.has(key)) {
+        problems.push(
+            Problem::new("site::missing_key", format!("{} tells nobody", table.title))
+                .at(table.place.clone(), "neither `webhook` nor `email`")
+                .help("add one of them, or remove `alerts`"),
+        );
+    }
+    let webhook = table.optional("webhook", problems);
+    let email = part(table, "email", &EMAIL, email, problems);
+    Some((webhook?, email?))
+}
+
+fn email(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<EmailEntry> {
+    let to = table.required_list("to", problems);
+    let from = table.required("from", problems);
+    let server = table.required("server", problems);
+    let user = table.optional("user", problems);
+    let password_file = table.optional("password_file", problems);
+    let ca = table.optional("ca", problems);
+    Some(EmailEntry {
+        to: to?,
+        from: from?,
+        server: server?,
+        user: user?,
+        password_file: password_file?,
+        ca: ca?,
+    })
 }
 
 fn sumo(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<SumoEntry> {
@@ -79,6 +120,23 @@ fn sumo(table: &Table<'_>, problems: &mut Vec<Problem>) -> Option<SumoEntry> {
 /// Reports names that nobody could look up.
 pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
     let entry = &file.monitoring;
+    let login = (entry.email.as_ref()).map(|email| (&email.user, &email.password_file));
+    if let Some((Some(user), None)) = login {
+        problems.push(
+            Problem::new("site::missing_key", "a user without a password")
+                .at(user.span(), "the mail server will ask for it")
+                .help(
+                    "add `password_file`: a file beside the site file, for you alone (chmod 600)",
+                ),
+        );
+    }
+    if let Some((None, Some(file))) = login {
+        problems.push(
+            Problem::new("site::missing_key", "a password without a user")
+                .at(file.span(), "whose is it?")
+                .help("add `user`, or remove `password_file`"),
+        );
+    }
     if !entry.resolvers.is_empty() {
         return;
     }
@@ -86,7 +144,11 @@ pub(crate) fn check(file: &SiteFile, problems: &mut Vec<Problem>) {
         .filter(|url| matches!(url.get_ref().host, Host::Name))
         .map(At::span);
     let sumo = entry.sumo.as_ref().map(|sumo| sumo.url_file.span());
-    let Some(place) = webhook.or(sumo) else {
+    let mail = (entry.email.as_ref())
+        .map(|email| &email.server)
+        .filter(|server| matches!(server.get_ref().host, Host::Name))
+        .map(At::span);
+    let Some(place) = webhook.or(mail).or(sumo) else {
         return;
     };
     problems.push(
@@ -112,6 +174,17 @@ pub(crate) fn settings(file: &SiteFile) -> Monitoring {
             .map(|address| *address.get_ref())
             .collect(),
         webhook: entry.webhook.as_ref().map(|url| url.get_ref().text.clone()),
+        email: entry.email.as_ref().map(|email| Email {
+            to: (email.to.iter())
+                .map(|mailbox| mailbox.get_ref().0.clone())
+                .collect(),
+            from: email.from.get_ref().0.clone(),
+            server: email.server.get_ref().text.clone(),
+            port: email.server.get_ref().port,
+            user: email.user.as_ref().map(|user| user.get_ref().clone()),
+            password_file: (email.password_file.as_ref()).map(|file| file.get_ref().0.clone()),
+            ca: email.ca.as_ref().map(|file| file.get_ref().0.clone()),
+        }),
         sumo: entry.sumo.as_ref().map(|sumo| Sumo {
             url_file: sumo.url_file.get_ref().clone(),
             category: match &sumo.category {
@@ -203,22 +276,18 @@ pub(crate) fn flows(file: &SiteFile, services: &[Service]) -> Vec<Flow> {
         flows.push(udp("monitor-names", monitor(), to(), ports::DNS, why));
         flows.push(tcp("monitor-names", monitor(), to(), ports::DNS, why));
     }
-    if let Some(url) = &entry.webhook {
-        let url = url.get_ref();
-        let to = match url.host {
+    let webhook = (entry.webhook.as_ref()).map(|url| (&url.get_ref().host, url.get_ref().port));
+    let mail = (entry.email.as_ref()).map(|email| email.server.get_ref());
+    let mail = mail.map(|server| (&server.host, server.port));
+    for (name, told) in [("monitor-alerts", webhook), ("monitor-mail", mail)] {
+        let Some((host, port)) = told else { continue };
+        let to = match host {
             Host::Name => Some(Party::Internet),
             Host::Address(address) if address.is_loopback() => None,
-            Host::Address(address) => Some(Party::Address(IpNet::from(IpAddr::V4(address)))),
+            Host::Address(address) => Some(Party::Address(IpNet::from(IpAddr::V4(*address)))),
         };
-        flows.extend(to.map(|to| {
-            tcp(
-                "monitor-alerts",
-                monitor(),
-                to,
-                url.port,
-                "the monitor tells of alerts",
-            )
-        }));
+        let why = "the monitor tells of alerts";
+        flows.extend(to.map(|to| tcp(name, monitor(), to, port, why)));
     }
     if entry.sumo.is_some() {
         let why = "the monitor ships logs and figures";
@@ -293,7 +362,7 @@ pub(crate) fn translation(plan: &Plan) -> Option<Nat> {
 }
 
 /// Names of all flows that this section may ask for.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 11] = [
     "monitor-appliances",
     "monitor-nodes",
     "monitor-haproxy",
@@ -303,9 +372,15 @@ pub(crate) const NAMES: [&str; 10] = [
     "monitor-site",
     "monitor-names",
     "monitor-alerts",
+    "monitor-mail",
     "monitor-sumo",
 ];
-const NAMES_OUTSIDE: [&str; 3] = ["monitor-names", "monitor-alerts", "monitor-sumo"];
+const NAMES_OUTSIDE: [&str; 4] = [
+    "monitor-names",
+    "monitor-alerts",
+    "monitor-mail",
+    "monitor-sumo",
+];
 
 /// Seconds between two looks.
 struct Seconds(u16);
@@ -334,6 +409,60 @@ impl Value for Days {
             Some(days) if (1..=400).contains(&days) => Ok(Self(days)),
             _ => Err(Wrong::Content("not 1 to 400 days".to_owned())),
         }
+    }
+}
+
+/// An e-mail address.
+struct Mailbox(String);
+
+impl Value for Mailbox {
+    const WANTED: &'static str = "an e-mail address such as \"ops@example.com\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value)?;
+        let good = |c: char| c.is_ascii_alphanumeric() || ".!#$%&*+-/=?^_`|~".contains(c);
+        match text.split_once('@') {
+            Some((user, domain)) if !user.is_empty() && user.chars().all(good) => {
+                Domain::read(&DeValue::String(domain.into()))?;
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(Wrong::Content("no e-mail address".to_owned())),
+        }
+    }
+}
+
+/// Who takes our mail.
+struct MailServer {
+    text: String,
+    host: Host,
+    port: u16,
+}
+
+impl Value for MailServer {
+    const WANTED: &'static str =
+        "a mail server's name or IPv4 address, and its port, such as \"smtp.example.com:587\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let text = text(value)?;
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, port.parse().unwrap_or(0)),
+            None => (text, ports::SUBMISSION),
+        };
+        if port == 0 {
+            return Err(Wrong::Content(
+                "a port is a number from 1 to 65535".to_owned(),
+            ));
+        }
+        let host = match name.parse() {
+            Ok(address) => Host::Address(address),
+            Err(_) => {
+                Domain::read(&DeValue::String(name.into()))?;
+                Host::Name
+            }
+        };
+        Ok(Self {
+            text: name.to_owned(),
+            host,
+            port,
+        })
     }
 }
 

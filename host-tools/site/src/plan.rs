@@ -581,8 +581,29 @@ pub struct Monitoring {
     pub resolvers: Vec<Ipv4Addr>,
     /// URL that alerts are posted to.
     pub webhook: Option<String>,
+    /// Whom alerts are mailed to.
+    pub email: Option<Email>,
     /// The central sink for logs and figures.
     pub sumo: Option<Sumo>,
+}
+
+/// Alerts by e-mail; always over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Email {
+    /// Who gets them.
+    pub to: Vec<String>,
+    /// Whose they are.
+    pub from: String,
+    /// Name or address of the mail server.
+    pub server: String,
+    /// Its port: with TLS from the start on 465, after STARTTLS on others.
+    pub port: u16,
+    /// Who we are there.
+    pub user: Option<String>,
+    /// File beside the site file with the password, a secret.
+    pub password_file: Option<String>,
+    /// File beside the site file with the certificate of who signed the mail server's.
+    pub ca: Option<String>,
 }
 
 /// Sumo Logic's HTTP source.
@@ -642,6 +663,8 @@ pub mod ports {
     pub const LOGS: u16 = 6514;
     /// Name servers.
     pub const DNS: u16 = 53;
+    /// Mail servers, for those who send (RFC 6409).
+    pub const SUBMISSION: u16 = 587;
     /// Operators' logins to servers, from the management network.
     pub const SSH: u16 = 22;
 }

@@ -127,6 +127,41 @@ fn what_is_no_secret_is_refused() {
 }
 
 #[test]
+fn mail_needs_a_password_for_us_alone_and_a_certificate() {
+    let mut email = plan::Email {
+        to: vec!["ops@x.example".to_owned()],
+        from: "mon1@x.example".to_owned(),
+        server: "smtp.x.example".to_owned(),
+        port: 587,
+        user: None,
+        password_file: None,
+        ca: None,
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join(".ravelin");
+    let none = mail(&state, &email).unwrap();
+    assert!(none.password.is_none() && none.ca.is_none());
+    email.password_file = Some("password".to_owned());
+    email.ca = Some("ca.pem".to_owned());
+    let certificate = "-----BEGIN CERTIFICATE-----\n";
+    let table = [
+        ("good one\n", 0o644, certificate, "others may read"),
+        ("two\nlines", 0o600, certificate, "not one line"),
+        ("\n", 0o600, certificate, "not one line"),
+        ("good one\n", 0o600, "PEM", "no certificate"),
+    ];
+    for (password, mode, ca, message) in table {
+        write(folder.path(), "password", password, mode);
+        write(folder.path(), "ca.pem", ca, 0o644);
+        let error = mail(&state, &email).err().unwrap();
+        assert!(format!("{error:?}").contains(message), "{error:?}");
+    }
+    write(folder.path(), "ca.pem", certificate, 0o644);
+    let read = mail(&state, &email).unwrap();
+    assert_eq!(read.password.as_deref(), Some("good one"));
+}
+
+#[test]
 fn the_sink_is_one_https_url_for_us_alone() {
     let table = [
         (None, 0o600, "cannot read it"),

@@ -21,7 +21,7 @@ pub(super) fn files(
             "/etc/default/prometheus",
             prometheus_arguments(plan, server),
         ),
-        public("/etc/ravelin/alertmanager.yml", alertmanager(plan)?),
+        told(plan, alertmanager(plan, server, material)?),
         public(
             "/etc/default/prometheus-alertmanager",
             alertmanager_arguments(),
@@ -54,6 +54,8 @@ pub(super) fn files(
     // Whoever sends logs shows a certificate of its tier; its name is compared with those of the servers.
     let tiers: Vec<&str> = material.tiers.values().map(String::as_str).collect();
     files.push(public(&format!("{TLS}/trust-servers.pem"), tiers.concat()));
+    let mail_ca = material.mail.as_ref().and_then(|mail| mail.ca.clone());
+    files.extend(mail_ca.map(|ca| public(MAIL_CA, ca)));
     // There is always such a file, so that the unit can always be given it.
     files.push(match plan.monitoring.sumo {
         Some(_) => {
@@ -201,12 +203,55 @@ fn prometheus_arguments(plan: &Plan, server: &Server) -> String {
     )
 }
 
-fn alertmanager(plan: &Plan) -> Result<String, RenderError> {
+/// A URL that alerts are posted to, or a password for mail, is nobody else's business.
+fn told(plan: &Plan, text: String) -> HostFile {
+    let monitoring = &plan.monitoring;
+    let file = match monitoring.webhook.is_some() || monitoring.email.is_some() {
+        true => secret,
+        false => public,
+    };
+    file("/etc/ravelin/alertmanager.yml", text)
+}
+
+/// Texts are quoted as JSON does it, which YAML understands.
+#[derive(Serialize)]
+struct Email {
+    to: String,
+    from: String,
+    smarthost: String,
+    user: Option<String>,
+    password: Option<String>,
+    ca: Option<&'static str>,
+}
+
+fn email(plan: &Plan, server: &Server, material: &Material) -> Result<Option<Email>, RenderError> {
+    let Some(email) = &plan.monitoring.email else {
+        return Ok(None);
+    };
+    let mail = needed(
+        server,
+        "what its mail server asks for",
+        material.mail.as_ref(),
+    )?;
+    let quoted = |text: &str| serde_json::json!(text).to_string();
+    Ok(Some(Email {
+        to: quoted(&email.to.join(", ")),
+        from: quoted(&email.from),
+        smarthost: quoted(&format!("{}:{}", email.server, email.port)),
+        user: email.user.as_deref().map(quoted),
+        password: mail.password.as_deref().map(quoted),
+        ca: mail.ca.is_some().then_some(MAIL_CA),
+    }))
+}
+
+fn alertmanager(plan: &Plan, server: &Server, material: &Material) -> Result<String, RenderError> {
     Ok(template::fill(
         "roles/monitor/templates/alertmanager.yml",
         context! {
             wait => plan.monitoring.scrape_interval.min(30),
             webhook => plan.monitoring.webhook.clone(),
+            name => &*server.name,
+            email => Value::from(Serde(email(plan, server, material)?)),
         },
     )?)
 }
@@ -308,6 +353,8 @@ fn is_reached(plan: &Plan, server: &Server, port: u16) -> bool {
 
 /// Where systemd takes the URL of the sink from.
 const SUMO_URL: &str = "/etc/ravelin/sumo.url";
+/// Who signed the certificate of the mail server, if it is nobody public.
+const MAIL_CA: &str = "/etc/ravelin/mail-ca.pem";
 /// On the machine itself only.
 const ALERTMANAGER: u16 = 9093;
 const BLACKBOX: u16 = 9115;

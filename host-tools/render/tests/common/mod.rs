@@ -38,6 +38,7 @@ pub fn material(server: &Server) -> Material {
             .then(|| identity(&server.name, "peer")),
         site: (server.role == Role::Haproxy).then(|| identity("www.foobar.com", "site")),
         sumo_url: None,
+        mail: None,
         ssh_host_key: Some("its host key\n".to_owned()),
         database_password: matches!(server.role, Role::App | Role::Db).then(|| "s3cret".into()),
     }
