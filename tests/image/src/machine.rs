@@ -27,6 +27,11 @@ pub enum Outcome {
 impl Machine {
     /// Boots `disk`. `mac` is that of its network card. What it writes to its disk is forgotten.
     pub fn boot(disk: &Path, mac: [u8; 6]) -> Self {
+        Self::boot_with(disk, mac, &[])
+    }
+
+    /// Like [`Self::boot`], with credentials that systemd is told by the machine (SMBIOS): by name and text.
+    pub fn boot_with(disk: &Path, mac: [u8; 6], credentials: &[(&str, &str)]) -> Self {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let mut qemu = Command::new("setpriv");
         qemu.args([
@@ -64,6 +69,10 @@ impl Machine {
             &format!("virtio-net-pci,netdev=net,mac={mac}"),
         ]);
         qemu.args(["-device", "virtio-rng-pci"]);
+        for (name, text) in credentials {
+            let value = format!("io.systemd.credential.binary:{name}={}", base64(text));
+            qemu.args(["-smbios", &format!("type=11,value={value}")]);
+        }
         qemu.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = qemu.spawn().expect("qemu-system-x86 is installed");
         let console = process.stdout.take().expect("it was piped");
@@ -113,6 +122,14 @@ impl Drop for Machine {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// As the program of coreutils does it.
+fn base64(text: &str) -> String {
+    let program = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" | base64 --wrap=0", "sh", text])
+        .output();
+    String::from_utf8(program.expect("sh runs").stdout).expect("text")
 }
 
 fn console_lines(console: ChildStdout) -> impl Iterator<Item = String> {

@@ -33,6 +33,62 @@ fn a_balancer_boots() {
     );
 }
 
+/// What fails after that says why on the console, and so does what ends again and again; and nobody loads a kernel
+/// module any more. The units that show it are told to systemd from outside: the image is an ordinary one.
+#[test]
+fn failures_tell_their_cause_and_the_kernel_is_closed() {
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("boot");
+    let plan = image_test::example();
+    let images = image_test::build(&plan, &state, Some(&["lb1"]), &|_| ()).unwrap();
+    let units = [
+        (
+            "systemd.unit-dropin.ravelin-up.service",
+            "[Unit]\nWants=fails.service ends.service early.service late.service\nAfter=fails.service early.service\n",
+        ),
+        (
+            "systemd.extra-unit.fails.service",
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo the disk is upside down; exit 3'\n",
+        ),
+        (
+            "systemd.extra-unit.ends.service",
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'echo nobody answers; exit 1'\nRestart=always\nRestartSec=1\n",
+        ),
+        (
+            "systemd.extra-unit.early.service",
+            "[Service]\nType=oneshot\nStandardOutput=tty\nTTYPath=/dev/console\n\
+             ExecStart=/bin/sh -c 'modprobe dummy && rmmod dummy && echo early: it can be loaded'\n",
+        ),
+        (
+            "systemd.extra-unit.late.service",
+            "[Service]\nType=exec\nStandardOutput=tty\nStandardError=tty\nTTYPath=/dev/console\n\
+             ExecStart=/bin/sh -c 'until grep -q 1 /proc/sys/kernel/modules_disabled; do sleep 1; done; \
+             modprobe dummy || echo late: $$(cat /sys/kernel/security/lockdown) $$(lsmod | grep -c dummy)'\n",
+        ),
+    ];
+    let mut machine = Machine::boot_with(&images[0].disk, plan.servers[0].mac, &units);
+    for text in [
+        "early: it can be loaded",
+        "ravelin: fails.service: the disk is upside down",
+        "ravelin: lb1 is degraded: fails.service",
+        "ravelin: ends.service: nobody answers",
+        "ravelin: ends.service ended and was started again",
+    ] {
+        let said = machine.wait_for(text, BOOT_TIMEOUT);
+        assert!(
+            matches!(said, Outcome::Line(_)),
+            "{text}: {}",
+            machine.console()
+        );
+    }
+    let said = machine.console();
+    for text in [
+        "could not insert 'dummy': Operation not permitted",
+        "late: none [integrity] confidentiality 0",
+    ] {
+        assert!(said.contains(text), "{text}: {said}");
+    }
+}
+
 #[test]
 fn a_damaged_root_is_refused_and_the_console_says_so() {
     let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged");
