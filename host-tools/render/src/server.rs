@@ -262,6 +262,8 @@ fn partners(role: Role) -> &'static [Role] {
     }
 }
 
+/// Seconds that a connection may be silent after it changed to another protocol than HTTP.
+const TUNNEL: u32 = 3600;
 /// Directory of certificates on a server. What reads them anew when they change is in `image/base/files`.
 const TLS: &str = "/etc/ravelin/tls";
 /// How exporters of Prometheus's family are told of them (`--web.config.file`).

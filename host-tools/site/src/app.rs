@@ -235,7 +235,7 @@ impl Value for Unit {
 }
 
 /// The path of a request.
-struct Path(String);
+pub(crate) struct Path(pub(crate) String);
 
 impl Value for Path {
     const WANTED: &'static str = "a path such as \"/healthz\"";

@@ -1,10 +1,13 @@
 //! `[http]`: what HAProxy asks of users, and what it promises their browsers.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 use serde::Serialize;
 use toml::de::DeValue;
 
 use crate::{
+    app::Path,
     error::Problem,
     file::SiteFile,
     flow,
@@ -24,6 +27,10 @@ pub struct Http {
     pub hsts: Option<u32>,
     /// Seconds in which connections may come to their end when a balancer stops.
     pub drain: u16,
+    /// Seconds that connections may go on that began before a reload, which new certificates need.
+    pub old_connections: u32,
+    /// Paths under which users may change to another protocol than HTTP, such as WebSocket.
+    pub upgrade: Vec<String>,
     /// Whether HAProxy tells Nginx the client's address by the PROXY protocol, and not by a header.
     pub proxy_protocol: bool,
     /// Balancers in front of the site, which say by the PROXY protocol whom they speak for.
@@ -46,16 +53,20 @@ pub(crate) struct Entry {
     connections: Option<At<Number>>,
     hsts: Option<At<Hsts>>,
     drain: Option<At<Drain>>,
+    old_connections: Option<At<Old>>,
+    upgrade: Vec<At<Path>>,
     proxy_protocol: Option<At<bool>>,
     accept_proxy: Vec<At<String>>,
 }
 
 impl Entry {
-    pub(crate) const KEYS: [&str; 6] = [
+    pub(crate) const KEYS: [&str; 8] = [
         "rate_limit",
         "connections",
         "hsts",
         "drain",
+        "old_connections",
+        "upgrade",
         "proxy_protocol",
         "accept_proxy",
     ];
@@ -65,6 +76,8 @@ impl Entry {
         let connections = table.optional("connections", problems);
         let hsts = table.optional("hsts", problems);
         let drain = table.optional("drain", problems);
+        let old_connections = table.optional("old_connections", problems);
+        let upgrade = table.list("upgrade", problems);
         let proxy_protocol = table.optional("proxy_protocol", problems);
         let accept_proxy = table.list("accept_proxy", problems);
         Some(Self {
@@ -72,6 +85,8 @@ impl Entry {
             connections: connections?,
             hsts: hsts?,
             drain: drain?,
+            old_connections: old_connections?,
+            upgrade: upgrade?,
             proxy_protocol: proxy_protocol?,
             accept_proxy: accept_proxy?,
         })
@@ -126,6 +141,13 @@ pub(crate) fn settings(file: &SiteFile) -> Http {
         connections: (entry.connections.as_ref()).map_or(CONNECTIONS, |most| most.get_ref().0),
         hsts: (entry.hsts.as_ref()).map_or(Some(HSTS), |time| time.get_ref().0),
         drain: (entry.drain.as_ref()).map_or(DRAIN, |time| time.get_ref().0),
+        old_connections: (entry.old_connections.as_ref())
+            .map_or(OLD_CONNECTIONS, |time| time.get_ref().0),
+        upgrade: (entry.upgrade.iter())
+            .map(|path| path.get_ref().0.clone())
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect(),
         proxy_protocol: (entry.proxy_protocol.as_ref()).is_some_and(|yes| *yes.get_ref()),
         accept_proxy: entry.accept_proxy.iter().flat_map(prefixes).collect(),
     }
@@ -159,6 +181,7 @@ const RATE_LIMIT: RequestRate = RequestRate {
 const CONNECTIONS: u16 = 100;
 const HSTS: u32 = 365 * DAY;
 const DRAIN: u16 = 15;
+const OLD_CONNECTIONS: u32 = 30 * 60;
 const DAY: u32 = 24 * 60 * 60;
 
 /// `"100/10s"`, or `"none"`.
@@ -216,6 +239,22 @@ impl Value for Drain {
             Ok(seconds) if (1..=300).contains(&seconds) && time % 1000 == 0 => Ok(Self(seconds)),
             _ => Err(Wrong::Content(
                 "not whole seconds between 1 s and 5 min".to_owned(),
+            )),
+        }
+    }
+}
+
+/// Whole seconds, up to a day.
+struct Old(u32);
+
+impl Value for Old {
+    const WANTED: &'static str = "a time from \"1s\" to \"24h\" in whole seconds, such as \"30m\"";
+    fn read(value: &DeValue<'_>) -> Result<Self, Wrong> {
+        let time = milliseconds(text(value)?)?;
+        match time / 1000 {
+            seconds @ 1..=DAY if time % 1000 == 0 => Ok(Self(seconds)),
+            _ => Err(Wrong::Content(
+                "not whole seconds between 1 s and 24 h".to_owned(),
             )),
         }
     }

@@ -7,7 +7,7 @@ use minijinja::{Value, context};
 use site::Plan;
 use site::plan::{HEALTH_PATH, Role, Server, Service, ports};
 
-use super::{HostFile, Material, TLS, both, needed, of_role, public, secret, sockets};
+use super::{HostFile, Material, TLS, TUNNEL, both, needed, of_role, public, secret, sockets};
 use crate::{RenderError, template};
 
 pub(super) fn files(
@@ -48,7 +48,8 @@ pub(super) fn files(
             body => plan.nginx.body,
             health_of_app => &*plan.app.health,
             hsts => http.hsts,
-            drain => http.drain,
+            old_connections => http.old_connections,
+            tunnel => (!http.upgrade.is_empty()).then_some(TUNNEL),
             proxy_protocol => http.proxy_protocol,
             // The address that counts is known only after the PROXY protocol.
             stage => if prefixes.is_empty() { "connection" } else { "session" },
@@ -95,7 +96,8 @@ fn drain(plan: &Plan, server: &Server) -> String {
         .collect();
     let counters = Vec::from_iter(counters).join(" ");
     let longest = quiet + u32::from(plan.http.drain);
-    format!("QUIET={quiet}\nLONGEST={longest}\nCOUNTERS=\"{counters}\"\n")
+    let rest = plan.http.drain;
+    format!("QUIET={quiet}\nLONGEST={longest}\nREST={rest}\nCOUNTERS=\"{counters}\"\n")
 }
 
 /// First words of the names of flows by which users come to a service.

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use minijinja::value::Serde;
 use minijinja::{Value, context};
+use serde::Serialize;
 use site::Plan;
 use site::plan::{Role, Server, ports};
 
 use super::exporters::NGINX_STATUS;
-use super::{HostFile, TLS, of_role, public, sockets};
+use super::{HostFile, TLS, TUNNEL, of_role, public, sockets};
 use crate::{RenderError, template};
 
 pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, RenderError> {
@@ -28,10 +29,39 @@ pub(super) fn files(plan: &Plan, server: &Server) -> Result<Vec<HostFile>, Rende
             health => &*plan.app.health,
             static_files => plan.nginx.static_files.is_some(),
             proxy_protocol => plan.http.proxy_protocol,
+            tunnel => TUNNEL,
+            applications => Value::from(Serde(applications(plan))),
             status_port => NGINX_STATUS,
         },
     )?;
     Ok(vec![public("/etc/nginx/nginx.conf", config)])
+}
+
+/// What is asked of the application.
+#[derive(Serialize)]
+struct Application {
+    /// As Nginx writes it.
+    location: String,
+    /// Whether users may change to another protocol there.
+    upgrade: bool,
+}
+
+fn applications(plan: &Plan) -> Vec<Application> {
+    let all = match plan.nginx.static_files {
+        Some(_) => "@app",
+        None => "/",
+    };
+    let (everywhere, paths): (Vec<_>, Vec<_>) =
+        (plan.http.upgrade.iter()).partition(|path| path.as_str() == "/");
+    let rest = Application {
+        location: all.to_owned(),
+        upgrade: !everywhere.is_empty(),
+    };
+    let application = |path: &String| Application {
+        location: path.clone(),
+        upgrade: true,
+    };
+    paths.into_iter().map(application).chain([rest]).collect()
 }
 
 /// Ports on which the server tells users that a service is away.
