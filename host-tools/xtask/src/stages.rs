@@ -92,7 +92,7 @@ pub const ALL: &[Stage] = &[
         name: "flash",
         what: "appliances at virtual debug probes: flashed, compared, provisioned, and all that goes wrong on a bench",
         waits: false,
-        run: |c| suite(c, "ravelin-test-flash", &["bench"]),
+        run: flash,
     },
     Stage {
         name: "fuzz",
@@ -216,6 +216,14 @@ fn interop(context: &Context) -> Outcome {
     let mut operator = cargo(context);
     operator.args(["test", "--locked", "-p", "ravelin"]);
     operator.args(["--features", "root", "--test", "operate"]);
+    suites.and(tests(context, &mut operator))
+}
+
+fn flash(context: &Context) -> Outcome {
+    let suites = suite(context, "ravelin-test-flash", &["bench"]);
+    let mut operator = cargo(context);
+    operator.args(["test", "--locked", "-p", "ravelin"]);
+    operator.args(["--features", "root", "--test", "flash"]);
     suites.and(tests(context, &mut operator))
 }
 

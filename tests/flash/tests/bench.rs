@@ -359,6 +359,36 @@ fn what_does_not_fit_is_refused_before_there_is_a_device() {
     assert!(matches!(none, FlashError::File { .. }), "{none}");
 }
 
+/// As `ravelin rehearse` starts boards that have a probe.
+#[test]
+fn an_emulated_board_starts_from_what_was_flashed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("flash");
+    let image = image("gw2", "100ms");
+    let alive = image.alive();
+    let job = Job {
+        appliance: "gw2".to_owned(),
+        probe: None,
+        image,
+        issuer: None,
+    };
+    std::fs::write(&path, flash::emulated(&job).expect("it is flashed")).expect("a file");
+    let qemu = &FIRMWARE.board.qemu;
+    let kernel = ["-kernel".to_owned(), path.display().to_string()];
+    let board = Board::power_up(&qemu.program, &qemu.machine, &kernel, None).expect("it starts");
+    let begun = Instant::now();
+    let mut heard = false;
+    flash::tail(&selector(&board), &FIRMWARE, &mut |line| {
+        heard |= line.is_some_and(|line| line.text == alive);
+        match heard || begun.elapsed() > Duration::from_secs(120) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })
+    .expect("it talks");
+    assert!(heard, "nobody said `{alive}`");
+}
+
 #[test]
 fn ten_at_once() {
     let count = match std::env::var_os("RAVELIN_SOAK") {
