@@ -62,6 +62,9 @@ pub enum BenchError {
         /// Its output so far.
         said: String,
     },
+    /// A device could not be flashed.
+    #[error("flashing: {0}")]
+    Flash(String),
     /// Namespaces need root.
     #[error("two pairs side by side need network namespaces, and those need root")]
     #[diagnostic(help("run `sudo ./ravelin bench failover`"))]

@@ -5,6 +5,7 @@
 pub mod classify;
 mod error;
 pub mod failover;
+pub mod flash;
 pub mod goals;
 pub mod handshake;
 pub mod images;

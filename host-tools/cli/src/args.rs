@@ -129,6 +129,8 @@ pub enum Bench {
         /// The node's policy, encoded.
         blob: PathBuf,
     },
+    /// Seconds to flash one emulated board and ten at once, to find nothing to do, and what one line of the site file costs.
+    Flash(Json),
     /// Time to build all images from nothing, after a change, and with nothing changed, and their sizes; mkosi beside us.
     Build(Json),
 }

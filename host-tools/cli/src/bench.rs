@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use ::bench::goals::{Goal, Sense};
-use ::bench::{BenchError, failover, images, packet, peers};
+use ::bench::{BenchError, failover, flash as flashing, images, packet, peers};
 use serde::Serialize;
 
 use crate::args::{Bench, BenchFailover};
@@ -25,6 +25,7 @@ pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
             peers::tread(blob).map_err(Failure::machine)?;
             Ok(ExitCode::SUCCESS)
         }
+        Bench::Flash(options) => flash(options.json),
         Bench::Build(options) => images(site, options.json),
     }
 }
@@ -86,6 +87,42 @@ fn failover(options: &BenchFailover) -> Result<ExitCode, Failure> {
         ],
         &rows.collect::<Vec<_>>(),
     );
+    goals("Goals", &report.goals);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn flash(json: bool) -> Result<ExitCode, Failure> {
+    let source = source::root()?;
+    let status = spinner("building the firmware and flashing emulated boards");
+    let report = flashing::measure(&source);
+    status.finish_and_clear();
+    let report = report.map_err(Failure::machine)?;
+    if json {
+        return print(&report);
+    }
+    let seconds = |seconds: f64| format!("{seconds:.1} s");
+    let rows = [
+        ("one blank board".to_owned(), seconds(report.one_seconds)),
+        (
+            format!("{} at once", report.many),
+            seconds(report.many_seconds),
+        ),
+        (
+            "nothing to do".to_owned(),
+            seconds(report.unchanged_seconds),
+        ),
+        (
+            "one line of the site file".to_owned(),
+            format!("{} bytes written", report.one_line_bytes),
+        ),
+    ];
+    let heading = format!(
+        "Flashing {} kB into {}, emulated",
+        report.bytes / 1000,
+        report.board
+    );
+    let rows = rows.map(|(what, measured)| vec![what, measured]);
+    table::print(&heading, &["what", "measured"], &rows);
     goals("Goals", &report.goals);
     Ok(ExitCode::SUCCESS)
 }

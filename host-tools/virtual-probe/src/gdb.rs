@@ -37,6 +37,8 @@ pub struct Stub {
     /// It stopped at a breakpoint, and nobody has asked yet.
     hit: bool,
     breakpoints: Vec<u32>,
+    /// How long the stream waits, as it was told last.
+    patience: Duration,
 }
 
 /// Numbers of registers in the stub's description of a Cortex-M.
@@ -78,6 +80,7 @@ impl Stub {
             running: false,
             hit: false,
             breakpoints: Vec::new(),
+            patience: Duration::ZERO,
         };
         stub.stream.write_all(b"+")?;
         stub.ask("QStartNoAckMode")?;
@@ -325,7 +328,10 @@ impl Stub {
     }
 
     fn fill(&mut self, patience: Duration) -> Result<(), StubError> {
-        self.stream.set_read_timeout(Some(patience))?;
+        if self.patience != patience {
+            self.stream.set_read_timeout(Some(patience))?;
+            self.patience = patience;
+        }
         let mut bytes = [0; 8192];
         match self.stream.read(&mut bytes) {
             Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -344,8 +350,12 @@ fn refused(request: &str, answer: String) -> StubError {
     StubError::Refused { request, answer }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Two digits for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 0xf)];
+    bytes.iter().flat_map(digits).collect()
 }
 
 /// The bytes that these digits say; an error of the stub (`E14`) has an odd number of them.

@@ -1,5 +1,7 @@
 //! The Black Magic remote protocol, version 1, as a probe hears and answers it. Requests are `!...#`, answers `&K...#` or an error.
 
+use crate::gdb::hex;
+
 /// What a debugger asks of its probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -239,14 +241,7 @@ impl Answer {
             Self::Text(text) => format!("&K{text}#").into_bytes(),
             Self::Number(number) => format!("&K{number:x}#").into_bytes(),
             Self::Register(value) => format!("&K{:08x}#", value.swap_bytes()).into_bytes(),
-            Self::Bytes(bytes) => {
-                let mut text = b"&K".to_vec();
-                for byte in bytes {
-                    text.extend(format!("{byte:02x}").into_bytes());
-                }
-                text.push(b'#');
-                text
-            }
+            Self::Bytes(bytes) => format!("&K{}#", hex(bytes)).into_bytes(),
             Self::Fault => b"&E1#".to_vec(),
             Self::Malformed => b"&P1#".to_vec(),
             Self::Unsupported => b"&N0#".to_vec(),
