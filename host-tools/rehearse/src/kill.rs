@@ -764,7 +764,28 @@ const SERVED: usize = 12;
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::Signal;
+
     use super::*;
+
+    #[test]
+    fn a_time_without_a_turn_is_measured() {
+        let meter = Meter::start().expect("a shell");
+        let has_turns = || std::fs::read_to_string(meter.turns.path()).is_ok_and(|t| t.len() > 30);
+        while !has_turns() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        meter.process.signal(Signal::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(1500));
+        meter.process.signal(Signal::SIGCONT);
+        let before = std::fs::metadata(meter.turns.path()).expect("a file").len();
+        while std::fs::metadata(meter.turns.path()).expect("a file").len() == before {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let longest = meter.longest();
+        assert!(longest >= Duration::from_millis(1400), "{longest:?}");
+        assert!(longest < Duration::MAX);
+    }
 
     #[test]
     fn what_was_under_way_is_told_from_what_came_later() {
