@@ -359,34 +359,46 @@ fn what_does_not_fit_is_refused_before_there_is_a_device() {
     assert!(matches!(none, FlashError::File { .. }), "{none}");
 }
 
-/// As `ravelin rehearse` starts boards that have a probe.
+/// As `ravelin rehearse` starts boards that have a probe; and as it starts others, from files.
 #[test]
-fn an_emulated_board_starts_from_what_was_flashed() {
+fn an_emulated_board_starts_from_what_was_flashed_and_from_files() {
     let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("flash");
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, bytes: &[u8]| std::fs::write(path(name), bytes).expect("a file");
     let image = image("gw2", "100ms");
     let alive = image.alive();
+    write("config", &image.configuration);
     let job = Job {
         appliance: "gw2".to_owned(),
         probe: None,
         image,
         issuer: None,
     };
-    std::fs::write(&path, flash::emulated(&job).expect("it is flashed")).expect("a file");
-    let qemu = &FIRMWARE.board.qemu;
-    let kernel = ["-kernel".to_owned(), path.display().to_string()];
-    let board = Board::power_up(&qemu.program, &qemu.machine, &kernel, None).expect("it starts");
-    let begun = Instant::now();
-    let mut heard = false;
-    flash::tail(&selector(&board), &FIRMWARE, &mut |line| {
-        heard |= line.is_some_and(|line| line.text == alive);
-        match heard || begun.elapsed() > Duration::from_secs(120) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    })
-    .expect("it talks");
-    assert!(heard, "nobody said `{alive}`");
+    write("flash", &flash::emulated(&job).expect("it is flashed"));
+    let kernel = |file: &Path| vec!["-kernel".to_owned(), file.display().to_string()];
+    let mut files = kernel(&FIRMWARE.elf);
+    let (config, address) = (path("config"), FIRMWARE.board.config_address);
+    let loader = format!(
+        "loader,file={},addr={address:#x},force-raw=on",
+        config.display()
+    );
+    files.extend(["-device".to_owned(), loader]);
+    for arguments in [kernel(&path("flash")), files] {
+        let qemu = &FIRMWARE.board.qemu;
+        let board = Board::power_up(&qemu.program, &qemu.machine, &arguments, None);
+        let board = board.expect("it starts");
+        let begun = Instant::now();
+        let mut heard = false;
+        flash::tail(&selector(&board), &FIRMWARE, &mut |line| {
+            heard |= line.is_some_and(|line| line.text == alive);
+            match heard || begun.elapsed() > Duration::from_secs(120) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .expect("it talks");
+        assert!(heard, "nobody said `{alive}`: {arguments:?}");
+    }
 }
 
 #[test]
