@@ -80,15 +80,54 @@ pub enum BuildError {
         #[help]
         help: String,
     },
-    /// A server's host file would not be where the boot puts it.
-    #[error("host file {path} of {server}: {problem}")]
-    HostFile {
+    /// A server's files cannot be its identity.
+    #[error("the identity of {server} {problem}")]
+    Identity {
         /// The server.
         server: String,
-        /// The file's path.
-        path: String,
-        /// What is wrong with it.
-        problem: &'static str,
+        /// What is wrong with them.
+        problem: identity::Problem,
+    },
+    /// More files than a disk has room for.
+    #[error("the identity of {server} takes {need} KiB, and there is room for {have}")]
+    #[diagnostic(help(
+        "what all servers of a role have in common belongs into image/roles/ROLE/files"
+    ))]
+    LargeIdentity {
+        /// The server.
+        server: String,
+        /// Its size in KiB.
+        need: usize,
+        /// The room in KiB.
+        have: usize,
+    },
+    /// Something must be signed, and the key is elsewhere.
+    #[error("{} is not there to sign the identity of {server}, which has changed", path.display())]
+    #[diagnostic(help(
+        "put the site's release key back for this build; what has not changed needs no key"
+    ))]
+    NoReleaseKey {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose identity has changed.
+        server: String,
+    },
+    /// A part of an image is larger than its partition.
+    #[error(
+        "role {role}: {need} MiB do not fit into the partition {partition} of {have} MiB; nothing was written"
+    )]
+    #[diagnostic(help(
+        "`root_mib` and `var_mib` in image/roles/{role}/role.toml choose the sizes; servers that run already keep the partitions that they have"
+    ))]
+    Budget {
+        /// The role.
+        role: &'static str,
+        /// The partition.
+        partition: &'static str,
+        /// What is needed, in MiB.
+        need: u64,
+        /// What there is, in MiB.
+        have: u64,
     },
     /// `--only` names a server that the site does not have.
     #[error("no server is called `{name}`")]

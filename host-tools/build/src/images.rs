@@ -16,6 +16,7 @@ use crate::cache::{Cache, Key};
 use crate::debs::{self, Supply};
 use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
+use crate::host::Host;
 use crate::lock::Lock;
 use crate::packages::{self, Choice};
 use crate::payload::{self, Payload};
@@ -24,6 +25,8 @@ use crate::places::Places;
 use crate::programs::{INIT, Programs};
 use crate::progress::{Progress, Step};
 use crate::recipes::Recipes;
+use crate::release;
+use crate::role_image::RoleImage;
 use crate::roots::{Boot, Root};
 use crate::sbom;
 use crate::secrets;
@@ -68,6 +71,10 @@ pub struct ServerImage {
     pub server: String,
     /// A bootable raw disk. Whoever runs it writes to a copy or an overlay: the next build takes it for unchanged.
     pub disk: PathBuf,
+    /// The image of the server's role: the same disk without what makes the server itself.
+    pub role_disk: PathBuf,
+    /// What makes the server itself, signed.
+    pub identity: PathBuf,
     /// The root of the server's role as a directory tree, without the host files; must not be written to.
     pub root_tree: PathBuf,
     /// What is laid over `/etc`.
@@ -170,22 +177,29 @@ pub fn images(
             )?,
         );
     }
-    let mut disks = Vec::new();
-    for (server, files) in servers.iter().zip(&host_files) {
-        let root = &roots[&server.role];
-        disks.push(Disk::new(
-            &places.state,
-            &server.name,
-            files,
-            &spec.cmdline,
-            root,
-            boot,
-            tools,
-        )?);
-    }
+    let key = &release::public(&places.state)?;
+    let state = &places.state;
+    let role_images: BTreeMap<_, _> = roots
+        .iter()
+        .map(|(role, root)| {
+            let spec = (spec.cmdline.as_str(), root.spec());
+            let image = RoleImage::new(state, recipes, spec, key, root, boot, tools);
+            (*role, image)
+        })
+        .collect();
+    let hosts: Vec<Host> = servers
+        .iter()
+        .zip(&host_files)
+        .map(|(server, files)| Host::new(state, server, files, key))
+        .collect();
+    let disks: Vec<Disk> = servers
+        .iter()
+        .zip(&hosts)
+        .map(|(server, host)| Disk::new(state, &server.name, &role_images[&server.role], host))
+        .collect();
 
-    let mut middle = Vec::new();
     // A missing root is made again even if the disks exist: it is also what `--servers light` runs.
+    let mut middle = Vec::new();
     for root in roots.values().filter(|root| !root.exists(cache)) {
         middle.push(job(Step::Root(root.role()), || {
             debs::fetch(cache, &root.packages().iter().collect::<Vec<_>>(), supply)?;
@@ -193,26 +207,34 @@ pub fn images(
             root.build(cache, base, tools, &described)
         }));
     }
-    let stale: Vec<bool> = disks.iter().map(|disk| disk.existing().is_none()).collect();
-    if stale.contains(&true) && !boot.exists(cache) {
+    let mut last = Vec::new();
+    for image in role_images.values() {
+        if image.existing().is_none() {
+            let root = &roots[&image.role()];
+            last.push(job(Step::RoleImage(image.role()), || {
+                image.build(cache, root, boot, base, tools)
+            }));
+        }
+    }
+    if !last.is_empty() && !boot.exists(cache) {
         middle.push(job(Step::Boot, || boot.build(cache, base, tools)));
     }
-    let mut last = Vec::new();
+    let stale: Vec<bool> = disks.iter().map(|disk| disk.existing().is_none()).collect();
+    let mut own = Vec::new();
     for ((disk, server), _) in disks
         .iter()
         .zip(&servers)
         .zip(&stale)
         .filter(|(_, stale)| **stale)
     {
-        let root = &roots[&server.role];
-        last.push(job(Step::Image(server.name.clone()), || {
-            disk.build(cache, root, boot, base, tools).map(drop)
-        }));
+        own.push(job(Step::Image(server.name.clone()), || disk.build()));
     }
-    planned.extend(middle.iter().chain(&last).map(|job| job.step.clone()));
+    let steps = middle.iter().chain(&last).chain(&own);
+    planned.extend(steps.map(|job| job.step.clone()));
     progress(Progress::Planned { steps: planned });
     run(middle)?;
     run(last)?;
+    run(own)?;
 
     let mut used: Vec<PathBuf> = roots.values().map(|root| root.dir(cache)).collect();
     used.extend([boot.dir(cache), base.dir(cache), tools.dir(cache)]);
@@ -229,8 +251,12 @@ pub fn images(
     cache.shrink(options.cache_max, &used)?;
 
     let mut images = Vec::new();
-    for (((server, disk), host_files), built) in
-        servers.iter().zip(disks).zip(host_files).zip(stale)
+    for ((((server, disk), host), host_files), built) in servers
+        .iter()
+        .zip(&disks)
+        .zip(&hosts)
+        .zip(host_files)
+        .zip(stale)
     {
         let sizes = disk.existing().ok_or_else(|| BuildError::Unexpected {
             step: format!("image {}", server.name),
@@ -243,6 +269,8 @@ pub fn images(
             _in_use: Cache::in_use(&root_dir),
             server: server.name.clone(),
             disk: disk.path(),
+            role_disk: role_images[&server.role].path(),
+            identity: host.path(),
             root_tree: root_dir.join("root"),
             host_files,
             sizes,

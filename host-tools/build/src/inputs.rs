@@ -127,7 +127,7 @@ fn every_recipe() {
         install_role: _,
         pack_role: _,
         pack_boot: _,
-        pack_host: _,
+        pack_image: _,
     } = Recipes::default();
     let good = Recipes::default;
     let (all, roots, boot) = (inputs.all(), inputs.roots(), set(&["boot"]));

@@ -38,6 +38,8 @@ pub enum Step {
     Boot,
     /// The root of a role.
     Root(Role),
+    /// The image of a role.
+    RoleImage(Role),
     /// The disk of a server.
     Image(String),
 }
@@ -51,6 +53,7 @@ impl Display for Step {
             Self::Base => f.write_str("base system"),
             Self::Boot => f.write_str("kernel and initrd"),
             Self::Root(role) => write!(f, "role {}", spec::role_name(*role)),
+            Self::RoleImage(role) => write!(f, "image of role {}", spec::role_name(*role)),
             Self::Image(server) => write!(f, "image {server}"),
         }
     }

@@ -15,8 +15,8 @@ pub struct Recipes {
     pub pack_role: &'static str,
     /// Kernel and modules.
     pub pack_boot: &'static str,
-    /// A server's disk.
-    pub pack_host: &'static str,
+    /// A role's disk.
+    pub pack_image: &'static str,
 }
 
 impl Default for Recipes {
@@ -28,7 +28,7 @@ impl Default for Recipes {
             install_role: include_str!("recipes/install-role.sh"),
             pack_role: include_str!("recipes/pack-role.sh"),
             pack_boot: include_str!("recipes/pack-boot.sh"),
-            pack_host: include_str!("recipes/pack-host.sh"),
+            pack_image: include_str!("recipes/pack-image.sh"),
         }
     }
 }

@@ -91,6 +91,11 @@ impl Root {
         self.role
     }
 
+    /// What the role adds to the base.
+    pub fn spec(&self) -> &RoleSpec {
+        &self.spec
+    }
+
     /// Hash of all that determines it.
     pub fn id(&self) -> &str {
         &self.id

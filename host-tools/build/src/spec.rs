@@ -63,6 +63,13 @@ pub struct RoleSpec {
     /// Size of the writable `/var`, in MiB.
     #[serde(default = "default_var_mib")]
     pub var_mib: u32,
+    /// Size of each of the two partitions for a root, in MiB: what a root may grow to while servers are updated.
+    #[serde(default = "default_root_mib")]
+    pub root_mib: u32,
+}
+
+fn default_root_mib() -> u32 {
+    512
 }
 
 fn default_var_mib() -> u32 {
@@ -121,6 +128,7 @@ mod tests {
     fn a_role_needs_nothing_but_may_not_say_what_we_do_not_know() {
         let empty: RoleSpec = toml::from_str("").unwrap();
         assert_eq!((empty.packages.len(), empty.var_mib), (0, 256));
+        assert_eq!(empty.root_mib, 512);
         let full: RoleSpec = toml::from_str(
             r#"
             packages = ["mariadb-server"]
@@ -129,6 +137,7 @@ mod tests {
             masked = ["logrotate.timer"]
             remove = ["/var/lib/mysql/*"]
             var_mib = 512
+            root_mib = 300
             "#,
         )
         .unwrap();

@@ -1,6 +1,7 @@
 //! Builds once more, from nothing, and compares.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -70,6 +71,7 @@ fn build_and_compare(
     let locked = Lock::read(&places.lock)?.unwrap_or_default();
     locked.write(&again.lock)?;
     share_packages(&places.cache, &again.cache, &locked)?;
+    share_keys(&places.state, state)?;
     let options = Options {
         choice: Choice::Locked,
         ..options.clone()
@@ -114,6 +116,25 @@ fn share_packages(from: &Path, to: &Path, lock: &Lock) -> Result<(), BuildError>
         let name = debs::stored_name(package);
         // What is not there is fetched.
         let _ = fs::hard_link(from.join(&name), to.join(&name));
+    }
+    Ok(())
+}
+
+/// So is the key that signs identities.
+fn share_keys(from: &Path, to: &Path) -> Result<(), BuildError> {
+    let [from, to] = [from, to].map(|state| state.join("pki"));
+    let failed = |error| BuildError::io("copy", &to, error);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&to)
+        .map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("release.") {
+            fs::copy(entry.path(), to.join(name)).map_err(failed)?;
+        }
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! The first program of a server's boot. It runs from the initrd as process 1 and
 //!
 //! 1. loads the kernel modules listed in `/modules/order`,
-//! 2. finds the partitions `root`, `root-verity` and `var` by name,
-//! 3. mounts the root read-only through dm-verity, against the hash on the kernel command line,
-//! 4. mounts `/var`, and this server's own files (`/host/etc` of the initrd) over `/etc`, in memory,
-//! 5. becomes systemd.
+//! 2. finds the slot whose root has the hash on the kernel command line (`root-a` with `root-verity-a`, or `b`),
+//! 3. mounts it read-only through dm-verity,
+//! 4. finds the identity of this server, signed by the key on the kernel command line, for the role on it,
+//! 5. mounts `/var`, and the files of the identity over `/etc`, in memory,
+//! 6. becomes systemd.
 //!
 //! Whatever fails is said on the console; the kernel then restarts the machine (`panic=` on its command line).
 
+mod disks;
+mod identity;
 mod root;
 mod steps;
 mod verity;

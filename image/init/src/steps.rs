@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use ::identity::Identity;
 
 use nix::errno::Errno;
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::{chroot, execv};
 use thiserror::Error;
 
-use crate::{root, verity};
+use crate::{disks, identity, root, verity};
 
 /// Why the boot ended here; reads after "cannot".
 #[derive(Debug, Error)]
@@ -29,26 +29,21 @@ pub struct Failure {
 pub fn boot() -> Result<Infallible, Failure> {
     kernel_file_systems()?;
     let command_line = read("/proc/cmdline")?;
-    let hash = root::parameter(&command_line, "ravelin.roothash")
-        .and_then(verity::RootHash::parse)
-        .ok_or_else(|| {
-            failure(
-                "find the root's hash (ravelin.roothash=) on the kernel command line",
-                Errno::EINVAL,
-            )
-        })?;
+    let hash = wanted(&command_line, "ravelin.roothash", verity::RootHash::parse)?;
+    let key = wanted(&command_line, "ravelin.key", ::identity::key)?;
+    let role = wanted(&command_line, "ravelin.role", |role| Some(role.to_owned()))?;
     load_modules()?;
 
-    let data = partition("root")?;
-    let hashes = partition("root-verity")?;
-    let superblock =
-        verity::Superblock::read(&hashes).map_err(because("read the root's hashes"))?;
-    let device =
-        verity::open(&data, &hashes, &superblock, &hash).map_err(because("verify the root"))?;
+    let slot = disks::find(&hash).map_err(|what| failure(&what, Errno::ENODEV))?;
+    let device = verity::open(&slot.data, &slot.hashes, &slot.superblock, &hash)
+        .map_err(because("verify the root"))?;
     mount_at(&device, "/sysroot", "erofs", MsFlags::MS_RDONLY, "")?;
+    let this = identity::find(&key, &role)
+        .map_err(io::Error::other)
+        .map_err(because("tell which server this is"))?;
 
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount_at(&partition("var")?, "/sysroot/var", "ext4", quiet, "")?;
+    mount_at(&slot.var, "/sysroot/var", "ext4", quiet, "")?;
     mount_at(
         Path::new("tmpfs"),
         "/sysroot/run",
@@ -63,8 +58,18 @@ pub fn boot() -> Result<Infallible, Failure> {
         quiet,
         "mode=1777",
     )?;
-    lay_over_etc()?;
+    lay_over_etc(&this)?;
     start_systemd()
+}
+
+/// What a word on the kernel's command line says.
+fn wanted<T>(line: &str, name: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
+    root::parameter(line, name).and_then(read).ok_or_else(|| {
+        failure(
+            &format!("find `{name}=` on the kernel command line"),
+            Errno::EINVAL,
+        )
+    })
 }
 
 fn kernel_file_systems() -> Result<(), Failure> {
@@ -95,66 +100,18 @@ fn load_modules() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until the partition of this name is there: disks are found while we run.
-fn partition(name: &str) -> Result<PathBuf, Failure> {
-    let start = Instant::now();
-    loop {
-        let found = find_partition(name).map_err(because("list the disks in /sys/class/block"))?;
-        if let Some(device) = found {
-            return Ok(device);
-        }
-        if start.elapsed() > DISK_TIMEOUT {
-            let seen = block_devices().unwrap_or_default();
-            let seen = if seen.is_empty() {
-                "no disk at all".to_owned()
-            } else {
-                seen.join(", ")
-            };
-            return Err(failure(
-                &format!("find a partition called `{name}` (the kernel sees {seen})"),
-                Errno::ENODEV,
-            ));
-        }
-        sleep(Duration::from_millis(20));
-    }
-}
-
-fn find_partition(name: &str) -> io::Result<Option<PathBuf>> {
-    for device in block_devices()? {
-        let Ok(uevent) = fs::read_to_string(format!("/sys/class/block/{device}/uevent")) else {
-            continue; // It has just gone.
-        };
-        let path = Path::new("/dev").join(&device);
-        if root::partition_name(&uevent) == Some(name) && path.exists() {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
-}
-
-fn block_devices() -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir("/sys/class/block")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
-
 /// `/etc` becomes the root's own with this server's files over it; changes are lost at shutdown.
-fn lay_over_etc() -> Result<(), Failure> {
+fn lay_over_etc(identity: &Identity) -> Result<(), Failure> {
     make_dir("/sysroot/run/ravelin")?;
     let private = fs::Permissions::from_mode(0o700);
     fs::set_permissions("/sysroot/run/ravelin", private)
         .map_err(because("protect /run/ravelin"))?;
     make_dir("/sysroot/run/ravelin/etc")?;
     make_dir("/sysroot/run/ravelin/work")?;
-    if Path::new("/host/etc").exists() {
-        copy_tree(
-            Path::new("/host/etc"),
-            Path::new("/sysroot/run/ravelin/etc"),
-        )
-        .map_err(because("copy this server's own files"))?;
+    for file in &identity.files {
+        // What is opened has been checked: all paths are below /etc.
+        write_file(Path::new("/sysroot/run/ravelin"), file)
+            .map_err(because(&format!("write {}", file.path)))?;
     }
     let layers =
         "lowerdir=/sysroot/etc,upperdir=/sysroot/run/ravelin/etc,workdir=/sysroot/run/ravelin/work";
@@ -167,25 +124,23 @@ fn lay_over_etc() -> Result<(), Failure> {
     )
 }
 
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        let meta = entry.metadata()?;
-        if meta.is_dir() {
-            fs::create_dir(&target)?;
-            copy_tree(&entry.path(), &target)?;
-            fs::set_permissions(&target, meta.permissions())?;
-        } else {
-            fs::copy(entry.path(), &target)?; // with its mode
-        }
+fn write_file(below: &Path, file: &::identity::File) -> io::Result<()> {
+    let path = below.join(file.path.trim_start_matches('/'));
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
     }
-    Ok(())
+    let mut new = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(file.mode)
+        .open(&path)?;
+    new.write_all(&file.bytes)?;
+    new.set_permissions(fs::Permissions::from_mode(file.mode))
 }
 
 /// Moves to the mounted root and becomes its init. What was in the initrd's memory is freed first.
 fn start_systemd() -> Result<Infallible, Failure> {
-    for path in ["/modules", "/host"] {
+    for path in ["/modules", "/.extra"] {
         if Path::new(path).exists() {
             fs::remove_dir_all(path).map_err(because("free the initrd"))?;
         }
@@ -255,6 +210,3 @@ fn failure(what: &str, cause: Errno) -> Failure {
         cause: cause.into(),
     }
 }
-
-/// Disks behind slow controllers need some seconds.
-const DISK_TIMEOUT: Duration = Duration::from_secs(30);

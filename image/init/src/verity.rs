@@ -15,7 +15,12 @@ impl RootHash {
     /// 64 hexadecimal digits: a SHA-256.
     pub fn parse(text: &str) -> Option<Self> {
         let valid = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        valid.then(|| Self(text.to_owned()))
+        valid.then(|| Self(text.to_ascii_lowercase()))
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, hash: &[u8; 32]) -> bool {
+        self.0 == hex(hash)
     }
 }
 
@@ -25,7 +30,7 @@ impl RootHash {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
     data_blocks: u64,
-    salt: String,
+    salt: Vec<u8>,
 }
 
 impl Superblock {
@@ -52,11 +57,15 @@ impl Superblock {
         let data_blocks = u64::from(number(72)) | u64::from(number(76)) << 32;
         let length = usize::from(u16::from_le_bytes([bytes[80], bytes[81]]));
         let salt = bytes[88..344].get(..length).ok_or("the salt is too long")?;
-        let salt = match length {
-            0 => "-".to_owned(),
-            _ => salt.iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        Ok(Self { data_blocks, salt })
+        Ok(Self {
+            data_blocks,
+            salt: salt.to_vec(),
+        })
+    }
+
+    /// What is hashed before each block.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
     }
 
     /// Length of the data in sectors of 512 bytes.
@@ -66,16 +75,23 @@ impl Superblock {
 
     /// The parameters of the device mapper's `verity` target (its version 1).
     fn target(&self, data: &Path, hashes: &Path, root: &RootHash) -> String {
+        let salt = match self.salt.as_slice() {
+            [] => "-".to_owned(),
+            salt => hex(salt),
+        };
         // Hashes begin in the block after the superblock.
         format!(
-            "1 {} {} {BLOCK} {BLOCK} {} 1 sha256 {} {}",
+            "1 {} {} {BLOCK} {BLOCK} {} 1 sha256 {} {salt}",
             data.display(),
             hashes.display(),
             self.data_blocks,
-            root.0,
-            self.salt
+            root.0
         )
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Creates the mapped device and returns its node.
@@ -276,7 +292,7 @@ mod tests {
             parsed,
             Superblock {
                 data_blocks: 38_000,
-                salt: "abcd".to_owned()
+                salt: vec![0xab, 0xcd]
             }
         );
         assert_eq!(parsed.sectors(), 304_000);
@@ -289,7 +305,9 @@ mod tests {
             )
         );
         bytes[80] = 0;
-        assert_eq!(Superblock::parse(&bytes).unwrap().salt, "-");
+        let unsalted = Superblock::parse(&bytes).unwrap();
+        let target = unsalted.target(Path::new("/a"), Path::new("/b"), &root);
+        assert!(target.ends_with(" -"), "{target}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use build::{BuildError, Options, Places, Progress, ServerImage};
 use site::{Boards, Plan};
 
-pub use machine::{Machine, Outcome};
+pub use machine::{Machine, Outcome, Running};
 
 /// The repository.
 pub fn source() -> PathBuf {
@@ -72,4 +72,15 @@ pub fn build(
         },
         progress,
     )
+}
+
+/// Copies a disk. Holes stay holes, so that tests do not fill the machine's own.
+pub fn copy(from: &Path, to: &Path) {
+    let mut cp = std::process::Command::new("cp");
+    let copied = cp.arg("--sparse=always").args([from, to]).status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "{}",
+        to.display()
+    );
 }

@@ -1,4 +1,4 @@
-//! One emulated server: UEFI firmware, a disk that is not written to, a network card without a cable.
+//! One emulated server: UEFI firmware, a disk, and a network card that leads nowhere, or to the test.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -6,8 +6,17 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// A running QEMU, ended when dropped.
+/// A machine that can be changed until it boots.
 pub struct Machine {
+    qemu: Command,
+    disk: String,
+    network: String,
+    mac: String,
+    snapshot: bool,
+}
+
+/// A running QEMU, ended when dropped.
+pub struct Running {
     process: Child,
     lines: Receiver<String>,
     console: Vec<String>,
@@ -25,56 +34,78 @@ pub enum Outcome {
 }
 
 impl Machine {
-    /// Boots `disk`. `mac` is that of its network card. What it writes to its disk is forgotten.
-    pub fn boot(disk: &Path, mac: [u8; 6]) -> Self {
-        Self::boot_with(disk, mac, &[])
+    /// A machine with `disk` and a network card of this address. What it writes to its disk is forgotten.
+    pub fn new(disk: &Path, mac: [u8; 6]) -> Self {
+        let mut qemu = Command::new("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
+        qemu.args(["-machine", "q35", "-m", "320"]);
+        qemu.args(["-accel", "tcg,tb-size=64", "-cpu", "max"]);
+        qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio"]);
+        let firmware = format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}");
+        qemu.args(["-drive", &firmware, "-device", "virtio-rng-pci"]);
+        Self {
+            qemu,
+            disk: disk.display().to_string(),
+            network: "hubport,id=net,hubid=0".to_owned(),
+            mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
+            snapshot: true,
+        }
     }
 
-    /// Like [`Self::boot`], with credentials that systemd is told by the machine (SMBIOS): by name and text.
-    pub fn boot_with(disk: &Path, mac: [u8; 6], credentials: &[(&str, &str)]) -> Self {
-        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-        let mut qemu = Command::new("setpriv");
-        qemu.args([
-            "--pdeathsig",
-            "KILL",
-            "--",
-            "qemu-system-x86_64",
-            "-machine",
-            "q35",
-            "-m",
-            "320",
-        ]);
-        qemu.args(["-accel", "tcg,tb-size=64", "-cpu", "max"]);
-        qemu.args([
-            "-nodefaults",
-            "-display",
-            "none",
-            "-serial",
-            "stdio",
-            "-no-reboot",
-        ]);
-        qemu.args([
-            "-drive",
-            &format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
-        ]);
-        let drive = format!(
-            "if=none,id=disk,format=raw,snapshot=on,file={}",
-            disk.display()
-        );
-        qemu.args(["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
-        qemu.args([
-            "-netdev",
-            "hubport,id=net,hubid=0",
-            "-device",
-            &format!("virtio-net-pci,netdev=net,mac={mac}"),
-        ]);
-        qemu.args(["-device", "virtio-rng-pci"]);
+    /// What it writes stays on the disk.
+    pub fn keep_writes(mut self) -> Self {
+        self.snapshot = false;
+        self
+    }
+
+    /// Leads its network card to QEMU's own network (the options of `-netdev user`).
+    pub fn network(mut self, options: &str) -> Self {
+        self.network = format!("user,id=net,restrict=on,{options}");
+        self
+    }
+
+    /// Puts an identity into the configuration of the firmware.
+    pub fn firmware_identity(mut self, identity: &Path) -> Self {
+        let item = format!("name=opt/org.ravelin/identity,file={}", identity.display());
+        self.qemu.args(["-fw_cfg", &item]);
+        self
+    }
+
+    /// Tells systemd these credentials (SMBIOS), by name and text.
+    pub fn credentials(mut self, credentials: &[(&str, &str)]) -> Self {
         for (name, text) in credentials {
             let value = format!("io.systemd.credential.binary:{name}={}", base64(text));
-            qemu.args(["-smbios", &format!("type=11,value={value}")]);
+            self.qemu
+                .args(["-smbios", &format!("type=11,value={value}")]);
         }
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = qemu.spawn().expect("qemu-system-x86 is installed");
+        self
+    }
+
+    /// Puts in a USB stick.
+    pub fn stick(mut self, stick: &Path) -> Self {
+        let drive = format!(
+            "if=none,id=stick,format=raw,snapshot=on,file={}",
+            stick.display()
+        );
+        self.qemu.args(["-drive", &drive, "-device", "qemu-xhci"]);
+        self.qemu.args(["-device", "usb-storage,drive=stick"]);
+        self
+    }
+
+    /// Switches it on.
+    pub fn boot(mut self) -> Running {
+        self.qemu.arg("-no-reboot");
+        let snapshot = if self.snapshot { "on" } else { "off" };
+        let drive = format!(
+            "if=none,id=disk,format=raw,snapshot={snapshot},file={}",
+            self.disk
+        );
+        let disk = "virtio-blk-pci,drive=disk,bootindex=1";
+        self.qemu.args(["-drive", &drive, "-device", disk]);
+        let card = format!("virtio-net-pci,netdev=net,mac={},romfile=", self.mac);
+        self.qemu.args(["-netdev", &self.network, "-device", &card]);
+        self.qemu.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = self.qemu.spawn().expect("qemu-system-x86 is installed");
         let console = process.stdout.take().expect("it was piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -84,15 +115,17 @@ impl Machine {
                 }
             }
         });
-        Self {
+        Running {
             process,
             lines,
             console: Vec::new(),
         }
     }
+}
 
-    /// Waits for a console line that contains `text`.
-    pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Outcome {
+impl Running {
+    /// Waits for a console line that contains one of `texts`.
+    pub fn wait_for(&mut self, texts: &[&str], timeout: Duration) -> Outcome {
         let deadline = Instant::now() + timeout;
         loop {
             match self
@@ -101,7 +134,7 @@ impl Machine {
             {
                 Ok(line) => {
                     self.console.push(line.clone());
-                    if line.contains(text) {
+                    if texts.iter().any(|text| line.contains(text)) {
                         return Outcome::Line(line);
                     }
                 }
@@ -117,7 +150,7 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();

@@ -1,16 +1,18 @@
-//! Images of the example site build, are not built twice, and boot without a failed unit.
+//! Images of the example site build, are not built twice, and boot without a failed unit; what is wrong with a disk or
+//! with what makes a server itself is said on the console.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use build::Progress;
-use image_test::{Machine, Outcome};
+use build::{Progress, ServerImage};
+use image_test::{Machine, Outcome, Running, copy};
 
 #[test]
-fn a_balancer_boots() {
+fn a_balancer_boots_and_takes_the_whole_disk() {
     let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("boot");
     let plan = image_test::example();
     let images = image_test::build(&plan, &state, Some(&["lb1"]), &|event| {
@@ -23,14 +25,22 @@ fn a_balancer_boots() {
     let server = &plan.servers[0];
     assert_eq!(image.server, server.name);
 
-    let mut machine = Machine::boot(&image.disk, server.mac);
-    let up = machine.wait_for("ravelin: ", BOOT_TIMEOUT);
-    assert_eq!(
-        up,
-        Outcome::Line("ravelin: lb1 is running".to_owned()),
-        "{}",
-        machine.console()
-    );
+    let disk = state.join("larger.raw");
+    copy(&image.disk, &disk);
+    let larger = image.sizes.disk + (64 << 20);
+    let file = File::options().write(true).open(&disk).unwrap();
+    file.set_len(larger).unwrap();
+    let mut machine = Machine::new(&disk, server.mac).keep_writes().boot();
+    expect(&mut machine, "ravelin: lb1 is running");
+    // It is marked as grown before it is said to run, and the table says so on the disk itself.
+    drop(machine);
+    let mut entry = [0; 128];
+    let file = File::open(&disk).unwrap();
+    file.read_exact_at(&mut entry, 1024 + 5 * 128).unwrap();
+    assert_eq!(entry[56..62], *b"v\0a\0r\0");
+    let end = u64::from_le_bytes(entry[40..48].try_into().unwrap()) * 512;
+    assert!(end > larger - (4 << 20), "/var ends at {end} of {larger}");
+    fs::remove_file(disk).unwrap();
 }
 
 /// What fails after that says why on the console, and so does what ends again and again; and nobody loads a kernel
@@ -65,7 +75,8 @@ fn failures_tell_their_cause_and_the_kernel_is_closed() {
              modprobe dummy || echo late: $$(cat /sys/kernel/security/lockdown) $$(lsmod | grep -c dummy)'\n",
         ),
     ];
-    let mut machine = Machine::boot_with(&images[0].disk, plan.servers[0].mac, &units);
+    let machine = Machine::new(&images[0].disk, plan.servers[0].mac);
+    let mut machine = machine.credentials(&units).boot();
     for text in [
         "early: it can be loaded",
         "ravelin: fails.service: the disk is upside down",
@@ -73,7 +84,7 @@ fn failures_tell_their_cause_and_the_kernel_is_closed() {
         "ravelin: ends.service: nobody answers",
         "ravelin: ends.service ended and was started again",
     ] {
-        let said = machine.wait_for(text, BOOT_TIMEOUT);
+        let said = machine.wait_for(&[text], BOOT_TIMEOUT);
         assert!(
             matches!(said, Outcome::Line(_)),
             "{text}: {}",
@@ -91,31 +102,61 @@ fn failures_tell_their_cause_and_the_kernel_is_closed() {
 
 #[test]
 fn a_damaged_root_is_refused_and_the_console_says_so() {
-    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("damaged");
-    let plan = image_test::example();
-    let images = image_test::build(&plan, &state, Some(&["lb2"]), &|_| ()).unwrap();
-    let disk = state.join("damaged.raw");
-    std::fs::copy(&images[0].disk, &disk).unwrap();
+    let (plan, images) = balancer("damaged");
+    let disk = images.role_disk.with_file_name("damaged.raw");
+    copy(&images.disk, &disk);
     // One bit of the file system's first block, in the second partition.
-    let mut file = File::options().read(true).write(true).open(&disk).unwrap();
-    let mut byte = [0];
-    file.seek(SeekFrom::Start(ROOT_OFFSET)).unwrap();
-    file.read_exact(&mut byte).unwrap();
-    file.seek(SeekFrom::Start(ROOT_OFFSET)).unwrap();
-    file.write_all(&[byte[0] ^ 1]).unwrap();
-    drop(file);
-
-    let mut machine = Machine::boot(&disk, plan.servers[1].mac);
-    let refused = machine.wait_for(
+    flip(&disk, ROOT_OFFSET);
+    let mut machine = Machine::new(&disk, plan.servers[1].mac).boot();
+    expect(
+        &mut machine,
         "ravelin-init: cannot mount /dev/mapper/root at /sysroot",
-        BOOT_TIMEOUT,
     );
-    assert!(matches!(refused, Outcome::Line(_)), "{}", machine.console());
-    std::fs::remove_file(disk).unwrap();
+    fs::remove_file(disk).unwrap();
+}
+
+/// One image of the role, and identities that were put elsewhere: a virtual machine's firmware, or a stick.
+#[test]
+fn an_identity_is_taken_from_where_it_is_and_only_a_good_one() {
+    let (plan, lb2) = balancer("identity");
+    let state = lb2.identity.ancestors().nth(3).unwrap();
+    let web1 = image_test::build(&plan, state, Some(&["web1"]), &|_| ()).unwrap();
+    let damaged = state.join("damaged.cred");
+    copy(&lb2.identity, &damaged);
+    flip(&damaged, fs::metadata(&damaged).unwrap().len() - 1);
+
+    let refused = "ravelin-init: cannot tell which server this is: ";
+    let firmware = "the identity in the firmware's configuration";
+    let table = [
+        (None, "there is no identity beside the kernel".to_owned()),
+        (
+            Some(&web1[0].identity),
+            format!("{firmware} is that of web1, whose role is nginx, not haproxy"),
+        ),
+        (
+            Some(&damaged),
+            format!("{firmware} is damaged: its signature does not match"),
+        ),
+    ];
+    for (identity, why) in table {
+        let mut machine = Machine::new(&lb2.role_disk, plan.servers[1].mac);
+        if let Some(identity) = identity {
+            machine = machine.firmware_identity(identity);
+        }
+        expect(&mut machine.boot(), &format!("{refused}{why}"));
+    }
+
+    let stick = state.join("stick.raw");
+    copy(&lb2.identity, &stick);
+    let file = File::options().write(true).open(&stick).unwrap();
+    file.set_len(8 << 20).unwrap();
+    let mut machine = Machine::new(&lb2.role_disk, plan.servers[1].mac);
+    machine = machine.firmware_identity(&damaged).stick(&stick);
+    expect(&mut machine.boot(), "ravelin: lb2 is running");
 }
 
 #[test]
-fn all_servers_are_built_once() {
+fn all_servers_are_built_once_and_no_role_holds_what_is_a_servers_own() {
     let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("all");
     let plan = image_test::example();
     let first = image_test::build(&plan, &state, None, &|event| eprintln!("{event:?}")).unwrap();
@@ -127,6 +168,7 @@ fn all_servers_are_built_once() {
             image.server
         );
     }
+    nothing_of_servers_in_roles(&first, &state);
 
     let steps = Mutex::new(None);
     let second = image_test::build(&plan, &state, None, &|event| {
@@ -142,6 +184,79 @@ fn all_servers_are_built_once() {
     );
 }
 
-/// The root's partition follows the first MiB and the EFI partition of 64 MiB.
-const ROOT_OFFSET: u64 = 65 << 20;
+/// Looks for the lines of every secret file, and for every server's name, in what servers of a role share.
+fn nothing_of_servers_in_roles(images: &[ServerImage], state: &Path) {
+    let mut secrets = Vec::new();
+    for image in images {
+        for file in (image.host_files.iter()).filter(|file| file.mode & 0o077 == 0) {
+            let text = String::from_utf8_lossy(&file.bytes);
+            let lines = text.lines().filter(|line| {
+                let plain = line.contains(|c: char| c.is_ascii_digit()) && !line.contains(' ');
+                line.len() >= 24 && plain && !line.starts_with("-----")
+            });
+            secrets.extend(lines.map(str::to_owned));
+        }
+    }
+    assert!(secrets.len() > 20, "{} lines of secrets", secrets.len());
+    fs::write(state.join("secrets"), secrets.join("\n")).expect("the test can do it");
+    let names: Vec<&str> = images.iter().map(|image| image.server.as_str()).collect();
+    fs::write(state.join("names"), names.join("\n")).expect("the test can do it");
+
+    let found = |flags: &str, patterns: &str, places: &[&Path]| {
+        let patterns = format!("--file={}", state.join(patterns).display());
+        let mut grep = Command::new("grep");
+        grep.args([flags, "--fixed-strings", "--text", &patterns]);
+        let output = grep
+            .arg("--")
+            .args(places)
+            .output()
+            .expect("the test can do it");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // The search finds them where they are.
+    let own = &images[0];
+    assert_ne!(found("-l", "secrets", &[&own.identity]), "");
+    assert_ne!(found("-lw", "names", &[&own.identity]), "");
+    for image in images {
+        let (tree, disk) = (&image.root_tree, &image.role_disk);
+        assert_eq!(found("-rl", "secrets", &[tree, disk]), "", "secrets");
+        let settings = ["etc", "var", "usr/lib/ravelin"].map(|dir| tree.join(dir));
+        let settings: Vec<&Path> = settings.iter().map(PathBuf::as_path).collect();
+        assert_eq!(found("-rlw", "names", &settings), "", "names");
+    }
+}
+
+/// The image of lb2, and the site.
+fn balancer(name: &str) -> (site::Plan, ServerImage) {
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let plan = image_test::example();
+    let mut images =
+        image_test::build(&plan, &state, Some(&["lb2"]), &|_| ()).expect("the test can do it");
+    (plan, images.remove(0))
+}
+
+fn expect(machine: &mut Running, text: &str) {
+    let seen = machine.wait_for(&[text, "is degraded", "end Kernel panic"], BOOT_TIMEOUT);
+    assert!(
+        matches!(&seen, Outcome::Line(line) if line.contains(text)),
+        "{text}: {seen:?}\n{}",
+        machine.console()
+    );
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the test can do it");
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at)
+        .expect("the test can do it");
+    file.write_all_at(&[byte[0] ^ 1], at)
+        .expect("the test can do it");
+}
+
+/// The root's partition follows the first MiB and the EFI partition of 96 MiB.
+const ROOT_OFFSET: u64 = 97 << 20;
 const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
