@@ -103,7 +103,7 @@ impl Bundle {
                 release,
             },
         )?;
-        let programs = Programs::new(&cache, &places.source, &roles, None)?;
+        let programs = Programs::new(&cache, &places.source, &spec, &roles, None)?;
         programs.build(&cache)?;
 
         let scratch = cache.scratch("bundle")?;

@@ -102,6 +102,11 @@ impl Host {
     }
 }
 
+/// What makes a server itself if it has these files, signed by the site.
+pub fn identity(state: &Path, server: &Server, files: &[HostFile]) -> Result<Vec<u8>, BuildError> {
+    Host::new(state, server, files, &release::public(state)?).sign()
+}
+
 /// Replaces a file that is nobody else's business.
 fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let new = path.with_extension("new");

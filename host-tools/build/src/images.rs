@@ -18,6 +18,7 @@ use crate::disk::{Disk, Sizes};
 use crate::error::BuildError;
 use crate::host::Host;
 use crate::lock::Lock;
+use crate::operator;
 use crate::packages::{self, Choice};
 use crate::payload::{self, Payload};
 use crate::pki::Pki;
@@ -26,7 +27,7 @@ use crate::programs::{INIT, Programs};
 use crate::progress::{Progress, Step};
 use crate::recipes::Recipes;
 use crate::release;
-use crate::role_image::RoleImage;
+use crate::role_image::{Release, RoleImage};
 use crate::roots::{Boot, Root};
 use crate::sbom;
 use crate::secrets;
@@ -73,6 +74,8 @@ pub struct ServerImage {
     pub disk: PathBuf,
     /// The image of the server's role: the same disk without what makes the server itself.
     pub role_disk: PathBuf,
+    /// The kernel image of the role, and where its root lies on the role's disk.
+    pub release: Release,
     /// What makes the server itself, signed.
     pub identity: PathBuf,
     /// The root of the server's role as a directory tree, without the host files; must not be written to.
@@ -112,6 +115,7 @@ pub fn images(
         }
         let mut files = files(places, plan, pki, server)?;
         files.extend(payload::secrets(plan, server.role, places.beside())?);
+        files.extend(operator::files(&places.state, plan, server)?);
         host_files.push(files);
     }
     let cache = &Cache::open(&places.cache, || progress(Progress::Waiting))?;
@@ -132,6 +136,7 @@ pub fn images(
     let programs = &Programs::new(
         cache,
         &places.source,
+        &spec,
         roles.values(),
         options.bundle.as_ref(),
     )?;
@@ -156,9 +161,8 @@ pub fn images(
     let boot = &Boot::new(recipes, &programs.path(INIT), &spec, base, tools)?;
     let mut roots = BTreeMap::new();
     for (role, role_spec) in roles {
-        let programs = role_spec
-            .programs
-            .iter()
+        let programs = (spec.programs.iter())
+            .chain(&role_spec.programs)
             .map(|name| programs.path(name))
             .collect();
         roots.insert(
@@ -203,7 +207,8 @@ pub fn images(
     for root in roots.values().filter(|root| !root.exists(cache)) {
         middle.push(job(Step::Root(root.role()), || {
             debs::fetch(cache, &root.packages().iter().collect::<Vec<_>>(), supply)?;
-            let described = programs.described(root.programs())?;
+            let ours = [spec.programs.as_slice(), root.programs()].concat();
+            let described = programs.described(&ours)?;
             root.build(cache, base, tools, &described)
         }));
     }
@@ -270,6 +275,7 @@ pub fn images(
             server: server.name.clone(),
             disk: disk.path(),
             role_disk: role_images[&server.role].path(),
+            release: role_images[&server.role].release()?,
             identity: host.path(),
             root_tree: root_dir.join("root"),
             host_files,

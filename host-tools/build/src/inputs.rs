@@ -34,7 +34,7 @@ fn every_field_of_base_toml() {
     let boot = &["boot"][..];
     for (field, changed) in fields(&path) {
         let expected = match field.as_str() {
-            "services" | "masked" => inputs.roots(),
+            "programs" | "services" | "masked" => inputs.roots(),
             "initrd_modules" => set(boot),
             // Images alone.
             "cmdline" => set(&[]),
@@ -300,6 +300,9 @@ impl Inputs {
             inputs.lock.replace(set.set, &set.packages, packages);
         }
         fs::write(inputs.program("ravelin-init"), "init").unwrap();
+        for program in spec::base(&inputs.source()).unwrap().programs {
+            fs::write(inputs.program(&program), &program).unwrap();
+        }
         for role in ROLES {
             for program in spec::role(&inputs.source(), role).unwrap().programs {
                 fs::write(inputs.program(&program), &program).unwrap();
@@ -348,7 +351,8 @@ impl Inputs {
         names.insert("boot".to_owned(), boot.id().to_owned());
         for role in ROLES {
             let role_spec = spec::role(&source, role).unwrap();
-            let programs = role_spec.programs.iter().map(|name| self.program(name));
+            let programs = (spec.programs.iter()).chain(&role_spec.programs);
+            let programs = programs.map(|name| self.program(name));
             // A program that nobody has built yet.
             let programs = programs.filter(|path| path.exists()).collect();
             let name = spec::role_name(role);

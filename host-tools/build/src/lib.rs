@@ -22,6 +22,7 @@ pub mod maintenance;
 mod mirror;
 mod modules;
 mod oci;
+pub mod operator;
 mod packages;
 mod payload;
 pub mod pki;
@@ -51,6 +52,7 @@ pub use firmware::{
     ApplianceFirmware, Firmware, FirmwareError, Size, boards, configuration, firmware, libraries,
     program, write_configuration,
 };
+pub use host::identity;
 pub use images::{Options, ServerImage, images};
 pub use lock::{Change, Lock};
 pub use mirror::lines as mirror_lines;
@@ -58,5 +60,6 @@ pub use packages::{Choice, Locked, lock as lock_packages};
 pub use places::Places;
 pub use progress::{Progress, Step};
 pub use render::server::HostFile;
+pub use role_image::Release;
 pub use ssh::write_known_hosts;
 pub use verify::{Verification, verify};

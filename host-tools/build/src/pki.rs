@@ -29,6 +29,7 @@ use thiserror::Error;
 pub use authority::Tier;
 use authority::{Authority, Place, TIERS, TRUSTED};
 pub use devices::{Devices, devices};
+pub(crate) use inspect::split;
 pub use leaf::Use;
 pub use list::{Entry, Purpose, list};
 pub use rotate::{Rotation, is_overlapping, retire, rotate};
@@ -287,6 +288,12 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
     };
     let secret = from_hex(text.trim_end()).and_then(|bytes| bytes.try_into().ok());
     secret.ok_or_else(|| broken(&path, "64 hexadecimal digits were expected".to_owned()))
+}
+
+/// Writes a secret that was made elsewhere.
+pub(crate) fn keep(path: &Path, text: &str) -> Result<(), PkiError> {
+    create_directory(path.parent().unwrap_or(path))?;
+    write(path, text, SECRET)
 }
 
 /// Where a secret of this name is.

@@ -10,7 +10,7 @@ use crate::debs;
 use crate::error::BuildError;
 use crate::sandbox;
 use crate::sbom;
-use crate::spec::RoleSpec;
+use crate::spec::{BaseSpec, RoleSpec};
 
 /// Cargo package of the first program of the boot.
 pub const INIT: &str = "ravelin-init";
@@ -25,10 +25,11 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The first program of the boot, and those that these roles name; compiled, or from a bundle.
+    /// The first program of the boot, and those that every server and these roles name; compiled, or from a bundle.
     pub fn new<'a>(
         cache: &Cache,
         source: &Path,
+        base: &BaseSpec,
         roles: impl IntoIterator<Item = &'a RoleSpec>,
         bundle: Option<&Bundle>,
     ) -> Result<Self, BuildError> {
@@ -36,6 +37,7 @@ impl Programs {
             .canonicalize()
             .map_err(|error| BuildError::io("open", source, error))?;
         let mut packages = vec![INIT.to_owned()];
+        packages.extend(base.programs.iter().cloned());
         packages.extend(
             roles
                 .into_iter()

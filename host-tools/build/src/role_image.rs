@@ -45,6 +45,19 @@ pub struct Record {
     pub root_hash: String,
 }
 
+/// What an update of a server consists of, but for its identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// Hash of the whole root.
+    pub root_hash: String,
+    /// The role's disk.
+    pub disk: PathBuf,
+    /// Where the root and its hashes lie on it: offset and length.
+    pub root: [(u64, u64); 2],
+    /// The kernel image.
+    pub kernel: PathBuf,
+}
+
 impl RoleImage {
     /// Reads what determines it. It goes to `roles/ROLE/` below `state`, and trusts identities signed by `key`.
     pub fn new(
@@ -107,6 +120,23 @@ impl RoleImage {
         let kernel = fs::metadata(self.dir.join("linux.efi")).ok()?.len();
         let whole = length == record.layout.length && kernel == record.kernel;
         (record.id == self.id && whole).then_some(record)
+    }
+
+    /// What an update to an existing image consists of.
+    pub fn release(&self) -> Result<Release, BuildError> {
+        let record = self.existing().ok_or_else(|| BuildError::Unexpected {
+            step: format!("image {}", spec::role_name(self.role)),
+            message: format!("{} was changed while we built", self.path().display()),
+        })?;
+        Ok(Release {
+            root_hash: record.root_hash,
+            disk: self.path(),
+            root: [
+                (record.layout.offsets[1], record.root),
+                (record.layout.offsets[2], record.verity),
+            ],
+            kernel: self.dir.join("linux.efi"),
+        })
     }
 
     /// Makes it.

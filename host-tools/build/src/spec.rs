@@ -18,6 +18,9 @@ pub struct BaseSpec {
     pub kernel: String,
     /// Debian packages of every server.
     pub packages: Vec<String>,
+    /// Programs of ours, as in [`RoleSpec::programs`].
+    #[serde(default)]
+    pub programs: Vec<String>,
     /// systemd units that are enabled on every server.
     pub services: Vec<String>,
     /// systemd units that never run.

@@ -120,20 +120,23 @@ fn share_packages(from: &Path, to: &Path, lock: &Lock) -> Result<(), BuildError>
     Ok(())
 }
 
-/// So is the key that signs identities.
+/// So are the keys by which servers are known and updated.
 fn share_keys(from: &Path, to: &Path) -> Result<(), BuildError> {
     let [from, to] = [from, to].map(|state| state.join("pki"));
     let failed = |error| BuildError::io("copy", &to, error);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(&to)
+        .create(to.join("update/servers"))
         .map_err(failed)?;
-    for entry in fs::read_dir(from).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with("release.") {
-            fs::copy(entry.path(), to.join(name)).map_err(failed)?;
+    for dir in ["", "update", "update/servers"] {
+        for entry in fs::read_dir(from.join(dir)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let ours = !dir.is_empty() || name.to_string_lossy().starts_with("release.");
+            if ours && entry.path().is_file() {
+                fs::copy(entry.path(), to.join(dir).join(name)).map_err(failed)?;
+            }
         }
     }
     Ok(())

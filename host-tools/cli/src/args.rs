@@ -432,11 +432,22 @@ pub struct Push {
 #[derive(Debug, Args)]
 pub struct Update {
     /// Both appliances of the pair.
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "server",
+        conflicts_with = "server"
+    )]
     pub appliances: Vec<String>,
     /// What starts an appliance anew, with its name for `{name}`.
-    #[arg(long, value_name = "COMMAND")]
-    pub run: String,
+    #[arg(long, value_name = "COMMAND", required_unless_present = "server")]
+    pub run: Option<String>,
+    /// A server, which gets what the site file says now; may be given again. One after another, each only while the others of
+    /// its role serve.
+    #[arg(long, value_name = "NAME")]
+    pub server: Vec<String>,
+    /// Where a server is reached, if not at its own address.
+    #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = reached)]
+    pub at: Vec<(String, std::net::SocketAddr)>,
     /// How long it may take to be back.
     #[arg(long, value_name = "TIME", default_value = "300s", value_parser = seconds)]
     pub within: u16,
@@ -446,6 +457,23 @@ pub struct Update {
     /// Machine-readable output.
     #[arg(long)]
     pub json: bool,
+}
+
+impl Update {
+    /// What starts an appliance anew.
+    pub fn command(&self) -> &str {
+        self.run.as_deref().unwrap_or_default()
+    }
+}
+
+fn reached(text: &str) -> Result<(String, std::net::SocketAddr), String> {
+    let (name, address) = text
+        .split_once('=')
+        .ok_or("NAME=ADDRESS:PORT is expected")?;
+    let address = address
+        .parse()
+        .map_err(|_| format!("`{address}` is not ADDRESS:PORT"))?;
+    Ok((name.to_owned(), address))
 }
 
 /// Seconds as people write them: `90`, `90s`, `5m`.

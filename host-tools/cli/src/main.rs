@@ -27,6 +27,7 @@ mod progress;
 mod push;
 mod rehearse;
 mod run;
+mod servers;
 mod site_file;
 mod source;
 mod table;
@@ -73,6 +74,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Maintenance(options) => manage::maintenance(site, options),
         Command::Post(options) => manage::post(site, options),
         Command::Push(options) => push::push(site, options),
+        Command::Update(options) if !options.server.is_empty() => servers::update(site, options),
         Command::Update(options) => update::update(site, options),
         Command::Run(options) => run::run(site, options),
         Command::Bench(options) => bench::bench(site, options),

@@ -121,7 +121,7 @@ fn renew(desk: &Desk, state: &Path, name: &str, options: &args::Update) -> Resul
         device.order(&order).map_err(|error| named(name, error))?;
     }
     let began = Instant::now();
-    let command = options.run.replace("{name}", name);
+    let command = options.command().replace("{name}", name);
     say(options, &format!("{name}: {command}"));
     let result = Command::new("sh").args(["-c", &command]).status();
     let result = result.map_err(|error| {
@@ -216,9 +216,9 @@ impl Journal {
         let path = state.join("update.json");
         let old = fs::read_to_string(&path).ok();
         let old = old.and_then(|text| serde_json::from_str::<Self>(&text).ok());
-        let old = old.filter(|old| old.command == options.run && !options.anew);
+        let old = old.filter(|old| old.command == options.command() && !options.anew);
         Self {
-            command: options.run.clone(),
+            command: options.command().to_owned(),
             path,
             ..old.unwrap_or_default()
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 fn the_reference_site_is_good() {
     let output = ravelin(&["check", "--site", REFERENCE]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    assert!(stdout(&output).contains("is good: 6 networks, 2 appliances, 9 servers, 27 flows"));
+    assert!(stdout(&output).contains("is good: 6 networks, 2 appliances, 9 servers, 28 flows"));
     let output = ravelin(&["check", "--json", "--site", REFERENCE]);
     assert_eq!(json(&output)["good"], true);
 }
@@ -111,7 +111,7 @@ fn the_plan_names_everything_that_will_exist() {
     assert_eq!(plan["plan"]["servers"].as_array().map(Vec::len), Some(9));
     assert_eq!(
         plan["appliances"][0]["rules"].as_array().map(Vec::len),
-        Some(20)
+        Some(21)
     );
     assert_eq!(plan["cables"].as_array().map(Vec::len), Some(13));
 }

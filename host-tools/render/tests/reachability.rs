@@ -19,7 +19,7 @@ use site::{Boards, Plan};
 use socket2::{Domain, Socket, Type};
 
 /// All that anything listens on by TCP, and one port that nothing should reach.
-const PORTS: [u16; 19] = [
+const PORTS: [u16; 20] = [
     ports::HTTP,
     ports::HTTPS,
     ports::NGINX,
@@ -33,6 +33,7 @@ const PORTS: [u16; 19] = [
     ports::HAPROXY_AGENT,
     ports::HAPROXY_HEALTH,
     ports::HAPROXY_PEERS,
+    ports::UPDATE,
     22,
     ports::DB_STATE,
     ports::DB_BACKUP,
@@ -141,7 +142,15 @@ fn origins(plan: &Plan, flow: &Flow) -> Vec<String> {
         Party::Appliances => vec!["appliances".into()],
         Party::Role(_) | Party::Servers | Party::Server(_) | Party::Set(_) | Party::Address(_) => {
             let servers = plan.servers_in(&flow.from);
-            servers.map(|server| server.name.clone()).collect()
+            let mut origins: Vec<String> = servers.map(|server| server.name.clone()).collect();
+            // They have addresses of their own in every network.
+            let prefixes = plan.prefixes_of(&flow.from);
+            let inside = |address: IpAddr| prefixes.iter().any(|prefix| prefix.contains(&address));
+            let legs = plan.appliances.iter().flat_map(|one| &one.legs);
+            if legs.into_iter().any(|leg| inside(leg.address.into())) {
+                origins.push("appliances".into());
+            }
+            origins
         }
     }
 }

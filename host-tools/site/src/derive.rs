@@ -84,6 +84,7 @@ pub(crate) fn plan(file: &SiteFile, boards: &Boards) -> Result<Plan, Problem> {
     flows.extend(database::flows(&database));
     flows.extend(monitoring::flows(file, &services));
     flows.extend(ssh::flows(file));
+    flows.extend(updates(&networks, &servers));
     let mut plan = Plan {
         domain: file.domain.clone().ok_or_else(|| absent("`domain`"))?,
         certificate: authority::site_certificate(file),
@@ -215,6 +216,30 @@ fn roles_flows() -> Vec<Flow> {
     ]
 }
 
+/// Operators update servers from the network that the monitor is in.
+fn updates(networks: &[Network], servers: &[Server]) -> Vec<Flow> {
+    let monitor = servers.iter().find(|server| server.role == Role::Monitor);
+    let network = networks
+        .iter()
+        .find(|network| monitor.is_some_and(|monitor| monitor.network == network.name));
+    let subnets = network.iter().flat_map(|network| {
+        let subnets = [Some(network.subnet.into()), network.subnet6.map(Into::into)];
+        subnets.into_iter().flatten()
+    });
+    let flow = |subnet: ipnet::IpNet| {
+        flow::plain(
+            UPDATES.to_owned(),
+            Party::Address(subnet.trunc()),
+            Party::Servers,
+            Traffic::tcp(ports::UPDATE),
+            "operators update servers",
+        )
+    };
+    subnets.map(flow).collect()
+}
+
+const UPDATES: &str = "operator-updates";
+
 /// Whether a flow of this name exists without being asked for, so that `[[flows]]` must not take it.
 pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
     service::has_flow(file, name)
@@ -225,6 +250,7 @@ pub(crate) fn is_derived_flow(file: &SiteFile, name: &str) -> bool {
         || database::has_flow(name)
         || [http::PEERS, ssh::FLOW].contains(&name)
         || monitoring::NAMES.contains(&name)
+        || name == UPDATES
 }
 
 /// Reports a name that cannot be one.

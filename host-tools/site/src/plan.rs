@@ -667,4 +667,6 @@ pub mod ports {
     pub const SUBMISSION: u16 = 587;
     /// Operators' logins to servers, from the management network.
     pub const SSH: u16 = 22;
+    /// Updates of a server, from the network of the monitor.
+    pub const UPDATE: u16 = 9443;
 }

@@ -127,6 +127,7 @@ fn the_flows_are_the_path_of_a_request_and_its_watchers() {
             ("monitor-appliances", "ping".to_owned()),
             ("monitor-site", "tcp 443".to_owned()),
             ("monitor-site", "tcp 443".to_owned()),
+            ("operator-updates", "tcp 9443".to_owned()),
         ]
     );
     assert!(plan.flows.iter().all(|flow| !flow.why.is_empty()));
@@ -175,7 +176,7 @@ fn more_flows_than_an_appliance_has_rules_for_are_refused() {
     let problems: Vec<(&str, String)> = (errors.problems().iter())
         .map(|problem| (problem.code(), problem.to_string()))
         .collect();
-    let message = "the flows make 4526 firewall rules".to_owned();
+    let message = "the flows make 4532 firewall rules".to_owned();
     assert_eq!(problems, [("site::too_many_rules", message)]);
 }
 

@@ -81,14 +81,14 @@ impl Machine {
         self
     }
 
-    /// Puts in a USB stick.
+    /// Puts in another disk. A stick is one to the kernel, but Debian's cloud kernel knows no USB.
     pub fn stick(mut self, stick: &Path) -> Self {
         let drive = format!(
             "if=none,id=stick,format=raw,snapshot=on,file={}",
             stick.display()
         );
-        self.qemu.args(["-drive", &drive, "-device", "qemu-xhci"]);
-        self.qemu.args(["-device", "usb-storage,drive=stick"]);
+        self.qemu.args(["-drive", &drive]);
+        self.qemu.args(["-device", "virtio-blk-pci,drive=stick"]);
         self
     }
 

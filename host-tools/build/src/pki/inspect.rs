@@ -81,7 +81,7 @@ pub(super) fn is_signed_by(certificate: &X509Certificate<'_>, authority: &str) -
 }
 
 /// The certificates and the key of a file that has both.
-pub(super) fn split(text: &str) -> Option<(&str, &str)> {
+pub(crate) fn split(text: &str) -> Option<(&str, &str)> {
     text.split_at_checked(text.find("-----BEGIN PRIVATE KEY-----")?)
 }
 

@@ -33,7 +33,7 @@ rm -rf /etc/apt/apt.conf.d/99mmdebstrap /var/lib/apt/lists/* /var/cache/* /var/b
 rm -rf /etc/*- /var/lib/dpkg/*-old
 find /root -mindepth 1 -delete
 find /var/log -type f -delete
-mkdir -p /etc/systemd /var/lib/private /var/cache/private
+mkdir -p /efi /etc/systemd /var/lib/private /var/cache/private
 chmod 700 /var/lib/private /var/cache/private
 touch /etc/machine-id /etc/hostname
 # Tells systemd that /etc and /var match /usr: it would otherwise bring them up to date on every boot.
