@@ -1,158 +1,388 @@
-//! Updates of a server that runs in QEMU: by the operator's own code, through the server's own firewall.
+//! Updates of servers that run in QEMU, through their own firewall: what is good stays, what does not boot or does not serve
+//! is given up by the servers themselves, and a power cut leaves what was there.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use build::ServerImage;
+use build::{Options, Places, ServerImage};
 use image_test::{Machine, Outcome, Running};
 use site::Plan;
 use update::client::{Release, Remote, Slice};
 use update::message::State;
 
-/// A version that boots but does not serve is given up by the server itself; a good one stays.
+/// One server through all that can happen to it. A restart ends its QEMU, which is then started again on the same disk.
 #[test]
-#[ignore = "six boots: minutes, or many on a busy machine"]
-fn what_does_not_serve_is_given_up_and_what_does_stays() {
-    let site = Site::new("update");
-    let mut machine = site.boot();
-    expect(&mut machine, "ravelin: lb1 is running");
-    let before = site.remote.state().unwrap();
+fn a_server_keeps_what_serves_and_gives_up_what_does_not() {
+    // A dozen boots.
+    if !soak() {
+        return;
+    }
+    let rack = Rack::new("update", &["web1"]);
+    let web1 = &rack.servers["web1"];
+    let first = release(&rack.build("first")["web1"]);
+    let second = release(&rack.build("second")["web1"]);
+    assert_ne!(first.root_hash, second.root_hash);
+    rack.build("first");
+    web1.unpack();
+
+    let mut machine = web1.boot();
+    expect(&mut machine, "ravelin: web1 is running");
+    let before = web1.settled();
     assert_eq!((before.version, before.trial), (1, false));
-    assert_eq!(before.ailing, [""; 0]);
-    assert!(site.release.is(&before).unwrap());
+    assert_eq!((before.ailing.len(), &before.failed), (0, &None));
+    assert!(first.is(&before).unwrap());
 
-    let bad = site.release_with("bad", |files| {
-        let serves = find(files, "/etc/ravelin/update/serves");
-        serves.bytes.extend_from_slice(b"10.20.1.11:1\n");
-    });
-    assert_eq!(site.remote.install(&bad, &before).unwrap(), 2);
-    site.remote.reboot().unwrap();
-    expect(
-        &mut machine,
-        "ravelin: lb1 does not serve: nobody answers at 10.20.1.11:1",
-    );
-    expect(&mut machine, "ravelin: lb1 is running");
-    let after = site.remote.state().unwrap();
-    assert_eq!((after.version, after.trial), (1, false));
-    let (version, why) = after.failed.clone().unwrap();
-    assert_eq!(version, 2);
-    assert!(why.contains("10.20.1.11:1"), "{why}");
-
-    // The other slot is written too, as for a new root.
-    let good = site.release_with("good", |files| {
-        find(files, "/etc/hosts")
-            .bytes
-            .extend_from_slice(b"# new\n");
-    });
-    let other_root = State {
-        root_hash: String::new(),
-        ..after
-    };
-    let version = site.remote.install(&good, &other_root).unwrap();
-    assert_eq!(version, 3);
-    site.remote.reboot().unwrap();
-    ends(machine);
-    let mut machine = site.boot();
-    expect(&mut machine, "ravelin: lb1 is running");
-    let start = Instant::now();
-    let proved = loop {
-        let state = site.remote.state().unwrap();
-        if !state.trial || start.elapsed() > PATIENCE {
-            break state;
+    // The power fails when the spare slot has some of the new root, when it has nearly all, and when the kernel image comes.
+    for part in ["some of the root", "most of the root", "a kernel image"] {
+        let old = web1.written(part);
+        let update = std::thread::spawn({
+            let (remote, release) = (web1.remote.clone(), second.clone());
+            move || remote.install(&release, &before_of(&remote))
+        });
+        let start = Instant::now();
+        while web1.written(part) == old {
+            assert!(start.elapsed() < PATIENCE, "{part} was never written");
+            assert!(!update.is_finished(), "{part}: it was too quick for us");
+            sleep(Duration::from_millis(2));
         }
-        sleep(Duration::from_secs(1));
-    };
-    assert_eq!((proved.version, proved.trial), (3, false));
-    assert!(good.is(&proved).unwrap());
+        drop(machine);
+        assert!(update.join().unwrap().is_err(), "{part}: it was not whole");
+        machine = web1.boot();
+        expect(&mut machine, "ravelin: web1 is running");
+        let after = web1.settled();
+        assert_eq!((after.version, after.trial), (1, false), "{part}");
+        assert!(first.is(&after).unwrap(), "{part}");
+    }
 
-    // Without the hashes of the first slot, the root is found in the second.
-    drop(machine);
-    let disk = File::options().write(true).open(&site.disk).unwrap();
-    disk.write_all_at(&[0; 8192], site.release.root[1].offset)
-        .unwrap();
-    let mut machine = site.boot();
-    expect(&mut machine, "ravelin: lb1 is running");
-    assert_eq!(site.remote.state().unwrap().version, 3);
+    // The same update again; now it is let finish.
+    assert_eq!(web1.remote.install(&second, &web1.settled()).unwrap(), 2);
+    machine = web1.restart(machine);
+    expect(&mut machine, "ravelin: web1 is running");
+    let good = web1.settled();
+    assert_eq!((good.version, good.trial), (2, false));
+    assert!(second.is(&good).unwrap());
+
+    // A root that was damaged before anybody hashed it: three attempts, and the last version again.
+    let damaged = damage(&first, &rack.dir.join("damaged.raw"));
+    assert_eq!(web1.remote.install(&damaged, &good).unwrap(), 3);
+    machine = web1.restart(machine);
+    for attempt in 1..=3 {
+        let cannot = "ravelin-init: cannot mount /dev/mapper/root at /sysroot";
+        expect(&mut machine, cannot);
+        ends(machine);
+        println!("attempt {attempt} of a version that does not boot has ended");
+        machine = web1.boot();
+    }
+    expect(&mut machine, "ravelin: web1 is running");
+    let after = web1.settled();
+    assert_eq!((after.version, after.trial), (2, false));
+    let (version, why) = after.failed.clone().unwrap();
+    assert_eq!(version, 3, "{why}");
+
+    // One that boots, and does not do what it should.
+    let bad = web1.promising(&rack, &second, "10.20.2.11:1");
+    assert_eq!(web1.remote.install(&bad, &after).unwrap(), 4);
+    machine = web1.restart(machine);
+    let silent = "ravelin: web1 does not serve: nobody answers at 10.20.2.11:1";
+    expect(&mut machine, silent);
+    ends(machine);
+    machine = web1.boot();
+    expect(&mut machine, "ravelin: web1 is running");
+    let after = web1.settled();
+    assert_eq!((after.version, after.trial), (2, false));
+    let (version, why) = after.failed.clone().unwrap();
+    assert_eq!(version, 4);
+    assert!(why.contains("10.20.2.11:1"), "{why}");
+
+    // Both slots have been written to by now, and the first one is still taken.
+    assert_eq!(web1.remote.install(&first, &after).unwrap(), 5);
+    machine = web1.restart(machine);
+    expect(&mut machine, "ravelin: web1 is running");
+    let last = web1.settled();
+    assert_eq!((last.version, last.trial), (5, false));
+    assert!(first.is(&last).unwrap());
+    assert_eq!(last.failed, None);
 }
 
-/// lb1 of the example, on a disk of its own, and what reaches it.
-struct Site {
+/// What an operator types: the second server is not touched before the first one serves again.
+#[test]
+fn a_pair_is_updated_one_after_another() {
+    // Four boots, two at a time.
+    if !soak() {
+        return;
+    }
+    let rack = Rack::new("update-pair", &["web1", "web2"]);
+    rack.build("first");
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for server in rack.servers.values() {
+            server.unpack();
+            let (events, stop) = (Arc::clone(&events), Arc::clone(&stop));
+            scope.spawn(move || server.keep_on(&events, &stop));
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for server in rack.servers.values() {
+                server.settled();
+            }
+            rack.write("second");
+            let said = rack.update_both();
+            assert_eq!(
+                said,
+                "web1 serves with version 2\nweb2 serves with version 2\n"
+            );
+            let again = rack.update_both();
+            assert!(again.contains("there was nothing to do"), "{again}");
+        }));
+        stop.store(true, Ordering::Relaxed);
+        if let Err(panic) = done {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    let events = events.lock().unwrap();
+    let restarts: Vec<&str> = events[events.len() - 4..]
+        .iter()
+        .map(String::as_str)
+        .collect();
+    let order = ["web1 ended", "web1 runs", "web2 ended", "web2 runs"];
+    assert_eq!(restarts, order, "{events:?}");
+}
+
+/// A site with servers that run, and files that its web servers serve.
+struct Rack {
+    dir: PathBuf,
     plan: Plan,
-    image: ServerImage,
-    state: PathBuf,
+    servers: BTreeMap<String, Server>,
+}
+
+/// One of them.
+struct Server {
+    name: String,
+    mac: [u8; 6],
+    /// Options of its network.
+    network: String,
+    image: PathBuf,
     disk: PathBuf,
     remote: Remote,
-    release: Release,
 }
 
-impl Site {
-    fn new(name: &str) -> Self {
-        let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let plan = image_test::example();
-        let mut images =
-            image_test::build(&plan, &state, Some(&["lb1"]), &|_| ()).expect("the test can do it");
-        let image = images.remove(0);
-        let disk = state.join("running.raw");
-        image_test::copy(&image.disk, &disk);
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the test can do it");
-        let remote = Remote {
-            server: "lb1".to_owned(),
-            address: port.local_addr().expect("the test can do it"),
-            papers: build::operator::to_reach(&state, "lb1").expect("the test can do it"),
+impl Rack {
+    fn new(name: &str, servers: &[&str]) -> Self {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(dir.join("public")).expect("the test can do it");
+        let site = image_test::source().join("examples/foobar/site.toml");
+        let site = fs::read_to_string(site).expect("the test can do it");
+        let site = format!("{site}\n{STATIC}");
+        fs::write(dir.join("site.toml"), site).expect("the test can do it");
+        let plan = image_test::example_with(STATIC);
+        let state = dir.join(".ravelin");
+        let server = |name: &&str| (name.to_string(), Server::new(&plan, &state, name));
+        let servers = servers.iter().map(server).collect();
+        Self { dir, plan, servers }
+    }
+
+    /// Gives the web servers another file to serve.
+    fn write(&self, text: &str) {
+        fs::write(self.dir.join("public/file.txt"), text).expect("the test can do it");
+    }
+
+    /// Builds what the servers are to run when they serve this text.
+    fn build(&self, text: &str) -> BTreeMap<String, ServerImage> {
+        self.write(text);
+        let places = Places {
+            state: self.dir.join(".ravelin"),
+            ..image_test::places(&self.dir.join(".ravelin"))
         };
-        let release = release(&image);
+        let pki = build::pki::open(&places.state, &self.plan).expect("the test can do it");
+        let options = Options {
+            only: Some(self.servers.keys().cloned().collect()),
+            ..Options::default()
+        };
+        let images = build::images(&places, &self.plan, &pki, &options, &image_test::tell);
+        let mut named = BTreeMap::new();
+        for mut image in images.expect("the test can do it") {
+            // The next build puts other files in its place.
+            let kept = self.dir.join(format!("{}-{text}", image.server));
+            fs::create_dir_all(&kept).expect("the test can do it");
+            for file in [
+                &mut image.release.disk,
+                &mut image.release.kernel,
+                &mut image.identity,
+            ] {
+                let copy = kept.join(file.file_name().expect("a file"));
+                image_test::copy(file, &copy);
+                *file = copy;
+            }
+            named.insert(image.server.clone(), image);
+        }
+        fs::copy(places.lock, self.dir.join("ravelin.lock")).expect("the test can do it");
+        named
+    }
+
+    /// `ravelin update --server web1 --server web2`; returns what it prints.
+    fn update_both(&self) -> String {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo.args([
+            "run", "--quiet", "--locked", "-p", "ravelin", "--", "update",
+        ]);
+        cargo.current_dir(image_test::source());
+        cargo.arg("--site").arg(self.dir.join("site.toml"));
+        for (name, server) in &self.servers {
+            let at = format!("{name}={}", server.remote.address);
+            cargo.args(["--server", name, "--at", &at]);
+        }
+        let output = cargo.output().expect("cargo runs");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Server {
+    fn new(plan: &Plan, state: &Path, name: &str) -> Self {
+        let server = plan.servers.iter().find(|server| server.name == name);
+        let server = server.expect("the example has it");
+        let network = (plan.networks.iter()).find(|network| network.name == server.network);
+        let gateway = network.expect("the example has it").virtual_address;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the test can do it");
+        let from = port.local_addr().expect("the test can do it");
+        let to = SocketAddr::new(server.address.into(), 9443);
+        build::pki::open(state, plan).expect("the test can do it");
         Self {
-            plan,
-            image,
-            state,
-            disk,
-            remote,
-            release,
+            name: name.to_owned(),
+            mac: server.mac,
+            // The test seems to be in the monitor's network, behind the gateway of the server's own.
+            network: format!(
+                "net=10.20.0.0/16,host=10.20.5.9,dns={gateway},hostfwd=tcp:{from}-{to}"
+            ),
+            image: state.join("images").join(name).join("disk.raw"),
+            disk: state.with_file_name(format!("{name}.raw")),
+            remote: Remote {
+                server: name.to_owned(),
+                address: from,
+                papers: build::operator::to_reach(state, name).expect("the test can do it"),
+            },
         }
     }
 
-    /// Switches the server on. The test seems to be in the monitor's network, behind the gateway of the server's own.
-    fn boot(&self) -> Running {
-        let server = &self.plan.servers[0];
-        let network = |name: &str| {
-            self.plan
-                .networks
-                .iter()
-                .find(|network| network.name == name)
-        };
-        let gateway = network(&server.network)
-            .expect("the test can do it")
-            .virtual_address;
-        let to = SocketAddr::new(server.address.into(), 9443);
-        let from = self.remote.address;
-        let options =
-            format!("net=10.20.0.0/16,host=10.20.5.9,dns={gateway},hostfwd=tcp:{from}-{to}");
-        Machine::new(&self.disk, server.mac)
-            .keep_writes()
-            .network(&options)
-            .boot()
+    /// Gives it a disk of its own, as it was built.
+    fn unpack(&self) {
+        image_test::copy(&self.image, &self.disk);
     }
 
-    /// The release with other files of the server, signed by the site.
-    fn release_with(&self, name: &str, change: impl FnOnce(&mut Vec<build::HostFile>)) -> Release {
-        let mut files = self.image.host_files.clone();
-        change(&mut files);
-        let server = &self.plan.servers[0];
-        let identity = self.state.join(format!("{name}.cred"));
-        fs::write(
-            &identity,
-            build::identity(&self.state, server, &files).expect("the test can do it"),
-        )
-        .expect("the test can do it");
+    fn boot(&self) -> Running {
+        let machine = Machine::new(&self.disk, self.mac).keep_writes();
+        machine.network(&self.network).boot()
+    }
+
+    /// Asks it to start again.
+    fn restart(&self, machine: Running) -> Running {
+        self.remote.reboot().expect("it runs");
+        ends(machine);
+        self.boot()
+    }
+
+    /// Its state when it has nothing more to prove.
+    fn settled(&self) -> State {
+        let start = Instant::now();
+        loop {
+            let state = self.remote.state();
+            match &state {
+                Ok(state) if !state.trial && state.ailing.is_empty() => return state.clone(),
+                Ok(_) | Err(_) => assert!(start.elapsed() < PATIENCE, "{state:?}"),
+            }
+            sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// Switches it on again whenever it ends.
+    fn keep_on(&self, events: &Mutex<Vec<String>>, stop: &AtomicBool) {
+        let tell = |what: &str| {
+            let mut events = events.lock().expect("nobody panics with it");
+            events.push(format!("{} {what}", self.name));
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let mut machine = self.boot();
+            loop {
+                match machine.wait_for(&["is running", "is degraded"], Duration::from_secs(1)) {
+                    Outcome::Line(line) if line.ends_with("is running") => tell("runs"),
+                    Outcome::Line(line) => tell(&line),
+                    Outcome::Ended => break tell("ended"),
+                    Outcome::TimedOut if stop.load(Ordering::Relaxed) => return,
+                    Outcome::TimedOut => {}
+                }
+            }
+        }
+    }
+
+    /// The release, with one more address that is promised to others.
+    fn promising(&self, rack: &Rack, release: &Release, address: &str) -> Release {
+        let mut files = rack
+            .build("second")
+            .remove(&self.name)
+            .expect("it is built")
+            .host_files;
+        let serves = (files.iter_mut()).find(|file| file.path == "/etc/ravelin/update/serves");
+        let serves = &mut serves.expect("every server has it").bytes;
+        serves.extend_from_slice(format!("{address}\n").as_bytes());
+        let server = rack
+            .plan
+            .servers
+            .iter()
+            .find(|server| server.name == self.name);
+        let state = rack.dir.join(".ravelin");
+        let archive = build::identity(&state, server.expect("it is of the plan"), &files);
+        let identity = rack.dir.join("promising.cred");
+        fs::write(&identity, archive.expect("the test can do it")).expect("the test can do it");
         Release {
             identity,
-            ..self.release.clone()
+            ..release.clone()
         }
     }
+}
+
+impl Server {
+    /// Something that is another when this part of an update has reached the disk.
+    fn written(&self, part: &str) -> Vec<u8> {
+        let disk = File::open(&self.disk).expect("the test can do it");
+        let read = |from: u64, length: usize| {
+            let mut bytes = vec![0; length];
+            disk.read_exact_at(&mut bytes, from)
+                .expect("the test can do it");
+            bytes
+        };
+        // The table: 128 bytes for each partition, with its first and last sector.
+        let partition = |index: usize| {
+            let entry = read(1024 + 128 * index as u64, 48);
+            let sector = |at: usize| {
+                let number = entry[at..at + 8].try_into().expect("eight bytes");
+                u64::from_le_bytes(number) * 512
+            };
+            (sector(32), sector(40))
+        };
+        match part {
+            "some of the root" => read(partition(ROOT_B).0 + (8 << 20), 4096),
+            "most of the root" => read(partition(ROOT_B).0 + (100 << 20), 4096),
+            _ => {
+                let (from, to) = partition(ESP);
+                let esp = read(from, usize::try_from(to - from).expect("it is small"));
+                let kernels = esp.chunks(512).filter(|sector| sector.starts_with(b"MZ"));
+                vec![u8::try_from(kernels.count()).expect("a few")]
+            }
+        }
+    }
+}
+
+fn before_of(remote: &Remote) -> State {
+    remote.state().expect("it runs")
 }
 
 fn release(image: &ServerImage) -> Release {
@@ -169,11 +399,24 @@ fn release(image: &ServerImage) -> Release {
     }
 }
 
-fn find<'a>(files: &'a mut [build::HostFile], path: &str) -> &'a mut build::HostFile {
-    files
-        .iter_mut()
-        .find(|file| file.path == path)
-        .expect("the server has it")
+/// The release with one bit of its root flipped. Its hashes are not.
+fn damage(release: &Release, file: &Path) -> Release {
+    let [root, hashes] = &release.root;
+    let mut bytes = vec![0; usize::try_from(root.length).expect("it fits into memory")];
+    let disk = File::open(&root.path).expect("the test can do it");
+    disk.read_exact_at(&mut bytes, root.offset)
+        .expect("the test can do it");
+    bytes[0] ^= 1;
+    fs::write(file, bytes).expect("the test can do it");
+    let root = Slice {
+        path: file.to_owned(),
+        offset: 0,
+        length: root.length,
+    };
+    Release {
+        root: [root, hashes.clone()],
+        ..release.clone()
+    }
 }
 
 fn expect(machine: &mut Running, text: &str) {
@@ -187,9 +430,17 @@ fn expect(machine: &mut Running, text: &str) {
 
 /// A restart ends QEMU; the test switches it on again.
 fn ends(mut machine: Running) {
-    let seen = machine.wait_for(&["Kernel panic"], BOOT_TIMEOUT);
+    let seen = machine.wait_for(&["is running"], BOOT_TIMEOUT);
     assert_eq!(seen, Outcome::Ended, "{}", machine.console());
 }
 
+fn soak() -> bool {
+    std::env::var_os("RAVELIN_SOAK").is_some()
+}
+
+/// Files that web servers serve are a part of their root.
+const STATIC: &str = "[nginx]\nstatic = \"public/\"\n";
+const ESP: usize = 0;
+const ROOT_B: usize = 3;
 const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(900);
