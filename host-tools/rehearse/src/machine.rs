@@ -150,7 +150,7 @@ pub fn server(role: Role, disk: &Path, cable: &Socket, log: &Path, monitor: &Pat
         "-machine",
         "q35",
         "-accel",
-        "tcg,tb-size=64",
+        "tcg,tb-size=256",
         "-smp",
         "1",
         "-nodefaults",

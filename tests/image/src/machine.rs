@@ -39,7 +39,7 @@ impl Machine {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
         qemu.args(["-machine", "q35", "-m", "320"]);
-        qemu.args(["-accel", "tcg,tb-size=64", "-cpu", "max"]);
+        qemu.args(["-accel", "tcg,tb-size=256", "-cpu", "max"]);
         qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio"]);
         let firmware = format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}");
         qemu.args(["-drive", &firmware, "-device", "virtio-rng-pci"]);
