@@ -103,7 +103,7 @@ pub const ALL: &[Stage] = &[
     Stage {
         name: "image",
         what: "images build once, and boot",
-        waits: false,
+        waits: true,
         run: |c| suite(c, "ravelin-test-image", &[]),
     },
     Stage {
