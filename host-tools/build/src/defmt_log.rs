@@ -55,6 +55,24 @@ impl Decoder {
     /// # Errors
     /// If the file cannot be read or has no defmt data.
     pub fn open(elf: &Path) -> Result<Self, LogError> {
+        Self::parse(elf, |_, _| Locations::new())
+    }
+
+    /// The same; lines say where in the source they come from, which takes a second or more to find out.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with_places(elf: &Path) -> Result<Self, LogError> {
+        // Without them, lines only lack their places.
+        Self::parse(elf, |table, bytes| {
+            table.get_locations(bytes).unwrap_or_default()
+        })
+    }
+
+    fn parse(
+        elf: &Path,
+        locations: impl FnOnce(&Table, &[u8]) -> Locations,
+    ) -> Result<Self, LogError> {
         let path = elf.display().to_string();
         let bytes = std::fs::read(elf).map_err(|cause| LogError::Read {
             path: path.clone(),
@@ -64,11 +82,9 @@ impl Decoder {
             .map_err(|error| format!("{error:#}"))
             .and_then(|table| table.ok_or_else(|| "no .defmt section".to_owned()))
             .map_err(|reason| LogError::NoTable { path, reason })?;
-        // Without them, lines only lack their places.
-        let locations = table.get_locations(&bytes).unwrap_or_default();
         Ok(Self {
+            locations: locations(&table, &bytes),
             table,
-            locations,
             pending: Vec::new(),
         })
     }

@@ -432,7 +432,7 @@ pub fn tail(
 
 /// Who understands a firmware's words, and where it keeps them.
 fn words(firmware: &Firmware) -> Result<(Decoder, u64), FlashError> {
-    let decoder = Decoder::open(&firmware.elf).map_err(|error| FlashError::File {
+    let decoder = Decoder::with_places(&firmware.elf).map_err(|error| FlashError::File {
         path: firmware.elf.display().to_string(),
         message: error.to_string(),
     })?;
