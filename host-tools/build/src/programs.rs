@@ -81,6 +81,9 @@ impl Programs {
         let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         for package in &self.packages {
             let mut cargo = sandbox::tied(&program);
+            for name in outer_package() {
+                cargo.env_remove(name);
+            }
             cargo
                 .current_dir(&self.source)
                 .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -149,6 +152,14 @@ impl Programs {
         }
         flags
     }
+}
+
+/// What a cargo that runs us says of the package it runs. Some build scripts run again when that changes, and all is compiled anew.
+fn outer_package() -> impl Iterator<Item = OsString> {
+    env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    })
 }
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
