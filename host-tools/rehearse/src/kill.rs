@@ -18,7 +18,7 @@ use crate::client::Client;
 use crate::error::RehearseError;
 use crate::process::Process;
 use crate::rack::{Kind, Rack, SERVER_NICE};
-use crate::scenario::milliseconds;
+use crate::scenario::{milliseconds, pause_for};
 use crate::{Event, Stop};
 
 /// How a component fails.
@@ -166,9 +166,9 @@ impl Normal {
             if Instant::now() > deadline {
                 return Err(RehearseError::Unsuitable(missing));
             }
-            pause(rack, stop, TURN)?;
+            pause_for(rack, stop, TURN)?;
         }
-        pause(rack, stop, AFTERMATH)?;
+        pause_for(rack, stop, AFTERMATH)?;
         for server in servers(rack) {
             let running = running(rack, &server.name);
             normal.services.insert(server.name.clone(), running);
@@ -253,9 +253,9 @@ impl Normal {
         let meter = Meter::start().map_err(RehearseError::system("cannot run a shell"))?;
         let begun = Instant::now();
         while begun.elapsed() < BACK && !users.are_served(begun) {
-            pause(rack, stop, TURN)?;
+            pause_for(rack, stop, TURN)?;
         }
-        pause(rack, stop, BASELINE)?;
+        pause_for(rack, stop, BASELINE)?;
         let before = match &target.service {
             Some(service) => main_process(rack, name, service),
             None => None,
@@ -269,7 +269,7 @@ impl Normal {
         let hit = Instant::now();
         if target.service.is_none() {
             while !(users.are_served(hit) && hit.elapsed() > AWAY) && hit.elapsed() < GIVE_UP {
-                pause(rack, stop, TURN)?;
+                pause_for(rack, stop, TURN)?;
             }
             match target.failure {
                 Failure::CableCut => rack.mend(name),
@@ -310,14 +310,14 @@ impl Normal {
                 machine: name.clone(),
                 missing: missing.unwrap_or_default(),
             });
-            pause(rack, stop, TURN)?;
+            pause_for(rack, stop, TURN)?;
         }
         let restored = missing.is_none().then(|| fault.elapsed());
-        pause(rack, stop, AFTERMATH)?;
+        pause_for(rack, stop, AFTERMATH)?;
         users.close();
         let patience = Instant::now() + PATIENCE;
         while !users.are_gone() && Instant::now() < patience {
-            pause(rack, stop, TURN)?;
+            pause_for(rack, stop, TURN)?;
         }
         let visits = users.visits().clone();
         let (reads, writes): (Vec<Visit>, Vec<Visit>) =
@@ -344,8 +344,10 @@ impl Normal {
         for server in servers(rack) {
             let name = &server.name;
             if hit.is_none_or(|hit| hit == *name) {
-                let booted = rack.machines().iter().find(|machine| machine.name == *name);
-                if booted.is_none_or(|machine| machine.boot_report().is_none()) {
+                if rack
+                    .machine(name)
+                    .is_none_or(|machine| machine.boot_report().is_none())
+                {
                     return Err(format!("{name} has not booted"));
                 }
                 let running = running(rack, name);
@@ -401,25 +403,21 @@ impl Normal {
             if !self.writable || lost.is_empty() || Instant::now() > deadline {
                 return Ok(lost.len() as u64);
             }
-            pause(rack, stop, TURN)?;
+            pause_for(rack, stop, TURN)?;
         }
     }
 }
 
 /// The servers that were started, in the order of the plan.
 fn servers(rack: &Rack) -> Vec<Server> {
-    let started = |server: &&Server| {
-        let mut machines = rack.machines().iter();
-        machines.any(|machine| machine.name == server.name)
-    };
+    let started = |server: &&Server| rack.machine(&server.name).is_some();
     let servers = rack.plan().servers.iter();
     servers.filter(started).cloned().collect()
 }
 
 /// What a command on a server says; nothing if it cannot be run.
 fn says(rack: &Rack, server: &str, command: &[&str]) -> String {
-    let mut machines = rack.machines().iter();
-    let machine = machines.find(|machine| machine.name == server);
+    let machine = rack.machine(server);
     let output = machine.and_then(|machine| machine.run(command).ok());
     output.map_or_else(String::new, |output| {
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -447,10 +445,8 @@ fn main_process(rack: &Rack, server: &str, service: &str) -> Option<u32> {
 }
 
 fn kill(rack: &Rack, server: &str, service: &str) -> Result<(), RehearseError> {
-    let mut machines = rack.machines().iter();
-    let machine = machines.find(|machine| machine.name == server);
     let kill = ["systemctl", "kill", "--signal=KILL", service];
-    let killed = machine.map(|machine| machine.run(&kill));
+    let killed = rack.machine(server).map(|machine| machine.run(&kill));
     match killed {
         Some(Ok(output)) if output.status.success() => Ok(()),
         other => Err(RehearseError::Unsuitable(format!(
@@ -492,9 +488,8 @@ fn is_able(rack: &Rack, server: &Server) -> bool {
     }
     let (address, port) = (server.address, ports::HAPROXY_AGENT);
     let talk = format!("exec 3<>/dev/tcp/{address}/{port} && cat <&3");
-    let mut machines = rack.machines().iter();
-    let machine = machines.find(|machine| machine.name == server.name);
     let command = ["timeout", "5", "bash", "-c", &talk];
+    let machine = rack.machine(&server.name);
     let output = machine.and_then(|machine| machine.inside(&command).ok());
     output.is_some_and(|output| output.stdout.starts_with(b"ready up 100%"))
 }
@@ -526,22 +521,13 @@ fn balancers_in_use(rack: &mut Rack, stop: &Stop) -> Result<BTreeSet<String>, Re
     let deadline = Instant::now() + GIVE_UP;
     let mut last = users_of(rack, STEADY);
     loop {
-        pause(rack, stop, TURN)?;
+        pause_for(rack, stop, TURN)?;
         let now = users_of(rack, STEADY);
         if now == last || Instant::now() > deadline {
             return Ok(now);
         }
         last = now;
     }
-}
-
-fn pause(rack: &mut Rack, stop: &Stop, time: Duration) -> Result<(), RehearseError> {
-    if stop.is_set() {
-        return Err(RehearseError::Interrupted);
-    }
-    rack.check_alive()?;
-    std::thread::sleep(time);
-    Ok(())
 }
 
 /// A process that gives way as servers do, and writes down when it had its turn.

@@ -494,6 +494,12 @@ impl Rack {
         &self.machines
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn machine(&self, name: &str) -> Option<&Machine> {
+        self.machines.iter().find(|machine| machine.name == name)
+    }
+
     /// The uplink hosts, in the order of their listeners.
     #[must_use]
     pub fn uplinks(&self) -> &[Uplink] {
@@ -543,18 +549,12 @@ impl Rack {
 
     /// Ends a machine as a power failure does: at once, and its cables silent.
     pub fn power_off(&mut self, name: &str) {
+        self.silence(name);
         for machine in self
             .machines
             .iter_mut()
             .filter(|machine| machine.name == name)
         {
-            for cable in &machine.cables {
-                let cut = Fault {
-                    cut: true,
-                    ..Fault::default()
-                };
-                self.fabric.set_fault(cable.port, cut);
-            }
             machine.process = None;
             if machine.namespace.take().is_some() {
                 // The card is gone, too.

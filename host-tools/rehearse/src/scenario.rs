@@ -724,11 +724,16 @@ fn watch(
 }
 
 fn pause(rack: &mut Rack, stop: &Stop) -> Result<(), RehearseError> {
+    pause_for(rack, stop, Duration::from_millis(100))
+}
+
+/// Waits, unless something that should run has ended, or the operator has had enough.
+pub(crate) fn pause_for(rack: &mut Rack, stop: &Stop, time: Duration) -> Result<(), RehearseError> {
     if stop.is_set() {
         return Err(RehearseError::Interrupted);
     }
     rack.check_alive()?;
-    std::thread::sleep(Duration::from_millis(100));
+    std::thread::sleep(time);
     Ok(())
 }
 

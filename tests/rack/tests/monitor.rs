@@ -179,10 +179,7 @@ struct Inside {
 
 impl Inside {
     fn of(rack: &Rack, name: &str) -> Self {
-        let mut machines = rack.machines().iter();
-        let machine = machines
-            .find(|machine| machine.name == name)
-            .expect("it was started");
+        let machine = rack.machine(name).expect("it was started");
         Self {
             network: machine.network().expect("a container"),
         }
@@ -270,10 +267,7 @@ struct Page {
 impl Page {
     /// Opens it on the monitor itself; `None` where no browser is installed.
     fn open(rack: &Rack) -> Option<Self> {
-        let mut machines = rack.machines().iter();
-        let machine = machines
-            .find(|machine| machine.name == "mon1")
-            .expect("it was started");
+        let machine = rack.machine("mon1").expect("it was started");
         let profile = tempfile::tempdir().expect("a directory");
         let output = machine.inside(&[
             "timeout",

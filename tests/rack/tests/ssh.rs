@@ -87,10 +87,7 @@ fn operators_get_in_with_their_key_from_their_place_and_nobody_else_does() {
         };
         rack.start_server(&image.server, &body).expect("it starts");
     }
-    let machine = |name: &str| {
-        let mut machines = rack.machines().iter();
-        machines.find(|one| one.name == name).expect("it runs")
-    };
+    let machine = |name: &str| rack.machine(name).expect("it runs");
     let client = Client {
         known_hosts: &known_hosts,
         to: &plan.server("web1").expect("a server").address.to_string(),
