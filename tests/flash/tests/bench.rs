@@ -1,6 +1,7 @@
 //! A bench of boards: what happens when all is well, and when it is not.
 
 use std::{
+    io::{Read as _, Write as _},
     net::TcpStream,
     ops::ControlFlow,
     path::Path,
@@ -312,8 +313,10 @@ fn every_fault_is_named_and_running_again_mends_the_board() {
 fn a_probe_that_another_holds_is_left_to_it() {
     let board = board();
     let image = image("gw1", "100ms");
-    let other = TcpStream::connect(board.probe().address()).expect("it listens");
-    std::thread::sleep(Duration::from_millis(200));
+    let mut other = TcpStream::connect(board.probe().address()).expect("it listens");
+    // Who was answered holds it: "who are you?"
+    other.write_all(b"+#!GA#").expect("it listens");
+    other.read_exact(&mut [0]).expect("it answers");
     let refused = flash_one(&board, &image, CHECK);
     assert!(
         matches!(refused, Err(FlashError::Held { .. })),

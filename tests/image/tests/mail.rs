@@ -189,7 +189,7 @@ const IN_ROOT: &str = "mount --bind \"$1\" \"$2/mnt\" && shift && exec chroot \"
 const PASSWORD: &str = "p: \"ass\" # {word}";
 /// Says who logged in, and each mail in a line. (Its LOGIN has other words than Alertmanager expects.)
 const SERVER: &str = r#"
-import os, ssl, sys, time
+import os, signal, ssl, sys
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
 port, password, *certificate = sys.argv[1:]
@@ -210,5 +210,5 @@ def who(server, session, envelope, mechanism, data):
 Controller(Mails(), hostname="127.0.0.1", port=int(port), tls_context=tls, require_starttls=bool(tls),
     auth_required=bool(tls), authenticator=who, auth_exclude_mechanism=["LOGIN"]).start()
 print("listening", flush=True)
-time.sleep(600)
+signal.pause()
 "#;

@@ -138,6 +138,24 @@ pub fn wait_until_serving(rack: &mut Rack, clients: &[Client], patience: Duratio
     }
 }
 
+/// Lines with this text in the journals of these servers, as soon as there are any; they may come a moment later.
+pub fn logged<const N: usize>(rack: &Rack, servers: [&str; N], text: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let journals = servers.map(|server| {
+            let machine = rack.machine(server).expect("it was started");
+            let output = machine.run(&["journalctl", "--output=cat", "--no-pager"]);
+            String::from_utf8_lossy(&output.expect("it runs").stdout).into_owned()
+        });
+        let lines = journals.iter().flat_map(|journal| journal.lines());
+        let found: Vec<&str> = lines.filter(|line| line.contains(text)).collect();
+        if !found.is_empty() || Instant::now() > deadline {
+            return found.join("\n");
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// A CA and a server certificate of it.
 pub struct Pki {
     /// PEM of the CA, for users.

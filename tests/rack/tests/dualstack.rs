@@ -98,8 +98,8 @@ impl Site {
                 exporter.contains("HTTP request to an HTTPS server"),
                 "{exporter}"
             );
-            let redirect = self.get(user(virtual_address), (virtual_address, 80), "/");
-            assert!(redirect.contains("301 Moved Permanently"), "{redirect}");
+            // Its check is another one than that of https, and may take longer.
+            self.comes_to_answer(virtual_address, &["301 Moved Permanently"]);
             let stranger = self.attempt(user(virtual_address), (virtual_address, 9090), "/-/ready");
             assert!(stranger.is_err(), "{stranger:?}");
         }
@@ -180,11 +180,10 @@ impl Site {
                 answer.contains("404") && answer.contains("x-app: "),
                 "{answer}"
             );
-            for role in ["web", "app"] {
-                let logs = [1, 2].map(|n| self.logs(&format!("{role}{n}"), path));
-                let logs = logs.concat();
+            for servers in [["web1", "web2"], ["app1", "app2"]] {
+                let logs = rack_test::logged(&self.rack, servers, path);
                 let told = format!("\"client\":\"{client}\"");
-                assert!(logs.contains(&told), "{told} in {role}: {logs}");
+                assert!(logs.contains(&told), "{told} in {servers:?}: {logs}");
             }
             assert_eq!(self.curl(way(office(virtual_address)), "/mute"), "");
             assert_eq!(
@@ -195,22 +194,9 @@ impl Site {
             let own = user(virtual_address).to_string();
             let answer = self.curl(way(user(virtual_address)), &format!("{path}-own"));
             assert!(answer.to_lowercase().contains("x-app: "), "{answer}");
-            let logs = ["web1", "web2"].map(|web| self.logs(web, &format!("{path}-own")));
-            assert!(logs.concat().contains(&own), "{own}: {logs:?}");
+            let logs = rack_test::logged(&self.rack, ["web1", "web2"], &format!("{path}-own"));
+            assert!(logs.contains(&own), "{own}: {logs}");
         }
-    }
-
-    /// Lines of a server's journal with this text, which may come a moment later.
-    fn logs(&self, server: &str, text: &str) -> String {
-        let mut machines = self.rack.machines().iter();
-        let machine = machines.find(|machine| machine.name == server);
-        std::thread::sleep(Duration::from_millis(500));
-        let command = ["journalctl", "--output=cat", "--no-pager"];
-        let output = machine.expect("it was started").run(&command);
-        let journal = output.expect("it runs").stdout;
-        let journal = String::from_utf8_lossy(&journal).into_owned();
-        let lines: Vec<&str> = journal.lines().filter(|line| line.contains(text)).collect();
-        lines.join("\n")
     }
 
     /// A port of this machine that leads somewhere in the rack as if from an address in the Internet.
@@ -246,18 +232,21 @@ impl Site {
         self.rack.power_off("lb1");
         self.rack.power_off("lb2");
         for virtual_address in [VIRTUAL.into(), VIRTUAL6.into()] {
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let answer = self.attempt(user(virtual_address), (virtual_address, 80), "/");
-                if answer.as_ref().is_ok_and(|answer| answer.contains("503"))
-                    && answer
-                        .as_ref()
-                        .is_ok_and(|answer| answer.contains("X-Served-By: web1"))
-                {
-                    break;
-                }
-                assert!(Instant::now() < deadline, "{virtual_address}: {answer:?}");
+            self.comes_to_answer(virtual_address, &["503", "X-Served-By: web1"]);
+        }
+    }
+
+    /// Waits until who asks a virtual address by http is told all of these.
+    fn comes_to_answer(&self, virtual_address: IpAddr, texts: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.attempt(user(virtual_address), (virtual_address, 80), "/");
+            let told = answer.as_ref().map_or("", String::as_str);
+            if texts.iter().all(|text| told.contains(text)) {
+                break;
             }
+            assert!(Instant::now() < deadline, "{virtual_address}: {answer:?}");
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 
@@ -281,8 +270,7 @@ impl Site {
 
     /// What a server reads from somebody in a conversation by bash, whose file 3 is the connection.
     fn ask_from(&self, server: &str, address: &str, port: u16, talk: &str) -> String {
-        let mut machines = self.rack.machines().iter();
-        let machine = machines.find(|machine| machine.name == server);
+        let machine = self.rack.machine(server);
         let script = format!("exec 3<>/dev/tcp/{address}/{port} && {talk}");
         let command = ["timeout", "10", "bash", "-c", &script];
         let output = machine

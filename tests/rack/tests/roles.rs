@@ -168,11 +168,13 @@ impl Site {
             for name in ["strict-transport-security", "x-content-type-options"] {
                 assert!(answer.head.contains(name), "{name}: {answer:?}");
             }
-            for role in ["web", "app"] {
-                let logs = [1, 2].map(|n| self.logs(&format!("{role}{n}"), path));
-                let logs = logs.concat();
-                assert!(logs.contains(&user.to_string()), "{user} in {role}: {logs}");
-                assert!(!logs.contains("192.0.2."), "{role}: {logs}");
+            for servers in [["web1", "web2"], ["app1", "app2"]] {
+                let logs = rack_test::logged(&self.rack, servers, path);
+                assert!(
+                    logs.contains(&user.to_string()),
+                    "{user} in {servers:?}: {logs}"
+                );
+                assert!(!logs.contains("192.0.2."), "{servers:?}: {logs}");
             }
         }
     }
@@ -395,17 +397,6 @@ impl Site {
         listeners
     }
 
-    /// Lines of a server's journal with this text.
-    fn logs(&self, server: &str, text: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let journal = self.run(server, &["journalctl", "--output=cat", "--no-pager"]);
-        let found: Vec<&str> = journal.lines().filter(|line| line.contains(text)).collect();
-        if found.is_empty() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        found.join("\n")
-    }
-
     /// Runs a command of this machine in a server's network.
     fn inside(&self, server: &Server, command: &[&str]) -> Output {
         let output = self.inside_or_not(server, command);
@@ -415,8 +406,7 @@ impl Site {
     }
 
     fn inside_or_not(&self, server: &Server, command: &[&str]) -> Output {
-        let mut machines = self.rack.machines().iter();
-        let machine = machines.find(|machine| machine.name == server.name);
+        let machine = self.rack.machine(&server.name);
         machine
             .expect("it was started")
             .inside(command)
@@ -425,8 +415,7 @@ impl Site {
 
     /// Runs a command of a server on it.
     fn run(&self, server: &str, command: &[&str]) -> String {
-        let mut machines = self.rack.machines().iter();
-        let machine = machines.find(|machine| machine.name == server);
+        let machine = self.rack.machine(server);
         let output = machine
             .expect("it was started")
             .run(command)
