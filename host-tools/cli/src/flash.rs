@@ -66,7 +66,7 @@ pub fn flash(site: Option<&Path>, options: &args::Flash) -> Result<ExitCode, Fai
     });
     let mut jobs: Vec<Job> = jobs.collect::<Result<_, Failure>>()?;
     // Nothing of a dry run, nor of a look, is history.
-    let mut journal = match options.dry_run || options.check {
+    let journal = match options.dry_run || options.check {
         true => None,
         false => Some(open_journal(&places)?),
     };
@@ -94,7 +94,7 @@ pub fn flash(site: Option<&Path>, options: &args::Flash) -> Result<ExitCode, Fai
     };
     let display = Display::new(&jobs, options.json);
     let unwritten = Mutex::new(None);
-    let journal = Mutex::new(journal.take());
+    let journal = Mutex::new(journal);
     let reports = flash::run(
         jobs,
         how,

@@ -1,7 +1,9 @@
 //! One device: compare, write what differs, read it back, start it, and wait until it lives.
 
 use std::{
+    fmt,
     ops::ControlFlow,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -412,7 +414,11 @@ pub fn tail(
     firmware: &Firmware,
     line: &mut dyn FnMut(Option<Line>) -> ControlFlow<()>,
 ) -> Result<(), FlashError> {
-    let (mut decoder, address) = words(firmware)?;
+    let elf = &firmware.elf;
+    let mut decoder = Decoder::with_places(elf).map_err(|error| unread(elf, &error))?;
+    let bytes = std::fs::read(elf).map_err(|error| unread(elf, &error))?;
+    let file = object::File::parse(&*bytes).map_err(|error| unread(elf, &error))?;
+    let address = image::log_address(&file).map_err(|error| unread(elf, &error))?;
     let mut session = attach(selector, &firmware.board, false)?;
     let mut core = session.core(0).map_err(|error| lost("listening", &error))?;
     let mut rtt = None;
@@ -430,13 +436,11 @@ pub fn tail(
     }
 }
 
-/// Who understands a firmware's words, and where it keeps them.
-fn words(firmware: &Firmware) -> Result<(Decoder, u64), FlashError> {
-    let decoder = Decoder::with_places(&firmware.elf).map_err(|error| FlashError::File {
-        path: firmware.elf.display().to_string(),
+fn unread(elf: &Path, error: &dyn fmt::Display) -> FlashError {
+    FlashError::File {
+        path: elf.display().to_string(),
         message: error.to_string(),
-    })?;
-    Ok((decoder, image::log_address(&firmware.elf)?))
+    }
 }
 
 /// What it has said since the last time. Its control block is looked for until it is there.
@@ -476,7 +480,8 @@ fn hear(
 fn start(session: &mut Session, image: &Image, report: Report<'_>) -> Result<(), FlashError> {
     report(Phase::Starting);
     let gone = |error: probe_rs::Error| lost("starting", &error);
-    let (mut decoder, address) = words(&image.firmware)?;
+    let (elf, address) = (&image.firmware.elf, image.log);
+    let mut decoder = Decoder::open(elf).map_err(|error| unread(elf, &error))?;
     let mut core = session.core(0).map_err(gone)?;
     // RAM outlives a reset, and with it what an earlier firmware said.
     core.halt(Duration::from_secs(5)).map_err(gone)?;

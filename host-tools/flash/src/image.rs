@@ -19,6 +19,8 @@ pub struct Image {
     pub configuration: Vec<u8>,
     /// The MAC addresses of its ports.
     pub macs: Vec<[u8; 6]>,
+    /// Where the program keeps what it says to debug probes.
+    pub log: u64,
     /// SHA-256 of the program.
     pub firmware_hash: String,
     /// SHA-256 of the configuration.
@@ -66,7 +68,7 @@ impl Image {
         };
         let file = object::File::parse(&*elf).map_err(|error| program(error.to_string()))?;
         let pieces = stored(&elf, &file).map_err(&program)?;
-        log_address(&firmware.elf)?;
+        let log = log_address(&file).map_err(&program)?;
         let fits = |what, start: u64, length: usize, limit| {
             let end = start + length as u64;
             match end <= limit {
@@ -102,6 +104,7 @@ impl Image {
             program: pieces,
             configuration,
             macs: macs.into_iter().collect(),
+            log,
             firmware_hash,
             configuration_hash,
         })
@@ -121,18 +124,12 @@ impl Image {
 /// How it begins.
 pub(crate) const ALIVE: &str = "alive: firmware ";
 
-/// Where a program keeps what it says to debug probes.
-pub(crate) fn log_address(elf: &Path) -> Result<u64, FlashError> {
-    let failed = |message: String| FlashError::File {
-        path: elf.display().to_string(),
-        message,
-    };
-    let bytes = std::fs::read(elf).map_err(|error| failed(error.to_string()))?;
-    let file = object::File::parse(&*bytes).map_err(|error| failed(error.to_string()))?;
+/// Where a program keeps what it says to debug probes; why not, if it does not.
+pub(crate) fn log_address(file: &object::File<'_>) -> Result<u64, String> {
     file.symbols()
         .find(|symbol| symbol.name() == Ok(LOG))
         .map(|symbol| symbol.address())
-        .ok_or_else(|| failed(format!("has no {LOG}: it says nothing to debug probes")))
+        .ok_or_else(|| format!("has no {LOG}: it says nothing to debug probes"))
 }
 
 /// What an ELF stores, where it is stored.
