@@ -92,6 +92,24 @@ pub struct ServerImage {
     _in_use: Option<Arc<File>>,
 }
 
+impl ServerImage {
+    /// What a server that runs is sent to become this one.
+    #[must_use]
+    pub fn update(&self) -> update::client::Release {
+        let slice = |(offset, length)| update::client::Slice {
+            path: self.release.disk.clone(),
+            offset,
+            length,
+        };
+        update::client::Release {
+            root_hash: self.release.root_hash.clone(),
+            root: self.release.root.map(slice),
+            kernel: self.release.kernel.clone(),
+            identity: self.identity.clone(),
+        }
+    }
+}
+
 /// Builds the images of a site's servers; what exists and is made of the same inputs is left alone.
 ///
 /// `progress` is called from several threads.

@@ -16,7 +16,7 @@ use site::{
     plan::{Server, ports},
 };
 use update::{
-    client::{Failure as Unanswered, Release, Remote, Slice},
+    client::{Failure as Unanswered, Release, Remote},
     message::State,
     rollout::{self, Event, Fleet, Stopped, Target},
 };
@@ -36,21 +36,21 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
     let file = SiteFile::read(site)?;
     let plan = file.plan(&source::boards(&root)?)?;
     let places = Places::new(&root, &file.path);
-    let targets = targets(&plan, &options.server)?;
     let progress = Progress::new();
     let wanted = Options {
-        only: Some(targets.iter().map(|target| target.server.clone()).collect()),
+        only: (!options.server.is_empty()).then(|| options.server.clone()),
         jobs: jobs(),
         ..Options::default()
     };
     let (_, images) = images(&places, &plan, wanted, &progress)?;
     drop(progress);
 
+    let targets = targets(&plan, &images);
     let mut rack = Rack {
         remotes: BTreeMap::new(),
         releases: images
             .iter()
-            .map(|image| (image.server.clone(), release(image)))
+            .map(|image| (image.server.clone(), image.update()))
             .collect(),
         status: spinner("asking"),
         waiting: None,
@@ -93,45 +93,21 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
     }
 }
 
-/// The servers that are asked for, or all, each with the others of its role.
-fn targets(plan: &Plan, only: &[String]) -> Result<Vec<Target>, Failure> {
-    if let Some(unknown) = (only.iter()).find(|name| plan.servers.iter().all(|s| s.name != **name))
-    {
-        let names: Vec<&str> = plan.servers.iter().map(|s| s.name.as_str()).collect();
-        let message = Message::new(format!("the site has no server `{unknown}`"));
-        return Err(Failure::input(
-            message.help(format!("the site has {}", names.join(", "))),
-        ));
-    }
-    let wanted = |server: &&Server| only.is_empty() || only.contains(&server.name);
+/// The servers that there are images for, in the order of the plan, each with the others of its role.
+fn targets(plan: &Plan, images: &[ServerImage]) -> Vec<Target> {
+    let servers = plan.servers.iter();
+    let wanted = servers.filter(|server| images.iter().any(|image| image.server == server.name));
     let target = |server: &Server| {
         let partners = plan
             .servers
             .iter()
-            .filter(|other| other.role == server.role);
+            .filter(|other| other.role == server.role && other.name != server.name);
         Target {
             server: server.name.clone(),
-            partners: partners
-                .map(|other| other.name.clone())
-                .filter(|name| *name != server.name)
-                .collect(),
+            partners: partners.map(|other| other.name.clone()).collect(),
         }
     };
-    Ok(plan.servers.iter().filter(wanted).map(target).collect())
-}
-
-fn release(image: &ServerImage) -> Release {
-    let slice = |(offset, length)| Slice {
-        path: image.release.disk.clone(),
-        offset,
-        length,
-    };
-    Release {
-        root_hash: image.release.root_hash.clone(),
-        root: image.release.root.map(slice),
-        kernel: image.release.kernel.clone(),
-        identity: image.identity.clone(),
-    }
+    wanted.map(target).collect()
 }
 
 fn tell(status: &ProgressBar, event: &Event) {

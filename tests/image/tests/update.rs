@@ -27,8 +27,8 @@ fn a_server_keeps_what_serves_and_gives_up_what_does_not() {
     }
     let rack = Rack::new("update", &["web1"]);
     let web1 = &rack.servers["web1"];
-    let first = release(&rack.build("first")["web1"]);
-    let second = release(&rack.build("second")["web1"]);
+    let first = rack.build("first")["web1"].update();
+    let second = rack.build("second")["web1"].update();
     assert_ne!(first.root_hash, second.root_hash);
     rack.build("first");
     web1.unpack();
@@ -383,20 +383,6 @@ impl Server {
 
 fn before_of(remote: &Remote) -> State {
     remote.state().expect("it runs")
-}
-
-fn release(image: &ServerImage) -> Release {
-    let slice = |(offset, length)| Slice {
-        path: image.release.disk.clone(),
-        offset,
-        length,
-    };
-    Release {
-        root_hash: image.release.root_hash.clone(),
-        root: image.release.root.map(slice),
-        kernel: image.release.kernel.clone(),
-        identity: image.identity.clone(),
-    }
 }
 
 /// The release with one bit of its root flipped. Its hashes are not.
