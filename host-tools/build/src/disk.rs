@@ -89,11 +89,7 @@ impl<'a> Disk<'a> {
         role_image::forget(&record)?;
         if !same {
             let temporary = self.dir.join("disk.raw.new");
-            let copied = layout::copy_to_new(&self.image.path(), &temporary);
-            if copied.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            copied
+            layout::copy_to_new(&self.image.path(), &temporary)
                 .and_then(|()| fs::rename(&temporary, &path))
                 .map_err(failed)?;
         }

@@ -11,7 +11,7 @@ use site::plan::Server;
 
 use crate::cache::Key;
 use crate::error::BuildError;
-use crate::{release, spec};
+use crate::{release, role_image, spec};
 
 /// The identity of one server.
 pub struct Host {
@@ -76,12 +76,7 @@ impl Host {
         let archive = self.sign()?;
         let dir = self.dir();
         fs::create_dir_all(&dir).map_err(|error| BuildError::io("create", &dir, error))?;
-        match fs::remove_file(&record) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(BuildError::io("write", &record, error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        role_image::forget(&record)?;
         write_secret(&path, &archive).map_err(|error| BuildError::io("write", &path, error))?;
         fs::write(&record, &self.id).map_err(|error| BuildError::io("write", &record, error))?;
         Ok(archive)

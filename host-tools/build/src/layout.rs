@@ -1,6 +1,6 @@
 //! Where things lie on a server's disk, the same for all servers of a role.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -82,12 +82,17 @@ pub fn copy_sparse(from: &File, to: &File, offset: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies a file whose length stays known to a new file.
+/// Copies a file to a new one, of which nothing is left if that fails.
 pub fn copy_to_new(from: &Path, to: &Path) -> io::Result<()> {
     let from = File::open(from)?;
     let new = File::create(to)?;
-    new.set_len(from.metadata()?.len())?;
-    copy_sparse(&from, &new, 0)
+    let copied = new
+        .set_len(from.metadata()?.len())
+        .and_then(|()| copy_sparse(&from, &new, 0));
+    if copied.is_err() {
+        let _ = fs::remove_file(to);
+    }
+    copied
 }
 
 /// The next stretch of a file that is no hole.

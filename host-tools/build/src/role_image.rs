@@ -266,11 +266,7 @@ fn install(file: &Path, target: &Path) -> Result<(), BuildError> {
     let failed = |error| BuildError::io("write", target, error);
     match fs::rename(file, &temporary) {
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let copied = layout::copy_to_new(file, &temporary);
-            if copied.is_err() {
-                let _ = fs::remove_file(&temporary);
-            }
-            copied.map_err(failed)?;
+            layout::copy_to_new(file, &temporary).map_err(failed)?;
         }
         other => other.map_err(failed)?,
     }

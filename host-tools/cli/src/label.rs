@@ -16,6 +16,7 @@ use crate::{
     args::{self, LabelFormat},
     failure::{Failure, Message},
     flash::{meant, open_journal, plan},
+    plan::mac,
     site_file::SiteFile,
     source,
 };
@@ -108,10 +109,6 @@ fn port_name(plan: &Plan, legs: &[&Leg], ports: usize) -> String {
         (_, false) => "lan",
     }
     .to_owned()
-}
-
-fn mac(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// As much as a line of a label holds.

@@ -623,6 +623,7 @@ fn tag(vlan: Option<u16>) -> String {
     vlan.map_or_else(|| "untagged".to_owned(), |vlan| vlan.to_string())
 }
 
-fn mac(mac: [u8; 6]) -> String {
+/// As everybody writes it.
+pub fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
