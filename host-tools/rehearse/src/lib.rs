@@ -221,6 +221,7 @@ pub fn run(options: &Options, events: impl Fn(Event)) -> Result<Option<Report>, 
 
     match options.scenario {
         Some(scenario) => {
+            wait_until_up(&mut rack, options, &mut watch, &events)?;
             let settings = settings(options, scenario);
             scenario::run(&settings, &mut rack, &clients, &options.stop, &events).map(Some)
         }
@@ -334,18 +335,44 @@ fn wait_until_serving(
                 directory: directory.to_path_buf(),
             });
         }
-        let servers = rack
-            .machines()
-            .iter()
-            .filter(|machine| machine.kind == Kind::Server)
-            .count();
         events(Event::Waiting {
             up: watch.up.len(),
-            servers,
+            servers: servers(rack),
             last,
         });
         std::thread::sleep(TURN);
     }
+}
+
+/// The first answer needs one server of each kind: waits for the others too, as long as anything moves. What one
+/// that never comes up means is the scenario's matter.
+fn wait_until_up(
+    rack: &mut Rack,
+    options: &Options,
+    watch: &mut Watch,
+    events: &impl Fn(Event),
+) -> Result<(), RehearseError> {
+    let servers = servers(rack);
+    while watch.up.len() < servers {
+        if options.stop.is_set() {
+            return Err(RehearseError::Interrupted);
+        }
+        rack.check_alive()?;
+        watch.report(rack, events);
+        watch.progress(rack, "");
+        if watch.still_for() > SERVE_PATIENCE {
+            break;
+        }
+        std::thread::sleep(TURN);
+    }
+    Ok(())
+}
+
+fn servers(rack: &Rack) -> usize {
+    let machines = rack.machines().iter();
+    machines
+        .filter(|machine| machine.kind == Kind::Server)
+        .count()
 }
 
 /// Remembers what was reported, and when something last moved.
@@ -399,12 +426,7 @@ impl Watch {
     /// How long nothing may move: emulated servers are quiet for long while they boot, and the busier the
     /// machine is the longer.
     fn patience(&self, rack: &Rack, options: &Options) -> Duration {
-        let servers = rack
-            .machines()
-            .iter()
-            .filter(|machine| machine.kind == Kind::Server)
-            .count();
-        let booting = self.up.len() < servers;
+        let booting = self.up.len() < servers(rack);
         if booting && !is_light(options) {
             BOOT_PATIENCE
         } else {

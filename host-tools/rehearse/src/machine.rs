@@ -143,9 +143,9 @@ pub fn appliance(
     }
 }
 
-/// How to boot a server from its disk. Nothing it writes reaches the disk file.
+/// How to boot a server with so many MiB of memory from its disk. Nothing it writes reaches the disk file.
 #[must_use]
-pub fn server(role: Role, disk: &Path, cable: &Socket, log: &Path, monitor: &Path) -> CommandLine {
+pub fn server(memory: u32, disk: &Path, cable: &Socket, log: &Path, monitor: &Path) -> CommandLine {
     let mut arguments = strings([
         "-machine",
         "q35",
@@ -155,7 +155,7 @@ pub fn server(role: Role, disk: &Path, cable: &Socket, log: &Path, monitor: &Pat
         "1",
         "-nodefaults",
     ]);
-    arguments.extend(["-m".into(), memory_mib(role).to_string()]);
+    arguments.extend(["-m".into(), memory.to_string()]);
     arguments.extend(["-bios".into(), OVMF.into()]);
     let drive = format!("if=none,id=disk,format=raw,snapshot=on,file={}", text(disk));
     arguments.extend(["-drive".into(), drive]);
@@ -201,7 +201,9 @@ fn without_display(monitor: &Path) -> Vec<String> {
     arguments
 }
 
-fn memory_mib(role: Role) -> u32 {
+/// What a server of a role has in a rehearsal.
+#[must_use]
+pub fn memory_mib(role: Role) -> u32 {
     match role {
         Role::Haproxy | Role::App => 192,
         Role::Nginx => 224,

@@ -13,7 +13,7 @@ use build::HostFile;
 use ipnet::IpNet;
 use nix::sys::signal::Signal;
 use site::Plan;
-use site::plan::{Network, Port, Server};
+use site::plan::{Network, Port, Role, Server};
 
 use crate::cable::{End, Fabric};
 use crate::cgroup::Cgroup;
@@ -281,7 +281,8 @@ impl Rack {
         let (socket, port) = self.lay(name, mode.clone(), server.mac)?;
         let console = self.console(name);
         let monitor = self.sockets.path().join(format!("{name}.qmp"));
-        let line = machine::server(server.role, disk, &socket, &console, &monitor);
+        let memory = machine::memory_mib(server.role);
+        let line = machine::server(memory, disk, &socket, &console, &monitor);
         let (output, monitor, cables) = (
             self.qemu_log(name),
             Some(monitor),
@@ -397,7 +398,7 @@ impl Rack {
             namespace,
             cgroup,
         } = parts;
-        let process = spawn(name, kind, &line, &output)?;
+        let process = spawn(name, self.nice(name), &line, &output)?;
         let (name, process, started) = (name.to_owned(), Some(process), Instant::now());
         self.machines.push(Machine {
             name,
@@ -416,6 +417,17 @@ impl Rack {
         self.machines.last().ok_or_else(|| unsuitable("no machine"))
     }
 
+    /// Servers give way to appliances, which keep real time, and most servers to those that must agree on who holds the
+    /// data: a cluster that waits for the processor falls apart.
+    fn nice(&self, name: &str) -> u8 {
+        let servers = &self.plan.servers;
+        match servers.iter().find(|server| server.name == name) {
+            None => 0,
+            Some(server) if matches!(server.role, Role::Db | Role::Monitor) => CLUSTER_NICE,
+            Some(_) => SERVER_NICE,
+        }
+    }
+
     /// Where the machine's console is written.
     fn console(&self, name: &str) -> PathBuf {
         self.directory.join(format!("console-{name}.log"))
@@ -428,6 +440,7 @@ impl Rack {
 
     /// Kills a machine and starts it again on the same cables.
     pub fn restart(&mut self, name: &str) -> Result<(), RehearseError> {
+        let nice = self.nice(name);
         let machine = self
             .machines
             .iter_mut()
@@ -441,7 +454,7 @@ impl Rack {
                 "cannot read the log of {name}"
             )))?;
         }
-        machine.process = Some(spawn(name, machine.kind, &machine.line, &machine.output)?);
+        machine.process = Some(spawn(name, nice, &machine.line, &machine.output)?);
         machine.started = Instant::now();
         Ok(())
     }
@@ -708,14 +721,10 @@ fn wan(plan: &Plan) -> Result<&Network, RehearseError> {
 
 fn spawn(
     name: &str,
-    kind: Kind,
+    nice: u8,
     line: &CommandLine,
     output: &Path,
 ) -> Result<Process, RehearseError> {
-    let nice = match kind {
-        Kind::Appliance => 0,
-        Kind::Server => SERVER_NICE,
-    };
     Process::spawn(&line.program, &line.arguments, nice, output)
         .map_err(RehearseError::system(format!("cannot start {name}")))
 }
@@ -729,6 +738,6 @@ const SEED: u64 = 1;
 /// The provider's router: a locally administered address.
 const UPLINK_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x01];
 const UPLINK6_MAC: [u8; 6] = [0x02, 0x52, 0x56, 0xff, 0xff, 0x02];
-/// Servers give way to appliances, which keep real time.
 pub(crate) const SERVER_NICE: u8 = 10;
+const CLUSTER_NICE: u8 = 4;
 const BUILD: &str = "build it: `ravelin build`";

@@ -262,8 +262,8 @@ pub fn run(
 }
 
 /// The first answer comes before the last server is taken into use: waits until every web and app server has
-/// answered, and nobody was turned away for a while, by whichever HAProxy server. One that never answers is the
-/// verdict's matter.
+/// answered, and nobody was turned away or had to wait for a while, by whichever HAProxy server. One that never answers
+/// is the verdict's matter.
 fn settle(
     settings: &Settings,
     rack: &mut Rack,
@@ -285,10 +285,13 @@ fn is_settled(settings: &Settings, requests: &[Record]) -> bool {
             .filter_map(|record| record.outcome.as_ref().ok());
         answers.any(|answer| [&answer.web, &answer.app].contains(&&Some(name.clone())))
     };
+    is_steady(requests) && settings.web.iter().chain(&settings.app).all(seen)
+}
+
+fn is_steady(requests: &[Record]) -> bool {
     let mut last = requests.iter().rev().take(SETTLED);
     requests.len() >= SETTLED
-        && last.all(Record::ok)
-        && settings.web.iter().chain(&settings.app).all(seen)
+        && last.all(|request| request.ok() && request.ended - request.begun < SETTLED_PACE)
 }
 
 fn steady(
@@ -333,11 +336,21 @@ fn with_fault(
     events: &impl Fn(Event),
 ) -> Result<Report, RehearseError> {
     let before = wait_for_active(rack, stop)?;
-    let crowd = Crowd::start(clients, USERS, u64::MAX)?;
+    let (users, knock_interval) = match settings.servers {
+        "light" => (USERS, KNOCK_INTERVAL),
+        _ => (FEW_USERS, SLOW_KNOCK_INTERVAL),
+    };
+    let crowd = Crowd::start(clients, users, u64::MAX)?;
     for uplink in rack.uplinks() {
         uplink.probe_every(PING_INTERVAL);
-        uplink.knock_every(KNOCK_INTERVAL);
+        uplink.knock_every(knock_interval);
     }
+    // So many at once are slow at first: each opens connections all the way to the database.
+    let patience = Instant::now() + SETTLE;
+    while Instant::now() < patience && !crowd.all(is_steady) {
+        watch(rack, &crowd, stop, events)?;
+    }
+    crowd.forget();
     let steady_until = Instant::now() + BASELINE;
     while Instant::now() < steady_until || !crowd.all(|requests| requests.len() >= 5) {
         watch(rack, &crowd, stop, events)?;
@@ -454,6 +467,13 @@ impl Crowd {
     fn all(&self, holds: impl Fn(&[Record]) -> bool) -> bool {
         let mut loads = self.0.iter();
         loads.all(|(_, load)| holds(&load.log().requests()))
+    }
+
+    /// What they met until now does not count.
+    fn forget(&self) {
+        self.0
+            .iter()
+            .for_each(|(_, load)| load.log().requests().clear());
     }
 
     fn close(&self) {
@@ -758,17 +778,26 @@ const USERS: Users = Users {
     keepers: 4,
     newcomers: Some(Duration::from_millis(500)),
 };
+/// What nine emulated servers beside their own work can answer on two cores.
+const FEW_USERS: Users = Users {
+    workers: 1,
+    keepers: 4,
+    newcomers: Some(Duration::from_secs(2)),
+};
 const PING_INTERVAL: Duration = Duration::from_millis(2);
 /// Each knock is a flow in the appliances and wakes a server: fewer of them.
 const KNOCK_INTERVAL: Duration = Duration::from_millis(10);
+const SLOW_KNOCK_INTERVAL: Duration = Duration::from_millis(40);
 /// Undisturbed time before a fault.
 const BASELINE: Duration = Duration::from_secs(3);
 /// Time after the recovery in which the site must not fall over again.
 const AFTERMATH: Duration = Duration::from_secs(3);
 /// Health checks of the servers take their time, on a busy machine even more.
-const SETTLE: Duration = Duration::from_secs(120);
+const SETTLE: Duration = Duration::from_secs(300);
 /// So many requests in a row come by every HAProxy server.
 const SETTLED: usize = 10;
+/// Slower than this are only servers that still boot.
+const SETTLED_PACE: Duration = Duration::from_secs(2);
 /// More than any user's.
 const PATIENCE: Duration = Duration::from_secs(20);
 const RECOVERED: usize = 10;
@@ -845,6 +874,9 @@ mod tests {
         let lost = [&good[..], &[false, true]].concat();
         assert!(!is_settled(&settings, &requests(&lost)), "lost again");
         assert!(!is_settled(&both, &requests(&good)), "web2 is missing");
+        let mut slow = requests(&good);
+        slow[0].ended += SETTLED_PACE;
+        assert!(!is_settled(&settings, &slow), "still slow");
     }
 
     #[test]
