@@ -106,17 +106,17 @@ pub fn decide(
             name(names, best)
         ));
     }
-    if *ours == Position::Partial {
-        return Decision::Refuse(
-            "our copy was cut short and nobody has another: restore a backup".to_owned(),
-        );
-    }
     let last = matches!(ours, Position::At { safe: true, .. });
     let unsure = (heard.iter().enumerate())
         .find(|(_, one)| !matches!(one, Some(Standing::Waiting(_))))
         .map(|(index, _)| index);
     if let Some(index) = unsure.filter(|_| !last) {
         return Decision::Wait(format!("`{}` may know more", name(names, index)));
+    }
+    if *ours == Position::Partial {
+        return Decision::Refuse(
+            "our copy was cut short and nobody has another: restore a backup".to_owned(),
+        );
     }
     match arbiter {
         // It would be a cluster of its own, which ours could not merge with.
@@ -195,7 +195,8 @@ mod tests {
         let (db1, db2) = both(fresh(), Some(at(5)));
         assert!(waits(&db1) && db2 == Begin);
         assert_eq!(both(Some(at(5)), partial()).0, Begin);
-        assert!(refuses(&both(partial(), None).0));
+        assert!(refuses(&both(partial(), partial()).0));
+        assert!(waits(&both(partial(), None).0));
         // After a power cut: the more advanced one; of equals the first.
         let (db1, db2) = both(Some(at(7)), Some(at(8)));
         assert!(waits(&db1) && db2 == Begin);
