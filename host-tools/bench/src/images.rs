@@ -10,6 +10,7 @@ use site::Plan;
 use site::plan::Role;
 
 use crate::BenchError;
+use crate::boots::{self, Boot};
 use crate::goals::{Goal, Sense};
 use crate::mkosi;
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub nothing_built: bool,
     /// Every image.
     pub sizes: Vec<Size>,
+    /// Each role in an emulated machine.
+    pub boots: Vec<Boot>,
     /// Others on the same packages.
     pub peers: Vec<Peer>,
     /// Why a peer is missing, and what there is to say of one.
@@ -68,7 +71,8 @@ pub struct Peer {
     pub written: u64,
 }
 
-/// Builds in caches of its own below the repository's `target`; `busy` is told what is being done.
+/// Builds in caches of its own below the repository's `target`, and boots one server of each role if `boots`; `busy` is
+/// told what is being done.
 ///
 /// # Errors
 /// If the images do not build.
@@ -76,6 +80,7 @@ pub fn measure(
     source: &Path,
     plan: &Plan,
     jobs: usize,
+    boots: bool,
     busy: &dyn Fn(&str),
 ) -> Result<Report, BenchError> {
     let target = source.join("target");
@@ -131,6 +136,10 @@ pub fn measure(
     let (warm_seconds, images) = build(&places("all"), &changed, &all)?;
     let sizes = images.iter().map(size).collect::<std::io::Result<Vec<_>>>();
     let sizes = sizes.map_err(|cause| file(&state, cause))?;
+    let boots = match boots {
+        true => boot_each(&places("all"), plan, &all, scratch.path(), busy)?,
+        false => Vec::new(),
+    };
     maintenance::shrink(&places("all"), 0, || ())?;
 
     busy("mkosi");
@@ -157,10 +166,34 @@ pub fn measure(
             peers.first(),
         ),
         sizes,
+        boots,
         peers,
         notes,
         load: [begun, load()],
     })
+}
+
+fn boot_each(
+    places: &Places,
+    plan: &Plan,
+    options: &Options,
+    scratch: &Path,
+    busy: &dyn Fn(&str),
+) -> Result<Vec<Boot>, BenchError> {
+    busy("images to boot");
+    let plan = boots::plan(plan);
+    let (_, images) = build(places, &plan, options)?;
+    let mut all = Vec::new();
+    for server in boots::one_of_each(&plan) {
+        busy(&format!(
+            "booting {} with less and less memory",
+            server.name
+        ));
+        if let Some(image) = images.iter().find(|image| image.server == server.name) {
+            all.push(boots::measure(server, image, scratch)?);
+        }
+    }
+    Ok(all)
 }
 
 fn goals(cold: f64, change: f64, warm: f64, ours: Option<&Size>, peer: Option<&Peer>) -> Vec<Goal> {

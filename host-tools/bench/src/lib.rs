@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod boots;
 pub mod classify;
 mod error;
 pub mod failover;

@@ -131,8 +131,20 @@ pub enum Bench {
     },
     /// Seconds to flash one emulated board and ten at once, to find nothing to do, and what one line of the site file costs.
     Flash(Json),
-    /// Time to build all images from nothing, after a change, and with nothing changed, and their sizes; mkosi beside us.
-    Build(Json),
+    /// Time to build all images from nothing, after a change, and with nothing changed, their sizes, and how each role boots;
+    /// mkosi beside us.
+    Build(BenchBuild),
+}
+
+/// Options of `bench build`.
+#[derive(Debug, Args)]
+pub struct BenchBuild {
+    /// Leave out how long each role takes to boot in emulation, and with how little memory.
+    #[arg(long)]
+    pub without_boots: bool,
+    /// Machine-readable output.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `bench failover`.

@@ -9,7 +9,7 @@ use ::bench::goals::{Goal, Sense};
 use ::bench::{BenchError, failover, flash as flashing, images, packet, peers};
 use serde::Serialize;
 
-use crate::args::{Bench, BenchFailover};
+use crate::args::{Bench, BenchBuild, BenchFailover};
 use crate::build::jobs;
 use crate::failure::Failure;
 use crate::progress::spinner;
@@ -26,7 +26,7 @@ pub fn bench(site: Option<&Path>, what: &Bench) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Bench::Flash(options) => flash(options.json),
-        Bench::Build(options) => images(site, options.json),
+        Bench::Build(options) => images(site, options),
     }
 }
 
@@ -276,15 +276,15 @@ fn short(number: f64) -> String {
     format!("{number:.2}")
 }
 
-fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
+fn images(site: Option<&Path>, options: &BenchBuild) -> Result<ExitCode, Failure> {
     let source = source::root()?;
     let plan = SiteFile::read(site)?.plan(&source::boards(&source)?)?;
     let status = spinner("building");
     let busy = |what: &str| status.set_message(what.to_owned());
-    let report = images::measure(&source, &plan, jobs(), &busy);
+    let report = images::measure(&source, &plan, jobs(), !options.without_boots, &busy);
     status.finish_and_clear();
     let report = report.map_err(Failure::machine)?;
-    if json {
+    if options.json {
         return print(&report);
     }
     let time = |what: &str, who: &str, seconds: f64| {
@@ -330,6 +330,24 @@ fn images(site: Option<&Path>, json: bool) -> Result<ExitCode, Failure> {
     }
     let columns = ["image", "disk", "of it written", "root", "kernel"];
     table::print("Sizes, MB", &columns, &rows);
+    let rows = report.boots.iter().map(|boot| {
+        let seconds = [boot.seconds, boot.processor_seconds].map(|seconds| format!("{seconds:.1}"));
+        let memory = [boot.memory, boot.least_memory].map(|mebibytes| mebibytes.to_string());
+        [std::slice::from_ref(&boot.server), &seconds, &memory].concat()
+    });
+    if !report.boots.is_empty() {
+        table::print(
+            "From power on until all services run, one emulated processor, alone; the database as a single primary",
+            &[
+                "image",
+                "seconds",
+                "of processor time",
+                "with MiB",
+                "least MiB",
+            ],
+            &rows.collect::<Vec<_>>(),
+        );
+    }
     for note in &report.notes {
         println!("{note}");
     }
