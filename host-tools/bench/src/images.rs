@@ -88,6 +88,7 @@ pub fn measure(
         path: path.to_owned(),
         cause,
     };
+    std::fs::create_dir_all(&target).map_err(|cause| file(&target, cause))?;
     let scratch = tempfile::Builder::new()
         .prefix("ravelin-bench-")
         .tempdir_in(&target)
