@@ -112,6 +112,17 @@ pub enum BuildError {
         /// Whose identity has changed.
         server: String,
     },
+    /// An image must be signed, and the key is elsewhere.
+    #[error("{} is not there to sign the image of role {role}, which has changed", path.display())]
+    #[diagnostic(help(
+        "put the site's key for Secure Boot back for this build; what has not changed needs no key"
+    ))]
+    NoBootKey {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose image has changed.
+        role: &'static str,
+    },
     /// A part of an image is larger than its partition.
     #[error(
         "role {role}: {need} MiB do not fit into the partition {partition} of {have} MiB; nothing was written"

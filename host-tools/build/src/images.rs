@@ -11,6 +11,7 @@ use render::server::HostFile;
 use site::Plan;
 use site::plan::{Role, Server};
 
+use crate::boot_keys::BootKeys;
 use crate::bundle::Bundle;
 use crate::cache::{Cache, Key};
 use crate::debs::{self, Supply};
@@ -201,11 +202,12 @@ pub fn images(
     }
     let key = &release::public(&places.state)?;
     let state = &places.state;
+    let boot_keys = &BootKeys::open(state, &plan.name, cache, recipes, tools)?;
     let role_images: BTreeMap<_, _> = roots
         .iter()
         .map(|(role, root)| {
             let spec = (spec.cmdline.as_str(), root.spec());
-            let image = RoleImage::new(state, recipes, spec, key, root, boot, tools);
+            let image = RoleImage::new(state, recipes, spec, (key, boot_keys), root, boot, tools);
             (*role, image)
         })
         .collect();

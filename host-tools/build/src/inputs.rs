@@ -127,6 +127,8 @@ fn every_recipe() {
         install_role: _,
         pack_role: _,
         pack_boot: _,
+        // Made once for each site, and an input of its images from then on.
+        make_boot_keys: _,
         pack_image: _,
     } = Recipes::default();
     let good = Recipes::default;

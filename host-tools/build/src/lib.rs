@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod boot_keys;
 mod bundle;
 mod cache;
 mod compare;

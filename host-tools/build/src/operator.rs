@@ -123,6 +123,6 @@ fn make(path: &Path, name: &str) -> Result<String, BuildError> {
         name: name.to_owned(),
         cause,
     })?;
-    pki::keep(path, &text)?;
+    pki::keep(path, text.as_bytes())?;
     Ok(text)
 }

@@ -33,7 +33,7 @@ pub(crate) use inspect::split;
 pub use leaf::Use;
 pub use list::{Entry, Purpose, list};
 pub use rotate::{Rotation, is_overlapping, retire, rotate};
-use store::{SECRET, broken, create_directory, lock, read, write};
+use store::{SECRET, broken, create_directory, lock, read, write, write_bytes};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LEAF_LIFE: Duration = Duration::from_secs(90 * DAY.as_secs());
@@ -291,9 +291,9 @@ pub(crate) fn secret(state: &Path, name: &str) -> Result<[u8; 32], PkiError> {
 }
 
 /// Writes a secret that was made elsewhere.
-pub(crate) fn keep(path: &Path, text: &str) -> Result<(), PkiError> {
+pub(crate) fn keep(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     create_directory(path.parent().unwrap_or(path))?;
-    write(path, text, SECRET)
+    write_bytes(path, bytes, SECRET)
 }
 
 /// Where a secret of this name is.

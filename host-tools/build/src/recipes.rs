@@ -15,6 +15,8 @@ pub struct Recipes {
     pub pack_role: &'static str,
     /// Kernel and modules.
     pub pack_boot: &'static str,
+    /// A site's key for Secure Boot.
+    pub make_boot_keys: &'static str,
     /// A role's disk.
     pub pack_image: &'static str,
 }
@@ -28,6 +30,7 @@ impl Default for Recipes {
             install_role: include_str!("recipes/install-role.sh"),
             pack_role: include_str!("recipes/pack-role.sh"),
             pack_boot: include_str!("recipes/pack-boot.sh"),
+            make_boot_keys: include_str!("recipes/make-boot-keys.sh"),
             pack_image: include_str!("recipes/pack-image.sh"),
         }
     }

@@ -8,6 +8,7 @@ use identity::{BLANK, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use site::plan::Role;
 
+use crate::boot_keys::BootKeys;
 use crate::cache::{Cache, Key};
 use crate::error::BuildError;
 use crate::layout::{self, ESP_MIB, Layout, MIB};
@@ -19,6 +20,7 @@ use crate::trees::Tree;
 /// The disk that all servers of a role have in common.
 #[derive(Debug)]
 pub struct RoleImage {
+    keys: BootKeys,
     role: Role,
     id: String,
     recipe: &'static str,
@@ -59,12 +61,13 @@ pub struct Release {
 }
 
 impl RoleImage {
-    /// Reads what determines it. It goes to `roles/ROLE/` below `state`, and trusts identities signed by `key`.
+    /// Reads what determines it. It goes to `roles/ROLE/` below `state`, and trusts identities signed by the first of `keys`; the
+    /// second one signs what its firmware starts.
     pub fn new(
         state: &Path,
         recipes: &Recipes,
         (command_line, spec): (&str, &RoleSpec),
-        key: &VerifyingKey,
+        keys: (&VerifyingKey, &BootKeys),
         root: &Root,
         boot: &Boot,
         tools: &Tree,
@@ -73,7 +76,7 @@ impl RoleImage {
         let name = spec::role_name(role);
         let command_line = format!(
             "{command_line} ravelin.role={name} ravelin.key={}",
-            identity::digits(key)
+            identity::digits(keys.0)
         );
         let sizes = layout::sizes(spec);
         let key = Key::new("role image")
@@ -85,9 +88,11 @@ impl RoleImage {
                 &command_line,
             ])
             .with_all(&[root.id(), boot.id(), tools.id()])
+            .with_all(keys.1.public())
             .with_all(&sizes.map(u64::to_le_bytes))
             .with((ROOM as u64).to_le_bytes());
         Self {
+            keys: keys.1.clone(),
             role,
             id: key.id(),
             recipe: recipes.pack_image,
@@ -181,6 +186,7 @@ impl RoleImage {
         write("loader.conf", LOADER.as_bytes())?;
         write("entry.conf", ENTRY.as_bytes())?;
         write("identity.cred", &blank())?;
+        self.keys.lay_out(work)?;
         let layout = Layout::new(self.sizes);
         write("partitions", layout.script(&self.id).as_bytes())?;
         let [esp, root_a, verity_a, _, _, var] = layout.offsets;
@@ -194,7 +200,7 @@ impl RoleImage {
                 layout.length.to_string(),
             ])
             .env("SOURCE_DATE_EPOCH", base.epoch())
-            .run()?;
+            .exchange(&self.keys.secret(name)?)?;
         let kernel = length(&work.join("linux.efi"))?;
         self.budget("esp", 3 * (kernel + ROOM as u64) + 2 * MIB, ESP_MIB)?;
 
@@ -293,8 +299,10 @@ pub fn remember(path: &Path, record: &impl Serialize) -> Result<(), BuildError> 
 
 /// Most that an identity takes.
 pub const ROOM: usize = 256 << 10;
-/// Nobody is asked anything at boot, and nothing but our own entries is started.
-const LOADER: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+/// Nobody is asked anything at boot, and nothing but our own entries is started. A virtual machine whose firmware has no keys yet
+/// takes the site's.
+const LOADER: &str =
+    "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nsecure-boot-enroll if-safe\n";
 /// The first entry. Those of updates have higher versions, and counters in their names until they have proved themselves.
 const ENTRY: &str = "title Ravelin\nsort-key ravelin\nversion 1\nefi /EFI/ravelin/1/linux.efi\n";
 

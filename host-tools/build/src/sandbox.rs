@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -185,15 +185,38 @@ impl Helper {
     pub fn run(self) -> Result<(), BuildError> {
         run(self.command, &self.step, &self.program, &self.log)
     }
+
+    /// Runs to the end with a few bytes on its standard input, and returns what it writes to its standard output. Both are
+    /// for us alone, and in no file.
+    pub fn exchange(self, input: &[u8]) -> Result<Vec<u8>, BuildError> {
+        exchange(
+            self.command,
+            &self.step,
+            &self.program,
+            &self.log,
+            Some(input),
+        )
+    }
 }
 
 /// Runs a command with its output in a log file, whose last lines are in the error.
 pub(crate) fn run(
-    mut command: Command,
+    command: Command,
     step: &str,
     program: &str,
     log: &Path,
 ) -> Result<(), BuildError> {
+    exchange(command, step, program, log, None).map(drop)
+}
+
+/// The same; with an input, only what it prints as errors is in the log.
+fn exchange(
+    mut command: Command,
+    step: &str,
+    program: &str,
+    log: &Path,
+    input: Option<&[u8]>,
+) -> Result<Vec<u8>, BuildError> {
     if let Some(dir) = log.parent() {
         fs::create_dir_all(dir).map_err(|error| BuildError::io("create", dir, error))?;
     }
@@ -203,17 +226,24 @@ pub(crate) fn run(
     let errors = output
         .try_clone()
         .map_err(|error| BuildError::io("write", log, error))?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .status();
-    let status = status.map_err(|cause| BuildError::Missing {
-        program: command.get_program().to_string_lossy().into_owned(),
+    let (from, to) = match input {
+        Some(_) => (Stdio::piped(), Stdio::piped()),
+        None => (Stdio::null(), output.into()),
+    };
+    let missing = |cause| BuildError::Missing {
+        program: program.to_owned(),
         cause,
-    })?;
+    };
+    let child = command.stdin(from).stdout(to).stderr(errors).spawn();
+    let mut child = child.map_err(missing)?;
+    if let (Some(mut pipe), Some(input)) = (child.stdin.take(), input) {
+        // Who ends without reading it says why.
+        let _ = pipe.write_all(input);
+    }
+    let output = child.wait_with_output().map_err(missing)?;
+    let status = output.status;
     if status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let tail = tail(log, start);
     let help = if is_full(&tail) || has_no_room(log) {

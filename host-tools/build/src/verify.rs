@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 use site::Plan;
 
+use crate::boot_keys;
 use crate::cache::Cache;
 use crate::compare::{self, Difference};
 use crate::debs;
@@ -124,12 +125,12 @@ fn share_packages(from: &Path, to: &Path, lock: &Lock) -> Result<(), BuildError>
 fn share_keys(from: &Path, to: &Path) -> Result<(), BuildError> {
     let [from, to] = [from, to].map(|state| state.join("pki"));
     let failed = |error| BuildError::io("copy", &to, error);
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(to.join("update/servers"))
-        .map_err(failed)?;
-    for dir in ["", "update", "update/servers"] {
+    for dir in ["", "update", "update/servers", boot_keys::DIR] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(to.join(dir))
+            .map_err(failed)?;
         for entry in fs::read_dir(from.join(dir)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();

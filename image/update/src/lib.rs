@@ -12,4 +12,5 @@ pub mod entries;
 pub mod message;
 pub mod rollout;
 pub mod server;
+pub mod firmware;
 pub mod tls;

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::entries::{self, Esp};
 use crate::message::{Manifest, Part, State};
+use crate::firmware;
 
 /// What this server was told by its kernel, its firmware and its identity.
 #[derive(Debug)]
@@ -132,6 +133,7 @@ impl Server {
         let kernel = receive(from, &manifest.kernel, "kernel image")?;
 
         let told = |error: io::Error| format!("cannot write to the EFI partition: {error}");
+        firmware::would_start(&kernel)?;
         let next = esp.entries().map_err(told)?;
         let next = next.iter().map(|entry| entry.version).max().unwrap_or(0) + 1;
         let next = next.max(self.version + 1);
@@ -311,9 +313,8 @@ fn mount() -> Result<Esp, String> {
 
 /// A variable of the boot loader.
 fn variable(name: &str) -> Option<String> {
-    let bytes = fs::read(format!("/sys/firmware/efi/efivars/{name}-{LOADER}")).ok()?;
-    // Four bytes of attributes, then UTF-16.
-    let units = bytes.get(4..)?.chunks_exact(2);
+    let bytes = firmware::variable(name, LOADER)?;
+    let units = bytes.chunks_exact(2);
     let units = units.map(|unit| u16::from_le_bytes([unit[0], unit[1]]));
     let text = char::decode_utf16(units).filter_map(Result::ok);
     Some(text.filter(|&character| character != '\0').collect())

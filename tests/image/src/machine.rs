@@ -13,6 +13,7 @@ pub struct Machine {
     network: String,
     mac: String,
     snapshot: bool,
+    variables: Option<String>,
 }
 
 /// A running QEMU, ended when dropped.
@@ -38,23 +39,28 @@ impl Machine {
     pub fn new(disk: &Path, mac: [u8; 6]) -> Self {
         let mut qemu = Command::new("setpriv");
         qemu.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
-        qemu.args(["-machine", "q35", "-m", "320"]);
+        qemu.args(["-m", "320", "-device", "virtio-rng-pci"]);
         qemu.args(["-accel", "tcg,tb-size=256", "-cpu", "max"]);
         qemu.args(["-nodefaults", "-display", "none", "-serial", "stdio"]);
-        let firmware = format!("if=pflash,format=raw,readonly=on,file={FIRMWARE}");
-        qemu.args(["-drive", &firmware, "-device", "virtio-rng-pci"]);
         Self {
             qemu,
             disk: disk.display().to_string(),
             network: "hubport,id=net,hubid=0".to_owned(),
             mac: mac.map(|byte| format!("{byte:02x}")).join(":"),
             snapshot: true,
+            variables: None,
         }
     }
 
     /// What it writes stays on the disk.
     pub fn keep_writes(mut self) -> Self {
         self.snapshot = false;
+        self
+    }
+
+    /// Gives it a firmware with Secure Boot, whose variables are in this file.
+    pub fn secure(mut self, variables: &Path) -> Self {
+        self.variables = Some(variables.display().to_string());
         self
     }
 
@@ -95,6 +101,24 @@ impl Machine {
     /// Switches it on.
     pub fn boot(mut self) -> Running {
         self.qemu.arg("-no-reboot");
+        let flash = |options: &str, file: &str| {
+            let drive = format!("if=pflash,format=raw,{options}file={file}");
+            ["-drive".to_owned(), drive]
+        };
+        match &self.variables {
+            None => {
+                self.qemu.args(["-machine", "q35"]);
+                self.qemu.args(flash("readonly=on,", FIRMWARE));
+            }
+            Some(variables) => {
+                // Nobody but the firmware itself writes its variables.
+                let private = "driver=cfi.pflash01,property=secure,value=on";
+                self.qemu
+                    .args(["-machine", "q35,smm=on", "-global", private]);
+                self.qemu.args(flash("readonly=on,", SECURE_FIRMWARE));
+                self.qemu.args(flash("", variables));
+            }
+        }
         let snapshot = if self.snapshot { "on" } else { "off" };
         let drive = format!(
             "if=none,id=disk,format=raw,snapshot={snapshot},file={}",
@@ -171,3 +195,4 @@ fn console_lines(console: ChildStdout) -> impl Iterator<Item = String> {
 }
 
 const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE.fd";
+const SECURE_FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd";

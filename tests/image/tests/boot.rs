@@ -115,6 +115,121 @@ fn a_damaged_root_is_refused_and_the_console_says_so() {
     fs::remove_file(disk).unwrap();
 }
 
+/// Debian's own sbverify, with the certificate of the site: the boot loader and the kernel image are as they were signed. The same
+/// inputs give the same signatures, whatever the time.
+#[test]
+fn what_the_firmware_starts_is_signed_by_the_site() {
+    let state = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("signed");
+    let plan = image_test::example();
+    let build = || image_test::build(&plan, &state, Some(&["lb1"]), &|_| ()).unwrap();
+    let image = build().remove(0);
+    let keys = state.join("pki/boot");
+    let loader = state.join("loader.efi");
+    let _ = fs::remove_file(&loader);
+    Tools::new().run(
+        "mcopy",
+        &[&esp(&image.disk), "::EFI/BOOT/BOOTX64.EFI", &text(&loader)],
+    );
+    let verify = |certificate: &str, file: &Path| {
+        let certificate = text(&keys.join(certificate));
+        Tools::new().run("sbverify", &["--cert", &certificate, &text(file)])
+    };
+    for file in [&loader, &image.release.kernel] {
+        let (good, said) = verify("db.pem", file);
+        assert!(good, "{}: {said}", file.display());
+        assert!(!verify("KEK.pem", file).0, "signed by another key");
+        let changed = file.with_extension("changed");
+        copy(file, &changed);
+        flip(&changed, fs::metadata(&changed).unwrap().len() / 2);
+        assert!(!verify("db.pem", &changed).0, "{}", changed.display());
+    }
+    let secret = fs::read_to_string(keys.join("db.key")).unwrap();
+    let line = secret.lines().nth(1).unwrap();
+    assert!(holds(&keys.join("db.key"), line));
+    assert!(line.len() >= 48 && !holds(&image.disk, line));
+
+    let first = state.join("first.raw");
+    copy(&image.role_disk, &first);
+    fs::remove_file(state.join("roles/haproxy/image.json")).unwrap();
+    let again = build().remove(0);
+    assert!(same(&first, &again.role_disk), "the time is in it");
+    fs::remove_file(first).unwrap();
+
+    // Without the key, what is there is as good as before, and nothing is signed anew.
+    let away = keys.join("db.key.away");
+    fs::rename(keys.join("db.key"), &away).unwrap();
+    build();
+    fs::remove_file(state.join("roles/haproxy/image.json")).unwrap();
+    let refused = image_test::build(&plan, &state, Some(&["lb1"]), &|_| ());
+    fs::rename(&away, keys.join("db.key")).unwrap();
+    let refused = refused.err().unwrap().to_string();
+    assert!(
+        refused.contains("is not there to sign the image of role haproxy"),
+        "{refused}"
+    );
+    build();
+}
+
+/// A firmware without keys takes the site's at the first start, and then starts nothing that is not signed with them.
+#[test]
+fn a_firmware_takes_the_sites_keys_and_starts_nothing_else() {
+    // Six boots, of which only the last one is a whole one.
+    if std::env::var_os("RAVELIN_SOAK").is_none() {
+        return;
+    }
+    let (plan, images) = balancer("secure");
+    let (_, others) = balancer("secure-other");
+    let mac = plan.servers[1].mac;
+    let disk = images.role_disk.with_file_name("secure.raw");
+    copy(&images.disk, &disk);
+    let variables = disk.with_extension("variables");
+    copy(Path::new(NO_KEYS), &variables);
+    let boot = |disk: &Path| Machine::new(disk, mac).secure(&variables).boot();
+
+    let mut machine = boot(&disk);
+    let taken = "Secure Boot keys successfully enrolled";
+    expect(&mut machine, taken);
+    drop(machine);
+
+    let put = |file: &Path, place: &str| {
+        copy(&images.disk, &disk);
+        let (good, said) = Tools::new().run("mcopy", &["-o", &esp(&disk), &text(file), place]);
+        assert!(good, "{said}");
+    };
+    let changed = disk.with_extension("changed");
+    copy(&images.release.kernel, &changed);
+    flip(&changed, fs::metadata(&changed).unwrap().len() / 2);
+    let unsigned = disk.with_extension("unsigned");
+    let (good, said) = Tools::new().run("sbattach", &["--remove", &text(&unsigned)]);
+    assert!(!good, "there is nothing yet: {said}");
+    copy(&images.release.kernel, &unsigned);
+    let (good, said) = Tools::new().run("sbattach", &["--remove", &text(&unsigned)]);
+    assert!(good, "{said}");
+    let (kernel, loader) = ("::EFI/ravelin/1/linux.efi", "::EFI/BOOT/BOOTX64.EFI");
+    let (no_kernel, no_loader) = ("linux.efi: Access denied", "BdsDxe: failed to");
+    for (what, file, place, refused) in [
+        ("one bit changed", &changed, kernel, no_kernel),
+        ("unsigned", &unsigned, kernel, no_kernel),
+        ("another site's", &others.release.kernel, kernel, no_kernel),
+        ("another site's", &others.release.kernel, loader, no_loader),
+    ] {
+        put(file, place);
+        let mut machine = boot(&disk);
+        let seen = machine.wait_for(&["ravelin-init", "is running", refused], BOOT_TIMEOUT);
+        println!("{place}, {what}: {seen:?}");
+        assert!(
+            matches!(&seen, Outcome::Line(line) if line.contains(refused)),
+            "{what}: {seen:?}\n{}",
+            machine.console()
+        );
+    }
+    copy(&images.disk, &disk);
+    expect(&mut boot(&disk), "ravelin: lb2 is running");
+    for file in [disk, variables, changed, unsigned] {
+        fs::remove_file(file).unwrap();
+    }
+}
+
 /// One image of the role, and identities that were put elsewhere: a virtual machine's firmware, or a stick.
 #[test]
 fn an_identity_is_taken_from_where_it_is_and_only_a_good_one() {
@@ -244,6 +359,57 @@ fn expect(machine: &mut Running, text: &str) {
     );
 }
 
+/// Debian's programs in the tree that images are packed with.
+struct Tools(PathBuf);
+
+impl Tools {
+    fn new() -> Self {
+        let trees = image_test::places(Path::new("")).cache.join("tools");
+        let trees = fs::read_dir(trees).expect("there are tools");
+        let mut roots = trees.filter_map(|tree| Some(tree.ok()?.path().join("root")));
+        let root = roots.find(|root| root.join("usr/bin/sbverify").exists());
+        Self(root.expect("the tools have it"))
+    }
+
+    /// Runs a program of the tree with the tree's own libraries, on this machine's files.
+    fn run(&self, program: &str, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new(self.0.join("usr/lib64/ld-linux-x86-64.so.2"))
+            .arg("--library-path")
+            .arg(self.0.join("usr/lib/x86_64-linux-gnu"))
+            .arg(self.0.join("usr/bin").join(program))
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+}
+
+/// The EFI partition of a disk, as mtools are told of it.
+fn esp(disk: &Path) -> String {
+    format!("-i{}@@1M", disk.display())
+}
+
+/// Whether a line stands anywhere in a file.
+fn holds(file: &Path, line: &str) -> bool {
+    let mut grep = Command::new("grep");
+    grep.args(["--quiet", "--fixed-strings", "--text", "--", line]);
+    grep.arg(file).status().expect("it runs").success()
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    let mut cmp = Command::new("cmp");
+    let status = cmp.arg("--silent").args([one, other]).status();
+    status.expect("it runs").success()
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
 fn flip(path: &Path, at: u64) {
     let file = File::options()
         .read(true)
@@ -259,4 +425,6 @@ fn flip(path: &Path, at: u64) {
 
 /// The root's partition follows the first MiB and the EFI partition of 96 MiB.
 const ROOT_OFFSET: u64 = 97 << 20;
-const BOOT_TIMEOUT: Duration = Duration::from_secs(600);
+/// The firmware's variables as they are delivered.
+const NO_KEYS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+const BOOT_TIMEOUT: Duration = Duration::from_secs(1200);

@@ -40,6 +40,11 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PkiError> {
 
 /// Writes all of a file or nothing; it is never readable for others than `mode` says. The lock is held.
 pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    write_bytes(path, text.as_bytes(), mode)
+}
+
+/// Replaces a file in one step.
+pub(super) fn write_bytes(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
     let new = path.with_added_extension("new");
     let whole = || {
         // What a crash left behind may have another mode.
@@ -49,7 +54,7 @@ pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> 
             .create_new(true)
             .mode(mode)
             .open(&new)?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)
     };
