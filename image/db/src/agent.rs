@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use tokio::time::sleep;
 
 use crate::config::{Config, Mode, RUN};
 use crate::decide::Standing;
+use crate::prepare::ask;
 use crate::semisync::{self, Election};
 use crate::sql::Local;
 use crate::tls::{Guest, Identity};
@@ -37,6 +39,7 @@ pub struct Seen {
     when: Instant,
     standing: Standing,
     writable: bool,
+    serves: bool,
     election: Option<Election>,
     numbers: BTreeMap<String, String>,
 }
@@ -48,6 +51,9 @@ pub struct Told {
     pub standing: Standing,
     /// Whether it may be written to.
     pub writable: bool,
+    /// Whether it does its part now: it may be written to, or has all that the primary of its pair has acknowledged.
+    #[serde(default)]
+    pub serves: bool,
     /// Of a pair: who is its primary, as far as this server knows.
     pub election: Option<Election>,
 }
@@ -65,6 +71,7 @@ pub async fn run(config: Config) -> Result<(), Box<dyn std::error::Error + Send 
         when: Instant::now(),
         standing: Standing::Unknown,
         writable: false,
+        serves: false,
         election: None,
         numbers: BTreeMap::new(),
     });
@@ -90,6 +97,7 @@ async fn state(State(seen): State<Arc<watch::Receiver<Seen>>>) -> Json<Told> {
             Standing::Unknown
         },
         writable: fresh && seen.writable,
+        serves: fresh && seen.serves,
         election: seen.election,
     })
 }
@@ -152,17 +160,53 @@ async fn watch_database(config: &Config, identity: &Identity, send: watch::Sende
             }
             _ => cut_off = None,
         }
+        let follows = config.mode == Mode::Semisync
+            && (numbers.get("rpl_semi_sync_slave_status")).is_some_and(|value| value == "ON");
         // Nobody listening is our own end.
         let _ = send.send(Seen {
             when: Instant::now(),
             standing,
             writable,
+            serves: writable || follows,
             election,
             numbers,
         });
         sleep(LOOK).await;
     }
 }
+
+/// `ravelin-db serves`: whether the gate of updates may let this server's version stay. What is on its way needs patience: a whole
+/// copy of the database takes as long as it takes.
+pub async fn serves(config: &Config) -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
+    let own = config.own().and_then(|index| config.servers.get(index));
+    let own = own.ok_or("this is no database server")?;
+    let told: Option<Told> = ask(&Identity::read(&config.tls)?, config, own).await;
+    let (status, why) = verdict(told.as_ref());
+    if !why.is_empty() {
+        println!("{why}");
+    }
+    Ok(ExitCode::from(status))
+}
+
+fn verdict(told: Option<&Told>) -> (u8, &'static str) {
+    let Some(told) = told else {
+        return (1, "ravelin-db does not answer");
+    };
+    match told.standing {
+        Standing::Running { .. } if told.serves => (0, ""),
+        Standing::Running { primary: true } => (SOON, "the database catches up with the others"),
+        Standing::Starting => (
+            SOON,
+            "the database starts, or gets a copy of another server's",
+        ),
+        Standing::Running { primary: false } => (1, "the database is cut off from its cluster"),
+        Standing::Waiting(_) => (1, "the database waits for the other servers"),
+        Standing::Unknown => (1, "nothing is known of the database"),
+    }
+}
+
+/// As sysexits.h has it: a temporary failure.
+const SOON: u8 = 75;
 
 type Numbers = BTreeMap<String, String>;
 
@@ -209,5 +253,36 @@ fn end_database() {
         && let Err(error) = kill(Pid::from_raw(pid), Signal::SIGTERM)
     {
         eprintln!("cannot end the database server: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::Position;
+
+    #[test]
+    fn a_server_that_catches_up_does_not_serve_yet() {
+        let waiting = Standing::Waiting(Position::Fresh);
+        let table = [
+            (Standing::Running { primary: true }, true, 0),
+            (Standing::Running { primary: true }, false, SOON),
+            (Standing::Starting, false, SOON),
+            (Standing::Running { primary: false }, false, 1),
+            (waiting, false, 1),
+            (Standing::Unknown, false, 1),
+        ];
+        for (standing, serves, expected) in table {
+            let told = Told {
+                standing,
+                writable: serves,
+                serves,
+                election: None,
+            };
+            let (status, why) = verdict(Some(&told));
+            assert_eq!(status, expected, "{told:?}");
+            assert_eq!(why.is_empty(), status == 0, "{told:?}");
+        }
+        assert_eq!(verdict(None).0, 1);
     }
 }

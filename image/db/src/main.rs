@@ -23,7 +23,7 @@ use config::Config;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     match run().await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("ravelin-db: {error}");
             ExitCode::FAILURE
@@ -31,11 +31,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn run() -> Result<ExitCode, Box<dyn std::error::Error + Send + Sync>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let config = Config::read()?;
     match words.as_slice() {
+        ["serves"] => return agent::serves(&config).await,
         ["prepare"] => prepare::run(&config).await,
         ["serve"] => agent::run(config).await,
         ["arbiter"] => arbiter::run(config).await,
@@ -43,6 +44,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         ["backup"] => backup::run(&config).await,
         ["promote"] => Ok(semisync::promote(&config, false).await?),
         ["promote", "--dead"] => Ok(semisync::promote(&config, true).await?),
-        _ => Err("usage: ravelin-db prepare|serve|arbiter|keep|backup|promote [--dead]".into()),
-    }
+        _ => Err(
+            "usage: ravelin-db prepare|serve|serves|arbiter|keep|backup|promote [--dead]".into(),
+        ),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -274,6 +274,7 @@ mod tests {
         Told {
             standing: Standing::Running { primary: true },
             writable,
+            serves: writable,
             election: Some(election),
         }
     }

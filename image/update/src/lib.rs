@@ -14,3 +14,4 @@ pub mod rollout;
 pub mod server;
 pub mod firmware;
 pub mod tls;
+pub mod questions;

@@ -125,8 +125,11 @@ fn healthy() -> Result<(), String> {
             settled = Some(Instant::now());
         }
         let waited = settled.is_some_and(|at: Instant| at.elapsed() > AFTER_BOOT);
-        if waited || start.elapsed() > LONGEST {
-            let why = ailing.join(", ");
+        // A port that nobody answers at belongs to what is on its way, so it is judged when that has come.
+        let soon = ailing.iter().any(|one| one.soon) && start.elapsed() < LONGEST_WAY;
+        if !soon && (waited || start.elapsed() > LONGEST) {
+            let why: Vec<String> = ailing.into_iter().map(|one| one.what).collect();
+            let why = why.join(", ");
             say(&format!("{} does not serve: {why}", server.name()));
             if server.trial() {
                 server.give_up(&why)?;
@@ -172,3 +175,5 @@ const UNIT: &str = "ravelin-healthy.service";
 /// Daemons may take a moment after systemd has started them all.
 const AFTER_BOOT: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_secs(600);
+/// A database's whole copy, for instance.
+const LONGEST_WAY: Duration = Duration::from_secs(4 * 60 * 60);

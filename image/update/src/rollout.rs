@@ -147,11 +147,16 @@ fn settle(fleet: &mut impl Fleet, server: &str, version: u32) -> Result<(), Stop
 
 /// What a server lacks that others could rely on it.
 fn lacks(state: &State) -> Option<String> {
-    if state.trial {
-        return Some(format!("has yet to prove version {}", state.version));
-    }
     let ailing = state.ailing.join(", ");
-    (!ailing.is_empty()).then(|| format!("does not serve: {ailing}"))
+    match (state.trial, ailing.is_empty()) {
+        (true, true) => Some(format!("has yet to prove version {}", state.version)),
+        (true, false) => Some(format!(
+            "has yet to prove version {}: {ailing}",
+            state.version
+        )),
+        (false, true) => None,
+        (false, false) => Some(format!("does not serve: {ailing}")),
+    }
 }
 
 #[cfg(test)]

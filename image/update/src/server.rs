@@ -16,6 +16,8 @@ use sha2::{Digest, Sha256};
 use crate::entries::{self, Esp};
 use crate::message::{Manifest, Part, State};
 use crate::firmware;
+use crate::message::{Manifest, Part, State};
+use crate::questions::{self, Ailment};
 
 /// What this server was told by its kernel, its firmware and its identity.
 #[derive(Debug)]
@@ -86,18 +88,23 @@ impl Server {
             root_hash: self.root_hash.clone(),
             kernel: hash(esp.kernel(self.version))?,
             identity: sha256(&archive[..length]),
-            ailing: self.ailing(),
+            ailing: self.ailing().into_iter().map(|one| one.what).collect(),
             failed: self.failed(&esp),
         })
     }
 
-    /// What does not serve: each address and port that others are promised.
-    pub fn ailing(&self) -> Vec<String> {
-        let ailing = |address: &SocketAddr| {
+    /// What does not serve: each address and port that others are promised, and what the role asks besides.
+    pub fn ailing(&self) -> Vec<Ailment> {
+        let silent = |address: &SocketAddr| {
             let error = TcpStream::connect_timeout(address, PATIENCE).err()?;
-            Some(format!("nobody answers at {address} ({error})"))
+            Some(Ailment {
+                what: format!("nobody answers at {address} ({error})"),
+                soon: false,
+            })
         };
-        self.serves.iter().filter_map(ailing).collect()
+        let mut ailing: Vec<Ailment> = self.serves.iter().filter_map(silent).collect();
+        ailing.extend(questions::ask(Path::new(QUESTIONS)));
+        ailing
     }
 
     /// Writes a new version beside the one that runs. Nothing that runs, or that the boot loader may start, is touched
@@ -345,3 +352,4 @@ const BLESS: &str = "/usr/lib/systemd/systemd-bless-boot";
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 const LARGEST: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
+const QUESTIONS: &str = "/usr/lib/ravelin/serves.d";

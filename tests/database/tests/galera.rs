@@ -39,6 +39,14 @@ fn first_boot(lab: &mut Lab) {
         lab.says("db2", &["journalctl", "-b", "-o", "cat", "-u", "mariadb"])
             .contains("the database waits: `db1` may know more")
     });
+    // Its ports may answer, but an update of it would not be kept, and none of db1 begun.
+    lab.until("db2 says so to its gate", |lab| {
+        gate(lab, "db2")
+            == (
+                Some(1),
+                "the database waits for the other servers".to_owned(),
+            )
+    });
     for name in ["db1", "mon1", "app1"] {
         lab.power_on(name);
     }
@@ -62,6 +70,30 @@ fn whole(lab: &Lab) -> Duration {
                 && lab.status(name, "wsrep_local_state_comment") == "Synced"
         })
     })
+}
+
+/// What the role asks before a version of a server is kept.
+fn gate(lab: &Lab, name: &str) -> (Option<i32>, String) {
+    let asked = lab.on(name, &["/usr/lib/ravelin/serves.d/database"]);
+    let said = String::from_utf8_lossy(&asked.stdout).trim().to_owned();
+    (asked.status.code(), said)
+}
+
+/// Its gate opens when it has everything, and not before.
+fn serves_when_synced(lab: &Lab, name: &str) {
+    let mut told = Vec::new();
+    lab.until("it serves again", |lab| {
+        let (code, said) = gate(lab, name);
+        if code == Some(0) {
+            assert_eq!(lab.status(name, "wsrep_local_state_comment"), "Synced");
+            return true;
+        }
+        told.push((code, said));
+        told.dedup();
+        false
+    });
+    println!("{name}, until it served: {told:?}");
+    assert!(!told.is_empty(), "it served from the first moment");
 }
 
 fn ask(lab: &Lab, way: Way, query: &'static str) -> Result<Option<String>, String> {
@@ -198,6 +230,7 @@ fn kill(lab: &mut Lab, process: bool) {
     });
     if !process {
         lab.power_on("db1");
+        serves_when_synced(lab, "db1");
     }
     let back = whole(lab);
     sleep(Duration::from_secs(2));
