@@ -132,10 +132,7 @@ pub fn images(
             vacant.insert(payload.applied(spec::role(&places.source, server.role)?));
             payloads.insert(server.role, payload);
         }
-        let mut files = files(places, plan, pki, server)?;
-        files.extend(payload::secrets(plan, server.role, places.beside())?);
-        files.extend(operator::files(&places.state, plan, server)?);
-        host_files.push(files);
+        host_files.push(files(places, plan, pki, server)?);
     }
     let cache = &Cache::open(&places.cache, || progress(Progress::Waiting))?;
     let run = |jobs: Vec<Job>| run(options.jobs, &jobs, progress);
@@ -307,6 +304,27 @@ pub fn images(
     Ok(images)
 }
 
+/// What makes servers themselves, and nothing else; says where it is. An image is not needed for it.
+///
+/// # Errors
+/// If something that belongs to it cannot be read, or it cannot be signed.
+pub fn identities(
+    places: &Places,
+    plan: &Plan,
+    pki: &Pki,
+    only: Option<&[String]>,
+) -> Result<Vec<(String, PathBuf)>, BuildError> {
+    let key = release::public(&places.state)?;
+    let mut identities = Vec::new();
+    for server in select(plan, only)? {
+        let files = files(places, plan, pki, server)?;
+        let host = Host::new(&places.state, server, &files, &key);
+        host.archive()?;
+        identities.push((server.name.clone(), host.path()));
+    }
+    Ok(identities)
+}
+
 pub(crate) fn select<'a>(
     plan: &'a Plan,
     only: Option<&[String]>,
@@ -365,6 +383,8 @@ fn files(
         mode: 0o444,
         bytes: (id + "\n").into_bytes(),
     });
+    files.extend(payload::secrets(plan, server.role, places.beside())?);
+    files.extend(operator::files(&places.state, plan, server)?);
     Ok(files)
 }
 

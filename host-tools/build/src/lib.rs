@@ -54,7 +54,7 @@ pub use firmware::{
     program, write_configuration,
 };
 pub use host::identity;
-pub use images::{Options, ServerImage, images};
+pub use images::{Options, ServerImage, identities, images};
 pub use lock::{Change, Lock};
 pub use mirror::lines as mirror_lines;
 pub use packages::{Choice, Locked, lock as lock_packages};

@@ -95,6 +95,18 @@ pub enum Pki {
     Show(Json),
     /// Make new keys and certificates; without names and tiers those of all servers and the site.
     Rotate(Rotate),
+    /// Give running servers the certificates that they should have, without a restart; without names, all servers.
+    Deploy(Deploy),
+}
+
+/// Options of `pki deploy`.
+#[derive(Debug, Args)]
+pub struct Deploy {
+    /// Servers, one after another.
+    pub names: Vec<String>,
+    /// Where a server is reached, if not at its own address.
+    #[arg(long, value_name = "NAME=ADDRESS:PORT", value_parser = reached)]
+    pub at: Vec<(String, std::net::SocketAddr)>,
 }
 
 /// Options of `pki rotate`.
@@ -114,6 +126,9 @@ pub struct Rotate {
     /// End the trust in former authorities; every machine must have been brought up to date since the rotation.
     #[arg(long, conflicts_with_all = ["names", "tiers", "intermediates", "root"])]
     pub retire: bool,
+    /// Give them to the servers that run, as `ravelin pki deploy` does.
+    #[arg(long)]
+    pub deploy: bool,
 }
 
 /// What can be measured.

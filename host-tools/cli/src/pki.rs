@@ -12,6 +12,7 @@ use site::{Plan, plan::Role};
 use crate::{
     args::{self, Pki, Rotate},
     failure::{Failure, Message},
+    servers,
     site_file::SiteFile,
     source, table,
 };
@@ -24,7 +25,14 @@ pub fn pki(site: Option<&Path>, command: &Pki) -> Result<ExitCode, Failure> {
     let places = Places::new(&root, &file.path);
     match command {
         Pki::Show(options) => show(&places.state, &plan, options),
-        Pki::Rotate(options) => rotate(&places.state, &plan, options),
+        Pki::Rotate(options) => {
+            rotate(&places.state, &plan, options)?;
+            match options.deploy {
+                true => servers::renew(&places, &plan, &[], &[]),
+                false => Ok(ExitCode::SUCCESS),
+            }
+        }
+        Pki::Deploy(options) => servers::renew(&places, &plan, &options.names, &options.at),
     }
 }
 
@@ -56,11 +64,11 @@ fn show(state: &Path, plan: &Plan, options: &args::Json) -> Result<ExitCode, Fai
 }
 
 /// Makes new certificates.
-fn rotate(state: &Path, plan: &Plan, options: &Rotate) -> Result<ExitCode, Failure> {
+fn rotate(state: &Path, plan: &Plan, options: &Rotate) -> Result<(), Failure> {
     if options.retire {
         pki::retire(state, plan).map_err(failure)?;
         println!("What was there before the last rotations is no longer trusted. {NEXT}");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let known = |name: &&String| plan.server(name).is_some() || **name == plan.domain;
     if let Some(unknown) = options.names.iter().find(|name| !known(name)) {
@@ -91,7 +99,7 @@ fn rotate(state: &Path, plan: &Plan, options: &Rotate) -> Result<ExitCode, Failu
     if pki::is_overlapping(state, plan).map_err(failure)? {
         println!("{OVERLAP}");
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn row(entry: &Entry) -> Vec<String> {
@@ -145,6 +153,6 @@ pub fn tier(text: &str) -> Result<Role, String> {
 
 /// Days before the end of a certificate at which it should long have been replaced.
 const SOON: i64 = 14;
-const NEXT: &str = "Servers get it with their next image: `ravelin build`.";
+const NEXT: &str = "`ravelin pki deploy` gives it to the servers that run; all others get it with their next image.";
 const OVERLAP: &str = "The former authorities are still trusted. When every server has been brought up to date, and after \
                        them the appliances, end that with `ravelin pki rotate --retire`.";

@@ -25,6 +25,7 @@ use crate::{
     args,
     build::{images, jobs},
     failure::{Failure, Message},
+    lock, pki,
     progress::{Progress, spinner},
     site_file::SiteFile,
     source,
@@ -47,7 +48,7 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
 
     let targets = targets(&plan, &images);
     let mut rack = Rack {
-        remotes: BTreeMap::new(),
+        remotes: remotes(&places, &plan, &options.at)?,
         releases: images
             .iter()
             .map(|image| (image.server.clone(), image.update()))
@@ -55,18 +56,6 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
         status: spinner("asking"),
         waiting: None,
     };
-    let at: BTreeMap<&str, SocketAddr> = (options.at.iter())
-        .map(|(name, address)| (name.as_str(), *address))
-        .collect();
-    for Server { name, address, .. } in &plan.servers {
-        let own = SocketAddr::new((*address).into(), ports::UPDATE);
-        let remote = Remote {
-            server: name.clone(),
-            address: at.get(name.as_str()).copied().unwrap_or(own),
-            papers: operator::to_reach(&places.state, name).map_err(Failure::machine)?,
-        };
-        rack.remotes.insert(name.clone(), remote);
-    }
     let status = rack.status.clone();
     let rolled = rollout::roll(&targets, &mut rack, |event| tell(&status, &event));
     status.finish_and_clear();
@@ -78,9 +67,7 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(stopped) => {
             let help = match &stopped {
-                Stopped::Failure(_) => {
-                    "updates come from the network that the monitor is in: run this on a machine there"
-                }
+                Stopped::Failure(_) => HERE,
                 Stopped::Partner { .. } => {
                     "mend that server first: no two of a role are ever down at once"
                 }
@@ -91,6 +78,55 @@ pub fn update(site: Option<&Path>, options: &args::Update) -> Result<ExitCode, F
             Err(Failure::no(Message::new(stopped.to_string()).help(help)))
         }
     }
+}
+
+/// Gives running servers their certificates, one after another; stops at the first that does not take them.
+pub fn renew(
+    places: &Places,
+    plan: &Plan,
+    names: &[String],
+    at: &[(String, SocketAddr)],
+) -> Result<ExitCode, Failure> {
+    let pki = build::pki::open(&places.state, plan).map_err(pki::failure)?;
+    let only = (!names.is_empty()).then_some(names);
+    let identities = build::identities(places, plan, &pki, only).map_err(lock::failure)?;
+    let remotes = remotes(places, plan, at)?;
+    for (server, identity) in identities {
+        let renewed = remotes[&server].renew(&identity);
+        let files = renewed.map_err(|refused| {
+            let help = match &refused {
+                Unanswered::Refused { .. } => {
+                    "`ravelin update --server` gives it all that has changed"
+                }
+                Unanswered::Unreachable { .. } | Unanswered::Read { .. } => HERE,
+            };
+            Failure::no(Message::new(refused.to_string()).help(help))
+        })?;
+        match files {
+            0 => println!("{server} had its certificates"),
+            _ => println!("{server} has new certificates"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How all servers are reached.
+fn remotes(
+    places: &Places,
+    plan: &Plan,
+    at: &[(String, SocketAddr)],
+) -> Result<BTreeMap<String, Remote>, Failure> {
+    let remote = |server: &Server| {
+        let own = SocketAddr::new(server.address.into(), ports::UPDATE);
+        let elsewhere = at.iter().find(|(name, _)| *name == server.name);
+        let remote = Remote {
+            server: server.name.clone(),
+            address: elsewhere.map_or(own, |(_, address)| *address),
+            papers: operator::to_reach(&places.state, &server.name).map_err(Failure::machine)?,
+        };
+        Ok((server.name.clone(), remote))
+    };
+    plan.servers.iter().map(remote).collect()
 }
 
 /// The servers that there are images for, in the order of the plan, each with the others of its role.
@@ -164,5 +200,7 @@ impl Fleet for Rack {
     }
 }
 
+const HERE: &str =
+    "updates come from the network that the monitor is in: run this on a machine there";
 /// Three attempts to boot, on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(1800);

@@ -120,6 +120,15 @@ impl Remote {
         })
     }
 
+    /// Gives it the certificates of a new identity, while it runs; says how many files are new.
+    pub fn renew(&self, identity: &Path) -> Result<usize, Failure> {
+        let (bytes, part) = whole(identity)?;
+        self.ask(&Request::Renew(part), |to| {
+            to.write_all(&bytes)?;
+            to.flush()
+        })
+    }
+
     /// Starts it again.
     pub fn reboot(&self) -> Result<(), Failure> {
         self.ask(&Request::Reboot, |_| Ok(()))

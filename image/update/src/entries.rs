@@ -95,6 +95,18 @@ impl Esp {
         self.sync()
     }
 
+    /// Gives a version another identity, in one step.
+    pub fn replace_identity(&self, version: u32, identity: &[u8]) -> io::Result<()> {
+        let path = self.identity(version);
+        // Not a name that systemd-stub looks for.
+        let new = path.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(identity)?;
+        file.sync_all()?;
+        fs::rename(new, path)?;
+        self.sync()
+    }
+
     /// Names a version to the boot loader, which may start it three times until it has proved itself.
     pub fn try_next(&self, version: u32) -> io::Result<()> {
         let (dir, new) = (self.0.join(ENTRIES), format!("ravelin-{version}.new"));
@@ -185,6 +197,10 @@ mod tests {
         esp.write(2, b"other", b"identity").unwrap();
         esp.try_next(2).unwrap();
         assert_eq!(names(), ["ravelin-1.conf", "ravelin-2+3.conf"]);
+        esp.replace_identity(1, b"another").unwrap();
+        assert_eq!(fs::read(esp.identity(1)).unwrap(), b"another");
+        let beside = esp.identity(1).parent().unwrap().read_dir().unwrap();
+        assert_eq!(beside.count(), 1);
         esp.keep_only(1).unwrap();
         assert_eq!(names(), ["ravelin-1.conf"]);
         assert!(esp.kernel(1).exists() && esp.identity(1).exists());

@@ -7,11 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+pub use identity::{File, Identity};
+
+pub mod certificates;
 pub mod client;
 pub mod entries;
+pub mod firmware;
 pub mod message;
+pub mod questions;
 pub mod rollout;
 pub mod server;
-pub mod firmware;
 pub mod tls;
-pub mod questions;

@@ -84,6 +84,14 @@ fn answer(connection: TcpStream, config: &Arc<ServerConfig>) -> Result<(), Strin
             }
             message::send(&mut tls, &installed).map_err(text)?;
         }
+        Request::Renew(part) => {
+            let renewed = server.and_then(|server| server.renew(&part, &mut tls));
+            match &renewed {
+                Ok(files) => eprintln!("{files} files with certificates are new"),
+                Err(error) => eprintln!("no certificate was replaced: {error}"),
+            }
+            message::send(&mut tls, &renewed).map_err(text)?;
+        }
         Request::Reboot => {
             message::send(&mut tls, &Answer::Ok(())).map_err(text)?;
             reboot()?;

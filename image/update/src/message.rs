@@ -14,6 +14,9 @@ pub enum Request {
     Install(Manifest),
     /// Start again, into what was installed.
     Reboot,
+    /// The bytes of a new identity follow, which differs from the present one in certificates only: they are used at once, and
+    /// from the next boot on.
+    Renew(Part),
 }
 
 /// What is going to be installed.

@@ -13,8 +13,8 @@ use identity::Identity;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use sha2::{Digest, Sha256};
 
+use crate::certificates;
 use crate::entries::{self, Esp};
-use crate::message::{Manifest, Part, State};
 use crate::firmware;
 use crate::message::{Manifest, Part, State};
 use crate::questions::{self, Ailment};
@@ -131,16 +131,11 @@ impl Server {
             return Err("its root is not the one that runs here".to_owned());
         }
         let archive = receive(from, &manifest.identity, "identity")?;
-        Identity::open(&archive, &self.key, &self.role)
-            .map_err(|problem| format!("the identity {problem}"))
-            .and_then(|identity| match identity.server == self.name {
-                true => Ok(()),
-                false => Err(format!("the identity is that of {}", identity.server)),
-            })?;
+        self.own(&archive)?;
         let kernel = receive(from, &manifest.kernel, "kernel image")?;
+        firmware::would_start(&kernel)?;
 
         let told = |error: io::Error| format!("cannot write to the EFI partition: {error}");
-        firmware::would_start(&kernel)?;
         let next = esp.entries().map_err(told)?;
         let next = next.iter().map(|entry| entry.version).max().unwrap_or(0) + 1;
         let next = next.max(self.version + 1);
@@ -160,6 +155,37 @@ impl Server {
         esp.try_next(next).map_err(told)?;
         let _ = fs::remove_file(GIVEN_UP);
         Ok(next)
+    }
+
+    /// Takes the certificates of a new identity, at once and for good; says how many files are new. It may be done again when the
+    /// power failed in between.
+    pub fn renew(&self, part: &Part, from: &mut impl Read) -> Result<usize, String> {
+        let esp = mount()?;
+        if self.trial && self.on_trial(&esp) {
+            return Err(format!("version {} has yet to prove itself", self.version));
+        }
+        let archive = receive(from, part, "identity")?;
+        let new = self.own(&archive)?;
+        let path = esp.identity(self.version);
+        let old = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let old = self.own(&old);
+        let old = old.map_err(|problem| format!("beside the kernel image, {problem}"))?;
+        certificates::differ_only(&old, &new)?;
+        let changed = certificates::lay(Path::new("/"), &new)
+            .map_err(|error| format!("cannot write certificates: {error}"))?;
+        esp.replace_identity(self.version, &archive)
+            .map_err(|error| format!("cannot write to the EFI partition: {error}"))?;
+        Ok(changed)
+    }
+
+    /// Opens an identity of this server.
+    fn own(&self, archive: &[u8]) -> Result<Identity, String> {
+        let identity = Identity::open(archive, &self.key, &self.role)
+            .map_err(|problem| format!("the identity {problem}"))?;
+        match identity.server == self.name {
+            true => Ok(identity),
+            false => Err(format!("the identity is that of {}", identity.server)),
+        }
     }
 
     /// Notes that this version has proved itself.
@@ -346,10 +372,10 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 const ESP: &str = "/efi";
 const SERVES: &str = "/etc/ravelin/update/serves";
+const QUESTIONS: &str = "/usr/lib/ravelin/serves.d";
 const GIVEN_UP: &str = "/var/lib/ravelin/given-up";
 const PROVED: &str = "/run/ravelin/proved";
 const BLESS: &str = "/usr/lib/systemd/systemd-bless-boot";
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 const LARGEST: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(3);
-const QUESTIONS: &str = "/usr/lib/ravelin/serves.d";

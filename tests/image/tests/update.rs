@@ -70,6 +70,25 @@ fn a_server_keeps_what_serves_and_gives_up_what_does_not() {
     assert_eq!((good.version, good.trial), (2, false));
     assert!(second.is(&good).unwrap());
 
+    // New certificates, without a restart and for good.
+    let old = web1.shown();
+    let (renewed, promising) = web1.renewed(&rack, &second);
+    assert!(web1.remote.renew(&renewed).unwrap() > 0);
+    let new = web1.shown();
+    assert_ne!(old, new);
+    assert_eq!(web1.remote.renew(&renewed).unwrap(), 0);
+    let refused = web1.remote.renew(&promising).unwrap_err().to_string();
+    assert!(
+        refused.contains("/etc/ravelin/update/serves has changed too"),
+        "{refused}"
+    );
+    drop(machine);
+    machine = web1.boot();
+    expect(&mut machine, "ravelin: web1 is running");
+    assert_eq!(web1.shown(), new);
+    let good = web1.settled();
+    assert_eq!((good.version, good.trial), (2, false));
+
     // A root that was damaged before anybody hashed it: three attempts, and the last version again.
     let damaged = damage(&first, &rack.dir.join("damaged.raw"));
     assert_eq!(web1.remote.install(&damaged, &good).unwrap(), 3);
@@ -169,6 +188,8 @@ struct Server {
     mac: [u8; 6],
     /// Options of its network.
     network: String,
+    /// Where its node exporter is reached, which the monitor may ask.
+    exporter: SocketAddr,
     image: PathBuf,
     disk: PathBuf,
     remote: Remote,
@@ -252,17 +273,20 @@ impl Server {
         let server = server.expect("the example has it");
         let network = (plan.networks.iter()).find(|network| network.name == server.network);
         let gateway = network.expect("the example has it").virtual_address;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the test can do it");
-        let from = port.local_addr().expect("the test can do it");
-        let to = SocketAddr::new(server.address.into(), 9443);
+        let ports = [(); 2]
+            .map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the test can do it"));
+        let [from, exporter] = ports.map(|port| port.local_addr().expect("the test can do it"));
+        let to = |port| SocketAddr::new(server.address.into(), port);
+        let (to, to_exporter) = (to(9443), to(9100));
         build::pki::open(state, plan).expect("the test can do it");
         Self {
             name: name.to_owned(),
             mac: server.mac,
             // The test seems to be in the monitor's network, behind the gateway of the server's own.
             network: format!(
-                "net=10.20.0.0/16,host=10.20.5.9,dns={gateway},hostfwd=tcp:{from}-{to}"
+                "net=10.20.0.0/16,host=10.20.5.9,dns={gateway},hostfwd=tcp:{from}-{to},hostfwd=tcp:{exporter}-{to_exporter}"
             ),
+            exporter,
             image: state.join("images").join(name).join("disk.raw"),
             disk: state.with_file_name(format!("{name}.raw")),
             remote: Remote {
@@ -301,6 +325,36 @@ impl Server {
             }
             sleep(Duration::from_secs(1));
         }
+    }
+
+    /// The serial number of the certificate that it shows.
+    fn shown(&self) -> String {
+        let mut shown = Command::new("sh");
+        shown.args(["-c", SHOWN, "sh", &self.exporter.to_string()]);
+        let output = shown.output().expect("sh runs");
+        let serial = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(serial.starts_with("serial="), "{serial}");
+        serial
+    }
+
+    /// Its identity with new certificates; and another one, in which more has changed.
+    fn renewed(&self, rack: &Rack, release: &Release) -> (PathBuf, PathBuf) {
+        let state = rack.dir.join(".ravelin");
+        let rotation = build::pki::Rotation {
+            names: [self.name.clone()].into(),
+            ..build::pki::Rotation::default()
+        };
+        let pki = build::pki::rotate(&state, &rack.plan, &rotation).expect("new certificates");
+        let places = Places {
+            state: state.clone(),
+            ..image_test::places(&state)
+        };
+        let only = [self.name.clone()];
+        let identities = build::identities(&places, &rack.plan, &pki, Some(&only));
+        let renewed = rack.dir.join("renewed.cred");
+        fs::copy(&identities.expect("signed")[0].1, &renewed).expect("the test can do it");
+        let promising = self.promising(rack, release, "10.20.2.11:1");
+        (renewed, promising.identity)
     }
 
     /// Switches it on again whenever it ends.
@@ -426,6 +480,8 @@ fn soak() -> bool {
 
 /// Files that web servers serve are a part of their root.
 const STATIC: &str = "[nginx]\nstatic = \"public/\"\n";
+const SHOWN: &str =
+    "openssl s_client -connect \"$1\" </dev/null 2>/dev/null | openssl x509 -noout -serial";
 const ESP: usize = 0;
 const ROOT_B: usize = 3;
 const BOOT_TIMEOUT: Duration = Duration::from_secs(900);

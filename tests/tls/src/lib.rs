@@ -151,26 +151,24 @@ impl Stack {
         said
     }
 
-    /// Gives a running server those of these files that are certificates, each whole or not at all.
+    /// Gives a running server those of these files that are certificates, as its update agent does.
     ///
     /// # Panics
     /// If it is not possible.
     pub fn replace(&self, name: &str, files: &[HostFile]) {
         let root = PathBuf::from(format!("/proc/{}/root", self.init(name)));
-        for file in files
-            .iter()
-            .filter(|file| file.path.starts_with("/etc/ravelin/tls/"))
-        {
-            let path = root.join(file.path.trim_start_matches('/'));
-            if fs::read(&path).is_ok_and(|old| old == file.bytes) {
-                continue;
-            }
-            let new = path.with_added_extension("new");
-            fs::write(&new, &file.bytes).expect("written");
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode);
-            fs::set_permissions(&new, mode).expect("a mode");
-            fs::rename(&new, &path).expect("renamed");
-        }
+        let file = |file: &HostFile| update::File {
+            path: file.path.clone(),
+            mode: file.mode,
+            bytes: file.bytes.clone(),
+        };
+        let identity = update::Identity {
+            role: self.server(name).role.name().to_owned(),
+            server: name.to_owned(),
+            files: files.iter().map(file).collect(),
+        };
+        let changed = update::certificates::lay(&root, &identity).expect("written");
+        assert!(changed > 0, "{name}: nothing is new");
     }
 
     /// What a server's image gets now.
