@@ -5,10 +5,10 @@
 
 use core::mem::MaybeUninit;
 
-use defmt::{Display2Format, error, info};
+use defmt::{error, info};
 use drivers::lan9118::Lan9118;
 use hal::Board as _;
-use mps2_an500::{CONFIG_ADDRESS, Line, MAILBOX, Mps2};
+use mps2_an500::{Line, MAILBOX, Mps2};
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
 use slots::Slots;
@@ -42,27 +42,12 @@ fn main() -> ! {
         "mps2-an500, {=usize} + {=usize} flows of IPv4 and IPv6",
         FLOWS, FLOWS6
     );
-    let policy = match classifier::load(board.config()) {
-        Ok(policy) => {
-            info!("configuration of {=str}", policy.config.name.as_str());
-            Some(policy)
-        }
-        Err(reason) => {
-            error!(
-                "closed, no usable configuration at {=usize:#x}: {}",
-                CONFIG_ADDRESS,
-                Display2Format(&reason)
-            );
-            None
-        }
-    };
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
     let (tables, node) = (&raw mut TABLES, &raw mut NODE);
     // SAFETY: `main` runs once, and TABLES and NODE are mentioned nowhere else.
     let (tables, node) = unsafe { (&mut *tables, &mut *node) };
-    // Made where it stays: each time that it moved would take its size from the stack.
-    let node = node.write(Node::new(policy, tables, seed, board.now()));
+    let node = Node::start(node, board.config(), tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
     let port = board.port().unwrap_or_else(|reason| {
         error!("LAN9118: {}", reason);

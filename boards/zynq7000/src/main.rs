@@ -5,13 +5,13 @@
 
 use core::mem::MaybeUninit;
 
-use defmt::{Display2Format, error, info};
+use defmt::{error, info};
 use drivers::gem::Gem;
 use hal::Board as _;
 use node::superloop::{self, Superloop};
 use node::{Node, Tables};
 use slots::Slots;
-use zynq7000_board::{CONFIG_ADDRESS, Line, MAILBOX, Zynq};
+use zynq7000_board::{Line, MAILBOX, Zynq};
 
 /// Flows of IPv4, the same as in board.toml.
 const FLOWS: usize = 32768;
@@ -43,27 +43,12 @@ fn main() -> ! {
         "zynq7000, {=usize} + {=usize} flows of IPv4 and IPv6",
         FLOWS, FLOWS6
     );
-    let policy = match classifier::load(board.config()) {
-        Ok(policy) => {
-            info!("configuration of {=str}", policy.config.name.as_str());
-            Some(policy)
-        }
-        Err(reason) => {
-            error!(
-                "closed, no usable configuration at {=usize:#x}: {}",
-                CONFIG_ADDRESS,
-                Display2Format(&reason)
-            );
-            None
-        }
-    };
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
     let (tables, node) = (&raw mut TABLES, &raw mut NODE);
     // SAFETY: `main` runs once, and TABLES and NODE are mentioned nowhere else.
     let (tables, node) = unsafe { (&mut *tables, &mut *node) };
-    // Made where it stays: each time that it moved would take its size from the stack.
-    let node = node.write(Node::new(policy, tables, seed, board.now()));
+    let node = Node::start(node, board.config(), tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
     let two = board.ports().unwrap_or_else(|reason| {
         error!("GEM: {}", reason);

@@ -87,6 +87,8 @@ const SWEEP: Duration = Duration::from_millis(100);
 pub(crate) const CONFLICT: Duration = Duration::from_secs(1);
 
 impl<'t> Appliance<'t> {
+    // On its way out of a function of its own it would be copied once more, on the stack.
+    #[inline(always)]
     pub fn new<const FLOWS: usize, const FLOWS6: usize>(
         policy: &Policy<'t>,
         tables: &'t mut Tables<FLOWS, FLOWS6>,

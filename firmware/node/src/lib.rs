@@ -35,6 +35,7 @@ mod pair;
 mod reload;
 mod report;
 mod router_advert;
+mod start;
 pub mod superloop;
 mod tracker;
 mod transit;
@@ -102,15 +103,21 @@ impl<'t> Node<'t> {
         seed: u64,
         now: Instant,
     ) -> Self {
-        let mut journal = Journal::default();
-        if policy.is_none() {
-            journal.push(now, Event::Closed);
+        let mut node = Self::empty(now);
+        match policy {
+            Some(policy) => node.appliance = Some(Appliance::new(&policy, tables, seed, now)),
+            None => node.log.journal.push(now, Event::Closed),
         }
+        node
+    }
+
+    /// One that knows nothing yet.
+    fn empty(now: Instant) -> Self {
         Self {
-            appliance: policy.map(|policy| Appliance::new(&policy, tables, seed, now)),
+            appliance: None,
             log: Log {
                 counters: Counters::new(),
-                journal,
+                journal: Journal::default(),
                 epoch: None,
             },
             reports: Reports::new(),
