@@ -3,12 +3,15 @@
 
 #![no_std]
 
+pub mod dwmac;
 pub mod gem;
 pub mod heap;
 pub mod lan9118;
 pub mod log;
 mod mmio;
+mod phy;
 pub mod ticks;
+pub mod w5500;
 
 /// A part did not do in time what its manual promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, defmt::Format)]

@@ -28,6 +28,12 @@ impl Registers {
         unsafe { write_volatile(with_exposed_provenance_mut(self.base + offset), value) }
     }
 
+    /// Writes what `change` makes of what is there.
+    pub fn modify(&mut self, offset: usize, change: impl FnOnce(u32) -> u32) {
+        let value = change(self.read(offset));
+        self.write(offset, value);
+    }
+
     /// Reads until `done`, at most `tries` times.
     pub fn wait(&self, offset: usize, tries: u32, done: impl Fn(u32) -> bool) -> Option<u32> {
         (0..tries)
