@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use build::Firmware;
 use build::defmt_log::Line;
-use build::{Firmware, program};
 use classifier::generate::{self, Kind, Random, Version};
 use classifier::{Addresses, Key, linear};
 use serde::Serialize;
 
 use crate::BenchError;
-use crate::packet::{BOARD, emulate};
+use crate::packet::{bench_program, emulate};
 
 /// What looking up one packet in one set of rules costs.
 #[derive(Clone, Debug, Serialize)]
@@ -35,7 +35,7 @@ pub struct Cost {
 /// # Errors
 /// If something does not build, QEMU is missing, or the program ends early.
 pub fn measure(source: &Path) -> Result<Vec<Cost>, BenchError> {
-    let bench = program(source, BOARD, "classify-bench")?;
+    let bench = bench_program(source, "classify-bench")?;
     let mut costs = Vec::new();
     for version in [Version::V4, Version::V6] {
         for kind in [Kind::Acl, Kind::Firewall] {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use build::{Board, Firmware, boards, configuration, program};
+use build::{Board, Firmware, configuration, emulated_boards, program};
 use flash::{Image, Job, Options, Outcome, selector};
 use serde::Serialize;
 use site::Boards;
@@ -37,15 +37,16 @@ pub struct Report {
 /// Devices at once.
 const MANY: usize = 10;
 
-/// Measures at the first board that has a way for debug probes, with the reference site.
+/// Measures at the first emulated board that has a way for debug probes, with the reference site.
 ///
 /// # Errors
 /// If there is no firmware, no emulator, or a device fails.
 pub fn measure(source: &Path) -> Result<Report, BenchError> {
     let site = |reason: String| BenchError::Site(reason);
     let has_probe = |name: &String| Board::read(source, name).is_ok_and(|b| b.probe.is_some());
-    let name = boards(source).into_iter().find(has_probe);
-    let name = name.ok_or_else(|| site("no board has a way for debug probes".to_owned()))?;
+    let name = emulated_boards(source).into_iter().find(has_probe);
+    let name =
+        name.ok_or_else(|| site("no emulated board has a way for debug probes".to_owned()))?;
     let firmware = program(source, &name, &name)?;
     let path = source.join("examples/foobar/site.toml");
     let text = fs::read_to_string(&path).map_err(|cause| BenchError::File { path, cause })?;
@@ -104,7 +105,7 @@ fn file(name: &str, cause: std::io::Error) -> BenchError {
 }
 
 fn power_up(firmware: &Firmware) -> Result<Emulated, BenchError> {
-    let qemu = &firmware.board.qemu;
+    let qemu = firmware.board.emulator()?;
     Emulated::power_up(&qemu.program, &qemu.machine, &[], None)
         .map_err(|error| BenchError::Flash(error.to_string()))
 }
@@ -125,7 +126,7 @@ fn flash_all(devices: &[Emulated], image: &Image) -> Result<(f64, u64), BenchErr
     for report in reports {
         written = match report.result.map_err(failed)?.outcome {
             Outcome::Done { bytes } => bytes,
-            Outcome::UpToDate | Outcome::Differs { .. } => 0,
+            Outcome::UpToDate | Outcome::Differs { .. } | Outcome::Prepared { .. } => 0,
         };
     }
     Ok((seconds, written))

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use build::defmt_log::Line;
-use build::program;
 use health::{Ask, Tunnel as _};
 use policy::Anchor;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -14,7 +13,7 @@ use serde::Serialize;
 use tls::{Client, Mailbox, Worker};
 
 use crate::BenchError;
-use crate::packet::{BOARD, emulate};
+use crate::packet::{bench_program, emulate};
 
 /// One handshake with a server whose certificate and its authority's key are of P-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,7 +34,7 @@ pub struct Handshake {
 /// # Errors
 /// If something does not build, QEMU is missing, or the program ends early.
 pub fn measure(source: &Path) -> Result<Handshake, BenchError> {
-    let bench = program(source, BOARD, "tls-bench")?;
+    let bench = bench_program(source, "tls-bench")?;
     let placed = placed().map_err(|error| BenchError::Site(error.to_string()))?;
     emulate(&bench, &placed, result)
 }

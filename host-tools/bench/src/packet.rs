@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use build::defmt_log::{Decoder, Line};
-use build::{Firmware, boards, program};
+use build::{Firmware, boards, emulated_boards, program};
 use rehearse::process::Process;
 use serde::Serialize;
 
@@ -20,8 +20,15 @@ use crate::handshake::{self, Handshake};
 use crate::peers::{self, Peers};
 use crate::subject::{RULES, subject};
 
-/// The board whose program counts instructions.
-pub const BOARD: &str = "mps2-an500";
+/// Builds the program of this name of the first emulated board that has one.
+pub(crate) fn bench_program(source: &Path, name: &str) -> Result<Firmware, BenchError> {
+    let of_board = format!("src/bin/{name}.rs");
+    let has_it = |board: &&String| source.join("boards").join(board).join(&of_board).exists();
+    let boards = emulated_boards(source);
+    let board = boards.iter().find(has_it);
+    let board = board.ok_or_else(|| BenchError::Site(format!("no emulated board has {name}")))?;
+    Ok(program(source, board, name)?)
+}
 
 /// What `bench packet` shows.
 #[derive(Clone, Debug, Serialize)]
@@ -77,7 +84,7 @@ pub fn measure(source: &Path, program_of_ours: &Path) -> Result<Report, BenchErr
             })
         })
         .collect::<Result<_, BenchError>>()?;
-    let bench = program(source, BOARD, "packet-bench")?;
+    let bench = bench_program(source, "packet-bench")?;
     let runs = RULES
         .into_iter()
         .map(|count| Ok((count, results(&bench, count)?)))
@@ -121,7 +128,8 @@ pub(crate) fn emulate<T>(
         bench.board.config_address
     );
     let serial = directory.path().join("serial");
-    let mut arguments = bench.board.qemu.machine.clone();
+    let qemu = bench.board.emulator()?;
+    let mut arguments = qemu.machine.clone();
     arguments.extend(
         [
             "-icount", "shift=0", "-display", "none", "-monitor", "none", "-net", "none",
@@ -132,7 +140,7 @@ pub(crate) fn emulate<T>(
     arguments.extend(["-kernel".into(), bench.elf.display().to_string()]);
     arguments.extend(["-device".into(), loader]);
     let mut decoder = Decoder::open(&bench.elf)?;
-    let emulator = &bench.board.qemu.program;
+    let emulator = &qemu.program;
     let log = directory.path().join("qemu.log");
     let mut qemu = Process::spawn(Path::new(emulator), &arguments, 0, &log).map_err(|cause| {
         BenchError::Start {

@@ -34,10 +34,10 @@ pub struct Board {
     pub config_size: usize,
     /// What a build may use.
     pub budget: Budget,
-    /// The memory that data and stack are in.
-    pub ram: Ram,
-    /// How to emulate it.
-    pub qemu: Qemu,
+    /// The memories that data and stack are in; the stack is in the first.
+    pub ram: Vec<Ram>,
+    /// How to emulate it, if QEMU has it.
+    pub qemu: Option<Qemu>,
     /// How a debug probe flashes it, if one can.
     pub probe: Option<Probe>,
 }
@@ -136,10 +136,26 @@ impl Board {
         if !(1..=2).contains(&board.ports) {
             return Err(format!("ports = {}: a board has 1 or 2 ports", board.ports));
         }
+        if board.ram.is_empty() {
+            return Err("ram: a board has at least one block of it".to_owned());
+        }
         Ok(Self {
             name: name.to_owned(),
             ..board
         })
+    }
+
+    /// How to emulate it.
+    ///
+    /// # Errors
+    /// If QEMU does not have it.
+    pub fn emulator(&self) -> Result<&Qemu, FirmwareError> {
+        self.qemu
+            .as_ref()
+            .ok_or_else(|| FirmwareError::NotEmulated {
+                board: self.name.clone(),
+                known: emulated(&self.folder.join("../..")),
+            })
     }
 
     /// The name of its package in our workspace.
@@ -164,6 +180,12 @@ pub(crate) fn known(source: &Path) -> Vec<String> {
     let mut names: Vec<_> = with_firmware.filter_map(name).collect();
     names.sort();
     names
+}
+
+/// Names of those that an emulator has.
+pub(crate) fn emulated(source: &Path) -> Vec<String> {
+    let has_emulator = |name: &String| Board::read(source, name).is_ok_and(|b| b.qemu.is_some());
+    known(source).into_iter().filter(has_emulator).collect()
 }
 
 #[cfg(test)]
@@ -194,6 +216,7 @@ mod tests {
             ("ports = 2", "prots = 2", "unknown field `prots`"),
             ("flows = 32768\n", "", "missing field `flows`"),
             ("stack = ", "stack = -", "invalid value"),
+            ("[[ram]]", "[ram]", "invalid type: map, expected a sequence"),
         ] {
             let message = Board::parse("zynq7000", &good.replacen(change, to, 1)).unwrap_err();
             assert!(message.contains(complaint), "{message}");

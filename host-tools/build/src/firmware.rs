@@ -13,7 +13,7 @@ use site::Plan;
 use site::plan::Appliance;
 use thiserror::Error;
 
-use crate::board::{Board, known};
+use crate::board::{Board, Ram, emulated, known};
 use crate::bundle::Bundle;
 use crate::error::BuildError;
 use crate::secrets::{self, SecretError};
@@ -75,6 +75,17 @@ pub enum FirmwareError {
         path: PathBuf,
         /// What is wrong in it, and where.
         message: String,
+    },
+    /// The board exists as hardware only.
+    #[error("no emulator has the board {board}")]
+    #[diagnostic(help(
+        "rehearse with --appliances and one of {}: all else of the site stays as it is", known.join(", ")
+    ))]
+    NotEmulated {
+        /// The board.
+        board: String,
+        /// Those that one has.
+        known: Vec<String>,
     },
     /// Neither rustup nor Debian offers a compiler for the board.
     #[error("no Rust compiler for {target}: {reason}")]
@@ -256,25 +267,7 @@ fn folder(places: &Places) -> Result<PathBuf, FirmwareError> {
 pub fn program(source: &Path, board: &str, program: &str) -> Result<Firmware, FirmwareError> {
     let board = Board::read(source, board)?;
     let target_dir = target_dir(source);
-    let compiler = Compiler::find(source, &board.target)?;
-    let mut cargo = compiler.cargo(source, &board);
-    cargo.args([
-        "build",
-        "--locked",
-        "--profile",
-        PROFILE,
-        "--target",
-        &board.target,
-    ]);
-    cargo
-        .args([
-            "--package",
-            &board.package(),
-            "--bin",
-            program,
-            "--target-dir",
-        ])
-        .arg(&target_dir);
+    let cargo = cargo(source, &board, "build", program)?;
     let step = format!("firmware of {}", board.name);
     sandbox::run(
         cargo,
@@ -286,6 +279,25 @@ pub fn program(source: &Path, board: &str, program: &str) -> Result<Firmware, Fi
     let size = Size::of(&elf, &board)?;
     size.check(&board)?;
     Ok(Firmware { board, elf, size })
+}
+
+/// A cargo that builds or runs a program of a board as [`program`] does.
+///
+/// # Errors
+/// If a compiler is missing.
+pub fn cargo(
+    source: &Path,
+    board: &Board,
+    command: &str,
+    program: &str,
+) -> Result<Command, FirmwareError> {
+    let compiler = Compiler::find(source, &board.target)?;
+    let mut cargo = compiler.cargo(source, board);
+    cargo.args([command, "--locked", "--profile", PROFILE]);
+    cargo.args(["--target", &board.target]);
+    cargo.args(["--package", &board.package(), "--bin", program]);
+    cargo.arg("--target-dir").arg(target_dir(source));
+    Ok(cargo)
 }
 
 /// Builds every library of the firmware for a board's processor, as proof that none of them needs std.
@@ -336,6 +348,12 @@ fn target_dir(source: &Path) -> PathBuf {
 #[must_use]
 pub fn boards(source: &Path) -> Vec<String> {
     known(source)
+}
+
+/// Names of those that an emulator has.
+#[must_use]
+pub fn emulated_boards(source: &Path) -> Vec<String> {
+    emulated(source)
 }
 
 /// The compiled configuration of one appliance, as its firmware reads it; its checks trust nobody yet.
@@ -495,17 +513,21 @@ impl Size {
         };
         let file = object::File::parse(&*bytes).map_err(bad)?;
         let flash = file.segments().map(|segment| segment.file_range().1).sum();
-        let ram = board.ram.start..board.ram.start + board.ram.size;
-        let mut used = 0;
+        let mut used = vec![0; board.ram.len()];
         let mut stack = None;
         for section in file.sections().filter(is_allocated) {
+            let at = section.address();
+            let holds = |ram: &Ram| (ram.start..ram.start + ram.size).contains(&at);
             if section.name() == Ok(STACK_SECTION) {
                 stack = Some(section.size());
-            } else if ram.contains(&section.address()) {
-                used += section.size();
+            } else if let Some(block) = board.ram.iter().position(holds) {
+                used[block] += section.size();
             }
         }
-        let left = board.ram.size.saturating_sub(used);
+        // It has what the data in its memory leave.
+        let first = board.ram.first().zip(used.first());
+        let left = first.map_or(0, |(ram, used)| ram.size.saturating_sub(*used));
+        let used = used.iter().sum();
         Ok(Self {
             flash,
             ram: used,

@@ -50,8 +50,8 @@ pub use compare::Difference;
 pub use disk::Sizes;
 pub use error::BuildError;
 pub use firmware::{
-    ApplianceFirmware, Firmware, FirmwareError, Size, boards, configuration, firmware, libraries,
-    program, write_configuration,
+    ApplianceFirmware, Firmware, FirmwareError, Size, boards, cargo, configuration,
+    emulated_boards, firmware, libraries, program, write_configuration,
 };
 pub use host::identity;
 pub use images::{Options, ServerImage, identities, images};

@@ -31,7 +31,7 @@ pub struct Artifacts {
     pub built: bool,
     /// How a rehearsal starts it.
     #[serde(skip)]
-    pub body: Body,
+    pub body: Option<Body>,
 }
 
 /// Size of a program.
@@ -79,7 +79,8 @@ pub fn build(
         let firmware = progress.during("firmware", || {
             build::firmware(plan, places, &emulated, bundle)
         });
-        made.extend(firmware.map_err(failure)?.into_iter().map(emulation));
+        let firmware = firmware.map_err(failure)?;
+        made.extend(firmware.into_iter().map(emulation));
     }
     for artifacts in &made {
         manifest::remember(plan, &places.state, &artifacts.name, &artifacts.config);
@@ -91,6 +92,7 @@ pub fn build(
 pub fn failure(error: FirmwareError) -> Failure {
     match error {
         FirmwareError::UnknownBoard { .. }
+        | FirmwareError::NotEmulated { .. }
         | FirmwareError::Config { .. }
         | FirmwareError::Secret(SecretError::File { .. }) => Failure::input(error),
         _ => Failure::machine(error),
@@ -111,7 +113,7 @@ fn process(places: &Places, plan: &Plan, appliance: &Appliance) -> Result<Artifa
         config: config.clone(),
         bytes: None,
         built,
-        body: Body::Process { program, config },
+        body: Some(Body::Process { program, config }),
     })
 }
 
@@ -132,14 +134,14 @@ fn emulation(appliance: ApplianceFirmware) -> Artifacts {
         elf: Some(firmware.elf.clone()),
         config: config.clone(),
         built,
-        body: Body::Emulated {
-            machine: board.qemu.machine,
+        body: board.qemu.map(|qemu| Body::Emulated {
+            machine: qemu.machine,
             elf: firmware.elf,
             config,
             config_address: board.config_address,
             flash: None,
-            nic_model: Some(board.qemu.nic),
-        },
+            nic_model: Some(qemu.nic),
+        }),
         board: board.name,
     }
 }

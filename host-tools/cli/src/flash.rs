@@ -391,6 +391,13 @@ fn words(report: &Report) -> (String, String) {
             format!("wrote {} kB, verified, alive", bytes.div_ceil(1000)),
             String::new(),
         ),
+        Ok(Outcome::Prepared { bytes }) => (
+            format!(
+                "ready: {} kB would be written to a blank device; no emulator has this board",
+                bytes.div_ceil(1000)
+            ),
+            String::new(),
+        ),
         Ok(Outcome::UpToDate) => ("already up to date".to_owned(), String::new()),
         Ok(Outcome::Differs { bytes }) => (
             format!("differs: {} kB would be written", bytes.div_ceil(1000)),
@@ -440,9 +447,9 @@ fn code(reports: &[Report]) -> ExitCode {
 
 /// Flashes an emulated board in place of the real one, where debug probes can: a rehearsal then starts from what was flashed.
 pub fn rehearsed(places: &Places, artifacts: &mut Artifacts) -> Result<(), Failure> {
-    let Body::Emulated {
+    let Some(Body::Emulated {
         elf, config, flash, ..
-    } = &mut artifacts.body
+    }) = &mut artifacts.body
     else {
         return Ok(());
     };

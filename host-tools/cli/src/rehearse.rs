@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, io::IsTerminal as _, net::SocketAddr, path::Path, process::ExitCode};
 
-use build::{Options as BuildOptions, Places, ServerImage};
+use build::{Board, Options as BuildOptions, Places, ServerImage};
 use indicatif::ProgressBar;
 use rehearse::kill::Case;
 use rehearse::scenario::UsersReport;
@@ -43,6 +43,11 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     }
     rehearse::check_port(&plan, options.port).map_err(Failure::machine)?;
     let places = Places::new(&root, &file.path);
+    let on_boards = (plan.appliances.iter()).filter(|appliance| appliance.board != source::LINUX.0);
+    for appliance in on_boards {
+        let board = Board::read(&root, &appliance.board).map_err(appliances::failure)?;
+        board.emulator().map_err(appliances::failure)?;
+    }
 
     let progress = Progress::new();
     let mut firmware = appliances::build(
@@ -70,7 +75,7 @@ pub fn rehearse(site: Option<&Path>, options: &args::Rehearse) -> Result<ExitCod
     let bodies = Bodies {
         appliances: firmware
             .iter()
-            .map(|firmware| (firmware.name.clone(), firmware.body.clone()))
+            .filter_map(|firmware| Some((firmware.name.clone(), firmware.body.clone()?)))
             .collect(),
         servers: images
             .into_iter()

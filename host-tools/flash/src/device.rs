@@ -13,7 +13,7 @@ use build::{
     defmt_log::{Decoder, Line},
 };
 use probe_rs::{
-    Core, CoreStatus, MemoryInterface as _, Permissions, Session,
+    Core, CoreStatus, MemoryInterface as _, Permissions, Session, Target,
     config::Registry,
     flashing::{DownloadOptions, FlashProgress, ProgressEvent, ProgressOperation},
     probe::{DebugProbeError, DebugProbeSelector, Probe, WireProtocol, list::Lister},
@@ -51,7 +51,7 @@ pub(crate) fn flash(
     let board = &image.firmware.board;
     report(Phase::Connecting);
     let mut session = attach(selector, board, options.erase_all)?;
-    let sectors = Sectors::of(&session, board)?;
+    let sectors = Sectors::of(session.target(), board)?;
     // Who it is outlives the erasure, unless that cannot be read.
     let slots = read_slots(&mut session, board)?;
     if options.erase_all {
@@ -91,6 +91,44 @@ pub(crate) fn flash(
     }
     start(&mut session, image, report)?;
     Ok(done(&mut session, Outcome::Done { bytes }))
+}
+
+/// What a blank device would get, where no emulator has its board: as far as that is known without one.
+///
+/// # Errors
+/// If the chip is not known, or has no flash where something belongs.
+pub(crate) fn prepare(job: &Job, options: &Options) -> Result<Done, FlashError> {
+    let board = &job.image.firmware.board;
+    let Some(settings) = &board.probe else {
+        return Err(FlashError::NoWay {
+            board: board.name.clone(),
+        });
+    };
+    let registry = registry(board, settings)?;
+    let target = registry.get_target_by_name(&settings.chip);
+    let target = target.map_err(|error| chip(board, &error))?;
+    let next = provision::next(&Slots::default(), job, options)
+        .map_err(|reason| FlashError::NoIdentity { reason })?;
+    let mut pieces = job.image.program.clone();
+    pieces.extend(next.map(|next| Piece {
+        address: next.address,
+        bytes: next.bytes,
+    }));
+    let sectors = Sectors::of(&target, board)?.cover(&pieces);
+    let said = |(_, sector): &(u64, Vec<Option<u8>>)| sector.iter().flatten().count();
+    let covered: usize = sectors.iter().map(said).sum();
+    let wanted: usize = pieces.iter().map(|piece| piece.bytes.len()).sum();
+    if covered != wanted {
+        return Err(FlashError::Chip {
+            board: board.name.clone(),
+            message: format!("its flash has room for {covered} of {wanted} bytes"),
+        });
+    }
+    let bytes = sectors.iter().map(|(_, sector)| sector.len() as u64).sum();
+    Ok(Done {
+        outcome: Outcome::Prepared { bytes },
+        ..Done::default()
+    })
 }
 
 /// What the slots of its configuration hold. A locked chip is found out later, where more is known.
@@ -214,9 +252,9 @@ fn open(selector: &str) -> Result<Probe, FlashError> {
 struct Sectors(Vec<(u64, u64)>);
 
 impl Sectors {
-    fn of(session: &Session, board: &Board) -> Result<Self, FlashError> {
+    fn of(target: &Target, board: &Board) -> Result<Self, FlashError> {
         let mut sectors = Vec::new();
-        for algorithm in &session.target().flash_algorithms {
+        for algorithm in &target.flash_algorithms {
             let properties = &algorithm.flash_properties;
             let range = &properties.address_range;
             for (index, kind) in properties.sectors.iter().enumerate() {
@@ -404,6 +442,31 @@ fn runs(session: &mut Session) -> Result<bool, FlashError> {
     Ok(matches!(status, CoreStatus::Running | CoreStatus::Sleeping))
 }
 
+/// Brings only the program of a device up to date, leaves who it is alone, and starts it, whatever the program is. Returns how many
+/// bytes were written.
+///
+/// # Errors
+/// If it does not fit, or the device fails.
+pub fn load(
+    selector: &str,
+    firmware: &Firmware,
+    report: &dyn Fn(Phase),
+) -> Result<u64, FlashError> {
+    let (program, log) = image::program(firmware)?;
+    report(Phase::Connecting);
+    let mut session = attach(selector, &firmware.board, false)?;
+    let sectors = Sectors::of(session.target(), &firmware.board)?;
+    let changes = compare(&mut session, &sectors.cover(&program), report)?;
+    if !changes.is_empty() {
+        write(&mut session, &changes, report)?;
+        verify(&mut session, &changes, report)?;
+    }
+    report(Phase::Starting);
+    let gone = |error: probe_rs::Error| lost("starting", &error);
+    restart(&mut session.core(0).map_err(gone)?, log).map_err(gone)?;
+    Ok(changes.iter().map(|(_, new)| new.len() as u64).sum())
+}
+
 /// Follows what a device says, until `line` has heard enough, which is asked also while nothing is said. A restart of the device
 /// does not end that.
 ///
@@ -483,10 +546,7 @@ fn start(session: &mut Session, image: &Image, report: Report<'_>) -> Result<(),
     let (elf, address) = (&image.firmware.elf, image.log);
     let mut decoder = Decoder::open(elf).map_err(|error| unread(elf, &error))?;
     let mut core = session.core(0).map_err(gone)?;
-    // RAM outlives a reset, and with it what an earlier firmware said.
-    core.halt(Duration::from_secs(5)).map_err(gone)?;
-    core.write_8(address, &[0; LOG_HEADER]).map_err(gone)?;
-    core.reset().map_err(gone)?;
+    restart(&mut core, address).map_err(gone)?;
     let begun = Instant::now();
     let mut rtt = None;
     let mut log: Vec<String> = Vec::new();
@@ -514,6 +574,13 @@ fn start(session: &mut Session, image: &Image, report: Report<'_>) -> Result<(),
         patience: TO_LIVE,
         log,
     })
+}
+
+/// Resets a core. RAM outlives that, and with it what an earlier firmware said at this address, so that is taken away.
+fn restart(core: &mut Core<'_>, log: u64) -> Result<(), probe_rs::Error> {
+    core.halt(Duration::from_secs(5))?;
+    core.write_8(log, &[0; LOG_HEADER])?;
+    core.reset()
 }
 
 fn lost(during: &'static str, error: &probe_rs::Error) -> FlashError {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use build::Firmware;
+use build::{Board, Firmware};
 use object::{Object as _, ObjectSymbol as _};
 use sha2::{Digest as _, Sha256};
 
@@ -49,45 +49,12 @@ impl Image {
     /// If the board has no way for probes, a file cannot be read, or something does not fit.
     pub fn new(firmware: &Firmware, configuration: &Path) -> Result<Self, FlashError> {
         let board = &firmware.board;
-        let Some(probe) = &board.probe else {
-            return Err(FlashError::NoWay {
-                board: board.name.clone(),
-            });
-        };
-        let read = |path: &Path| {
-            std::fs::read(path).map_err(|error| FlashError::File {
-                path: path.display().to_string(),
-                message: error.to_string(),
-            })
-        };
         let elf = read(&firmware.elf)?;
         let configuration = read(configuration)?;
-        let program = |message: String| FlashError::File {
-            path: firmware.elf.display().to_string(),
-            message,
-        };
-        let file = object::File::parse(&*elf).map_err(|error| program(error.to_string()))?;
-        let pieces = stored(&elf, &file).map_err(&program)?;
-        let log = log_address(&file).map_err(&program)?;
-        let fits = |what, start: u64, length: usize, limit| {
-            let end = start + length as u64;
-            match end <= limit {
-                true => Ok(()),
-                false => Err(FlashError::TooLarge {
-                    what,
-                    board: board.name.clone(),
-                    start,
-                    end,
-                    limit,
-                }),
-            }
-        };
-        for piece in &pieces {
-            let limit = probe.program.start + probe.program.size;
-            fits("the firmware", piece.address, piece.bytes.len(), limit)?;
-        }
+        let (program, log) = program(firmware)?;
         let room = board.config_address + (board.config_size / 2 - OTHER_SECTIONS) as u64;
         fits(
+            board,
             "the configuration",
             board.config_address,
             configuration.len(),
@@ -101,7 +68,7 @@ impl Image {
         let (firmware_hash, configuration_hash) = (hash(&elf), hash(&configuration));
         Ok(Self {
             firmware: firmware.clone(),
-            program: pieces,
+            program,
             configuration,
             macs: macs.into_iter().collect(),
             log,
@@ -119,6 +86,65 @@ impl Image {
             &self.configuration_hash[..16]
         )
     }
+}
+
+/// What a program stores, checked to fit below the configuration, and where it keeps what it says to debug probes.
+///
+/// # Errors
+/// If the board has no way for probes, the file is no such program, or is too large.
+pub(crate) fn program(firmware: &Firmware) -> Result<(Vec<Piece>, u64), FlashError> {
+    let board = &firmware.board;
+    let Some(probe) = &board.probe else {
+        return Err(FlashError::NoWay {
+            board: board.name.clone(),
+        });
+    };
+    let elf = read(&firmware.elf)?;
+    let wrong = |message: String| FlashError::File {
+        path: firmware.elf.display().to_string(),
+        message,
+    };
+    let file = object::File::parse(&*elf).map_err(|error| wrong(error.to_string()))?;
+    let pieces = stored(&elf, &file).map_err(&wrong)?;
+    let log = log_address(&file).map_err(&wrong)?;
+    let limit = probe.program.start + probe.program.size;
+    for piece in &pieces {
+        fits(
+            board,
+            "the firmware",
+            piece.address,
+            piece.bytes.len(),
+            limit,
+        )?;
+    }
+    Ok((pieces, log))
+}
+
+fn fits(
+    board: &Board,
+    what: &'static str,
+    start: u64,
+    length: usize,
+    limit: u64,
+) -> Result<(), FlashError> {
+    let end = start + length as u64;
+    match end <= limit {
+        true => Ok(()),
+        false => Err(FlashError::TooLarge {
+            what,
+            board: board.name.clone(),
+            start,
+            end,
+            limit,
+        }),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, FlashError> {
+    std::fs::read(path).map_err(|error| FlashError::File {
+        path: path.display().to_string(),
+        message: error.to_string(),
+    })
 }
 
 /// How it begins.

@@ -43,6 +43,7 @@ impl Entry {
             Some(Outcome::Done { .. }) => "done",
             Some(Outcome::UpToDate) => "up-to-date",
             Some(Outcome::Differs { .. }) => "differs",
+            Some(Outcome::Prepared { .. }) => "prepared",
             None => "failed",
         };
         let since = SystemTime::now().duration_since(UNIX_EPOCH);

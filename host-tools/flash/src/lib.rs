@@ -23,7 +23,7 @@ use serde::Serialize;
 use virtual_probe::Board as Emulated;
 
 pub use assign::{AssignError, assign};
-pub use device::{identify, tail};
+pub use device::{identify, load, tail};
 pub use error::FlashError;
 pub use image::{Image, Piece};
 pub use journal::{Entry, Journal};
@@ -108,6 +108,11 @@ pub enum Outcome {
     /// There was nothing to do.
     #[default]
     UpToDate,
+    /// A dry run without an emulator: all is ready, so much would be written to a blank device.
+    Prepared {
+        /// Whole sectors.
+        bytes: u64,
+    },
     /// Something would have to be written.
     Differs {
         /// How much.
@@ -233,11 +238,17 @@ fn at_device(job: &Job, options: &Options, report: &dyn Fn(Phase)) -> Result<Don
     if let Some(probe) = &job.probe {
         return device::flash(probe, job, options, report);
     }
+    if job.image.firmware.board.qemu.is_none() {
+        return device::prepare(job, options);
+    }
     device::flash(&selector(&power_up(job)?), job, options, report)
 }
 
 fn power_up(job: &Job) -> Result<Emulated, FlashError> {
-    let qemu = &job.image.firmware.board.qemu;
+    let qemu = job.image.firmware.board.emulator();
+    let qemu = qemu.map_err(|error| FlashError::Emulation {
+        reason: error.to_string(),
+    })?;
     let board = Emulated::power_up(&qemu.program, &qemu.machine, &[], None);
     board.map_err(|error| FlashError::Emulation {
         reason: error.to_string(),

@@ -36,7 +36,7 @@ pub enum Appliance {
     },
     /// Firmware on an emulated board.
     Emulated {
-        /// Arguments for `qemu-system-arm` that choose the machine, such as `-M xilinx-zynq-a9 -m 128`.
+        /// Arguments for `qemu-system-arm` that choose the machine: `-M` and what belongs to it.
         machine: Vec<String>,
         /// The firmware.
         elf: PathBuf,

@@ -37,8 +37,11 @@ enum Command {
         #[arg(long)]
         soak: bool,
     },
-    /// Build the firmware of every board and print its sizes beside its limits.
-    Boards,
+    /// Build the firmware of every board, or of these, and print its sizes beside its limits.
+    Boards {
+        /// Names of folders under boards/.
+        names: Vec<String>,
+    },
     /// Compare the arrows of ARCHITECTURE.md with what crates really import.
     Imports,
     /// Fuzz every target for a number of inputs.
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { only, soak, .. } => return stage::run_all(&root, stages::ALL, &only, soak),
-        Command::Boards => boards::build(&root),
+        Command::Boards { names } => boards::build(&root, &names),
         Command::Imports => imports::check(&root),
         Command::Fuzz { runs } => {
             fuzz::smoke(&root, runs).map(|targets| println!("{}", targets.join("\n")))

@@ -30,9 +30,12 @@ pub const ALL: &[Stage] = &[
     },
     Stage {
         name: "imports",
-        what: "crates import only what ARCHITECTURE.md allows",
+        what: "crates import only what ARCHITECTURE.md allows, and none that boards share names one",
         waits: false,
-        run: |c| imports::check(&c.root).into(),
+        run: |c| {
+            let unnamed = || boards::unnamed(&c.root);
+            imports::check(&c.root).and_then(|()| unnamed()).into()
+        },
     },
     Stage {
         name: "clippy",
@@ -56,7 +59,7 @@ pub const ALL: &[Stage] = &[
         name: "boards",
         what: "every board's firmware builds within its limits",
         waits: false,
-        run: |c| boards::build(&c.root).into(),
+        run: |c| boards::build(&c.root, &[]).into(),
     },
     Stage {
         name: "licences",
@@ -276,7 +279,8 @@ fn rehearsal(context: &Context) -> Outcome {
     if !context.soak && !is_root() {
         return Outcome::Skipped("servers as containers need root: run with sudo".to_owned());
     }
-    let mut rehearsals = vec![["foobar", "kill-active", "zynq7000"]];
+    // None: as the site file has it.
+    let mut rehearsals = vec![("foobar", "kill-active", None)];
     if context.soak {
         let others = [
             "steady",
@@ -286,18 +290,12 @@ fn rehearsal(context: &Context) -> Outcome {
             "cut-lan",
             "stop-haproxy",
         ];
-        rehearsals = others
-            .iter()
-            .flat_map(|name| {
-                [
-                    ["foobar", *name, "zynq7000"],
-                    ["foobar", *name, "mps2-an500"],
-                ]
-            })
-            .collect();
-        rehearsals.push(["dualstack", "kill-active", "zynq7000"]);
+        let boards = build::emulated_boards(&context.root);
+        let on_all = |name| (boards.iter()).map(move |board| ("foobar", name, Some(board.clone())));
+        rehearsals = others.into_iter().flat_map(on_all).collect();
+        rehearsals.push(("dualstack", "kill-active", None));
     }
-    for [site, scenario, board] in rehearsals {
+    for (site, scenario, board) in rehearsals {
         let mut command = cargo(context);
         command.args(["run", "--quiet", "--locked", "-p", "ravelin"]);
         // Built for the tests already; one more build, as users have it, takes minutes.
@@ -307,13 +305,17 @@ fn rehearsal(context: &Context) -> Outcome {
         command.arg("--");
         let file = format!("examples/{site}/site.toml");
         command.args(["rehearse", "--site", &file, "--port", "0", "--json"]);
-        command.args(["--scenario", scenario, "--appliances", board]);
+        command.args(["--scenario", scenario]);
+        if let Some(board) = &board {
+            command.args(["--appliances", board]);
+        }
         // Nine emulated servers beside the appliances have not been seen to serve on two processors.
         if !context.soak {
             command.args(["--servers", "light"]);
         }
         if let Err(why) = succeed(&mut command) {
-            return Outcome::Failed(format!("{site}, {scenario} on {board}: {why}"));
+            let board = board.unwrap_or_default();
+            return Outcome::Failed(format!("{site}, {scenario} {board}: {why}"));
         }
     }
     Outcome::Passed

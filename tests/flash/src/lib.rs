@@ -36,7 +36,7 @@ pub static FIRMWARE: LazyLock<Firmware> = LazyLock::new(|| {
 /// If QEMU is missing.
 #[must_use]
 pub fn board() -> Board {
-    let qemu = &FIRMWARE.board.qemu;
+    let qemu = FIRMWARE.board.emulator().expect("an emulated board");
     Board::power_up(&qemu.program, &qemu.machine, &[], None)
         .unwrap_or_else(|error| panic!("{error}; `apt-get install qemu-system-arm`"))
 }

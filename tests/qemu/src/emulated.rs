@@ -90,13 +90,14 @@ impl Emulated {
             cable
         });
         let cables = cables.collect();
+        let qemu = board.emulator().expect("an emulated board");
         let appliance = Appliance::Emulated {
-            machine: board.qemu.machine.clone(),
+            machine: qemu.machine.clone(),
             elf: elf.clone(),
             config: path("config"),
             config_address: board.config_address,
             flash: None,
-            nic_model: Some(board.qemu.nic.clone()),
+            nic_model: Some(qemu.nic.clone()),
         };
         let console = path("console");
         let serial = Serial {

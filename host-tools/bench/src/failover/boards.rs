@@ -1,4 +1,4 @@
-//! The other boards, emulated, on the cables of the emulated rack: blackout of the virtual address when the Active loses power.
+//! The boards that an emulator has, on the cables of the emulated rack: blackout of the virtual address when the Active loses power.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use build::{Board, boards, configuration, program};
+use build::{Board, configuration, emulated_boards, program};
 use rehearse::Appliance;
 use rehearse::probe::blackout;
 use rehearse::rack::Rack;
@@ -31,7 +31,7 @@ pub fn measure(
     let scratch =
         tempfile::tempdir().map_err(|cause| file(Path::new("a temporary directory"), cause))?;
     let mut rows = Vec::new();
-    for board in boards(source) {
+    for board in emulated_boards(source) {
         status(&format!("building the firmware of {board}"));
         let plan = plan(source, &board)?;
         let bodies = bodies(source, &plan, &board, scratch.path())?;
@@ -79,13 +79,14 @@ fn bodies(
         let blob = configuration(plan, &appliance.name, policy::MAX_BLOB)?;
         fs::write(&config, blob).map_err(|cause| file(&config, cause))?;
         let firmware = program(source, board, board)?;
+        let qemu = firmware.board.emulator()?.clone();
         let body = Appliance::Emulated {
-            machine: firmware.board.qemu.machine.clone(),
+            machine: qemu.machine,
             elf: firmware.elf,
             config,
             config_address: firmware.board.config_address,
             flash: None,
-            nic_model: Some(firmware.board.qemu.nic),
+            nic_model: Some(qemu.nic),
         };
         bodies.insert(appliance.name.clone(), body);
     }
