@@ -57,6 +57,8 @@ pub enum Command {
     Flash(Flash),
     /// Show what an appliance says to its debug probe.
     Logs(Logs),
+    /// Write a program into the one board that is connected, and show what it says: what `cargo run` does in a board's folder.
+    RunElf(RunElf),
     /// Make labels for an appliance that was flashed and verified, and for both ends of its cables.
     Label(Label),
     /// Ask the running appliances how they are.
@@ -357,7 +359,7 @@ pub struct Flash {
     /// Only compare; exit code 1 if something differs.
     #[arg(long)]
     pub check: bool,
-    /// Do all of it at emulated boards.
+    /// Do all of it at emulated boards; for a board that no emulator has, all but the writing.
     #[arg(long, conflicts_with = "probes")]
     pub dry_run: bool,
     /// Erase everything in the flash first, which also unlocks a locked chip.
@@ -376,6 +378,26 @@ pub struct Flash {
     #[arg(long)]
     pub list: bool,
     /// One JSON object a line for each thing that happens.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `run-elf`.
+#[derive(Debug, Args)]
+pub struct RunElf {
+    /// The program [default: the board's appliance, built first].
+    #[arg(value_name = "ELF")]
+    pub elf: Option<PathBuf>,
+    /// The board, a folder under boards/.
+    #[arg(long, value_name = "BOARD")]
+    pub board: String,
+    /// Its probe, by VID:PID:SERIAL or USB port [default: the one that is connected].
+    #[arg(long, value_name = "PROBE", env = "RAVELIN_PROBE")]
+    pub probe: Option<String>,
+    /// End after so many seconds [default: at Ctrl-C].
+    #[arg(long, value_name = "N", env = "RAVELIN_SECONDS")]
+    pub seconds: Option<u32>,
+    /// One JSON object a line.
     #[arg(long)]
     pub json: bool,
 }

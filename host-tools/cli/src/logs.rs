@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use build::{Places, defmt_log::Line};
+use build::{Firmware, Places, defmt_log::Line};
 use serde_json::json;
 
 use crate::{
@@ -51,15 +51,30 @@ pub fn logs(site: Option<&Path>, options: &args::Logs) -> Result<ExitCode, Failu
             .help("`ravelin flash` makes one of it; --probe names its probe"),
         )
     })?;
+    follow(
+        &probe,
+        &firmware,
+        &appliance.name,
+        options.seconds,
+        options.json,
+    )
+}
+
+/// Prints what the device `name` at a probe says.
+pub fn follow(
+    probe: &str,
+    firmware: &Firmware,
+    name: &str,
+    seconds: Option<u32>,
+    as_json: bool,
+) -> Result<ExitCode, Failure> {
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let until = options
-        .seconds
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
+    let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds.into()));
     let mut print = |line: Option<Line>| {
         if let Some(line) = line {
-            let text = match options.json {
+            let text = match as_json {
                 true => json!({
-                    "appliance": appliance.name, "time": line.time, "level": line.level,
+                    "appliance": name, "time": line.time, "level": line.level,
                     "text": line.text, "file": line.file, "line": line.line,
                 })
                 .to_string(),
@@ -74,7 +89,7 @@ pub fn logs(site: Option<&Path>, options: &args::Logs) -> Result<ExitCode, Failu
             _ => ControlFlow::Continue(()),
         }
     };
-    flash::tail(&probe, &firmware, &mut print).map_err(Failure::machine)?;
+    flash::tail(probe, firmware, &mut print).map_err(Failure::machine)?;
     Ok(ExitCode::SUCCESS)
 }
 

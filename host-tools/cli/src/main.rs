@@ -27,6 +27,7 @@ mod progress;
 mod push;
 mod rehearse;
 mod run;
+mod run_elf;
 mod servers;
 mod site_file;
 mod source;
@@ -67,6 +68,7 @@ fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Rehearse(options) => rehearse::rehearse(site, options),
         Command::Flash(options) => flash::flash(site, options),
         Command::Logs(options) => logs::logs(site, options),
+        Command::RunElf(options) => run_elf::run_elf(options),
         Command::Label(options) => label::label(site, options),
         Command::Status(options) => manage::status(site, options),
         Command::Events(options) => events::events(site, options),

@@ -141,6 +141,70 @@ fn a_unit_from_blank_board_to_label() {
     );
 }
 
+#[test]
+fn cargo_run_in_a_boards_folder_flashes_and_shows_what_it_says() {
+    let bench = Bench::new();
+    let settings = Settings::read(&source(), BOARD).expect("a board");
+    let mut cargo =
+        build::cargo(&source(), &settings, "run", BOARD).expect("a compiler for the board");
+    // Its runner is what `.cargo/config.toml` there says; the tool is compiled already.
+    cargo.current_dir(source().join("boards").join(BOARD));
+    cargo.env("RAVELIN_TOOL", env!("CARGO_BIN_EXE_ravelin"));
+    cargo.env("RAVELIN_PROBE", bench.selector());
+    cargo.env("RAVELIN_SECONDS", "15");
+    let run = cargo.output().expect("it runs");
+    assert_eq!(code(&run), 0, "{}", stderr(&run));
+    let progress = stderr(&run);
+    for phase in ["comparing ...", "writing ...", "verifying ...", "started"] {
+        assert!(progress.contains(phase), "{phase}: {progress}");
+    }
+    // It was never provisioned, so it is closed, and says so.
+    let said = stdout(&run);
+    for line in [BOARD, "no usable configuration", "alive: firmware "] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    // What it is told after that is kept by the next program.
+    let done = bench.flash(&["--appliance", "gw2"]);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let again = cargo.output().expect("it runs");
+    assert!(
+        stderr(&again).contains("had the program already"),
+        "{}",
+        stderr(&again)
+    );
+    assert!(
+        stdout(&again).contains("configuration of gw2"),
+        "{}",
+        stdout(&again)
+    );
+}
+
+/// What a dry run can do for a board that no emulator has.
+#[test]
+fn hardware_without_an_emulator_is_prepared_and_not_rehearsed() {
+    const HARDWARE: &str = "nucleo-h743zi";
+    let bench = Bench::new();
+    let dry = bench.run(&["flash", "--dry-run", "--json", "--board", HARDWARE]);
+    assert_eq!(code(&dry), 0, "{}", stderr(&dry));
+    for line in lines(&dry) {
+        assert_eq!(line["outcome"], "prepared", "{line}");
+        // The program's sectors of 128 KiB, and one for its slot.
+        let sectors = line["bytes"].as_u64().map(|bytes| bytes / 0x2_0000);
+        assert!(
+            sectors.is_some_and(|count| (6..10).contains(&count)),
+            "{line}"
+        );
+    }
+    assert_eq!(lines(&dry).len(), 2, "both appliances");
+    let rehearsed = bench.run(&["rehearse", "--appliances", HARDWARE]);
+    assert_eq!(code(&rehearsed), 2, "{}", stderr(&rehearsed));
+    let why = stderr(&rehearsed);
+    assert!(
+        why.contains("no emulator has the board") && why.contains(BOARD),
+        "{why}"
+    );
+}
+
 /// A site, and a board at a probe.
 struct Bench {
     folder: TempDir,
@@ -152,7 +216,8 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let reference = source().join("examples/foobar/site.toml");
         std::fs::copy(reference, folder.path().join("site.toml")).expect("a site");
-        let qemu = Settings::read(&source(), BOARD).expect("a board").qemu;
+        let settings = Settings::read(&source(), BOARD).expect("a board");
+        let qemu = settings.emulator().expect("an emulated one");
         let board = Board::power_up(&qemu.program, &qemu.machine, &[], None);
         Self {
             folder,
