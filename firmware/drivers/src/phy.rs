@@ -30,23 +30,15 @@ pub fn link(mut read: impl FnMut(u32) -> Option<u32>) -> Option<Mode> {
         return None;
     }
     let common = read(ANAR)? & read(ANLPAR)?;
-    let offered = |bit| common & bit != 0;
-    Some(match () {
-        () if offered(FAST_FULL) => Mode::FASTEST,
-        () if offered(FAST_HALF) => Mode {
-            fast: true,
-            full: false,
-        },
-        () if offered(SLOW_FULL) => Mode {
-            fast: false,
-            full: true,
-        },
-        // A partner that does not negotiate is found out by its signal, and half duplex.
-        () => Mode {
-            fast: false,
-            full: false,
-        },
-    })
+    let known = [
+        (FAST_FULL, true, true),
+        (FAST_HALF, true, false),
+        (SLOW_FULL, false, true),
+    ];
+    let best = known.into_iter().find(|(bit, ..)| common & bit != 0);
+    // A partner that does not negotiate is found out by its signal, and half duplex.
+    let (_, fast, full) = best.unwrap_or((SLOW_HALF, false, false));
+    Some(Mode { fast, full })
 }
 
 const BCR: u32 = 0;
