@@ -3,6 +3,7 @@
 #![no_std]
 
 mod background;
+mod failure;
 mod log;
 mod registers;
 mod serial;
@@ -13,9 +14,11 @@ use cortex_m::peripheral::NVIC;
 use drivers::InitError;
 use drivers::lan9118::Lan9118;
 use drivers::ticks::Ticks;
+use recovery::{Part, Vigil};
 use time::Instant;
 
 pub use background::{MAILBOX, heap_usage, run_below, start_heap};
+pub use failure::begin;
 use registers::{TIMER0, TIMER1, timer};
 pub use serial::Line;
 
@@ -23,6 +26,9 @@ pub use serial::Line;
 pub const CONFIG_ADDRESS: usize = 0x0038_0000;
 /// Size of the configuration's memory; the same as in board.toml.
 pub const CONFIG_SIZE: usize = 0x8_0000;
+
+/// Address of what is kept over a reset; the same as in board.toml.
+const RECORD_ADDRESS: usize = 0x203f_fc00;
 
 /// Size of the heap, which only TLS uses: a handshake needs 25 KB of it (`ravelin bench packet`).
 const HEAP_SIZE: usize = 0x1_0000;
@@ -85,7 +91,7 @@ impl Mps2 {
 
 impl hal::Board for Mps2 {
     fn now(&self) -> Instant {
-        CLOCK.0.at(count())
+        now()
     }
 
     fn seed(&mut self) -> u64 {
@@ -110,6 +116,16 @@ impl hal::Board for Mps2 {
 
     fn feed_watchdog(&mut self) {
         watchdog::feed();
+        failure::goes_on();
+    }
+
+    fn vigil(&self) -> &'static Vigil {
+        &watchdog::VIGIL
+    }
+
+    fn give_up(&mut self, part: Part) {
+        defmt::error!("{=str} stopped", part.name());
+        watchdog::give_up();
     }
 
     fn wake_at(&mut self, deadline: Instant) {
@@ -134,10 +150,13 @@ static CLOCK: Clock = Clock(Ticks::new(0));
 
 defmt::timestamp!("{=u64:us}", CLOCK.0.at(count()).as_micros());
 
-/// Writes a last word to the log and starts over.
-pub fn reset() -> ! {
-    defmt::flush();
+/// Starts over.
+fn reset() -> ! {
     cortex_m::peripheral::SCB::sys_reset()
+}
+
+fn now() -> Instant {
+    CLOCK.0.at(count())
 }
 
 /// Ticks since `take`, modulo 2^32: the timer counts down.
@@ -187,22 +206,4 @@ unsafe impl InterruptNumber for Interrupt {
     fn number(self) -> u16 {
         self as u16
     }
-}
-
-#[panic_handler]
-fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    cortex_m::interrupt::disable();
-    background::give_up_what_runs_below(info);
-    defmt::error!("panic: {}", defmt::Display2Format(info));
-    reset()
-}
-
-#[cortex_m_rt::exception]
-unsafe fn HardFault(frame: &cortex_m_rt::ExceptionFrame) -> ! {
-    defmt::error!(
-        "fault at {=u32:#x}, called from {=u32:#x}",
-        frame.pc(),
-        frame.lr()
-    );
-    reset()
 }

@@ -42,6 +42,8 @@ fn main() -> ! {
         "mps2-an500, {=usize} + {=usize} flows of IPv4 and IPv6",
         FLOWS, FLOWS6
     );
+    let start = mps2_an500::begin(&node::identity(env!("CARGO_PKG_VERSION"), board.config()));
+    node::report_start(&start);
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
     let (tables, node) = (&raw mut TABLES, &raw mut NODE);
@@ -49,10 +51,10 @@ fn main() -> ! {
     let (tables, node) = unsafe { (&mut *tables, &mut *node) };
     let node = Node::start(node, board.config(), tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
-    let port = board.port().unwrap_or_else(|reason| {
-        error!("LAN9118: {}", reason);
-        mps2_an500::reset()
-    });
+    let port = match board.port() {
+        Ok(port) => port,
+        Err(reason) => panic!("LAN9118: {reason:?}"),
+    };
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
@@ -61,7 +63,10 @@ fn main() -> ! {
     let ([first, second], store) = unsafe { (&mut *memory, &mut *store) };
     // SAFETY: the loop's node alone uses the store, and keeps the promise.
     let store = store.write(unsafe { Slots::new(board.config(), [first, second]) });
-    let turns = Superloop::with_line(ports.write([port]), board.line()).with_store(store);
+    let mut turns = Superloop::with_line(ports.write([port]), board.line()).with_store(store);
+    if let Some(time) = start.stand_back() {
+        turns.recover(node, board.now(), time);
+    }
     let all = all.write(Loop { board, turns, node });
     all.visit();
     node::report_alive(env!("CARGO_PKG_VERSION"), all.board.config());
@@ -85,8 +90,7 @@ impl Loop {
 #[cortex_m_rt::exception]
 unsafe fn DefaultHandler(interrupt: i16) {
     if !mps2_an500::wakes(interrupt) {
-        error!("interrupt {=i16} is nobody's", interrupt);
-        mps2_an500::reset()
+        panic!("interrupt {interrupt} is nobody's")
     }
     let all = &raw mut LOOP;
     // SAFETY: interrupts are let in once `main` has written LOOP and let it go, and both have the same priority, so that none

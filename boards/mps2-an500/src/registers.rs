@@ -35,6 +35,22 @@ pub mod uart {
     pub const RX_PENDING: u32 = 1 << 1;
 }
 
+/// Why the core was reset (§4.8); QEMU does not have it, and says nothing.
+pub mod reset {
+    pub const INFO: usize = 0x4001_f010;
+    pub const WATCHDOG: u32 = 1 << 1;
+    /// No instruction could be executed any more, not even of the fault's handler.
+    pub const LOCKUP: u32 = 1 << 2;
+}
+
+/// System control block (ARMv7-M, B3.2).
+pub mod fault {
+    pub const CFSR: usize = 0xe000_ed28;
+    pub const HFSR: usize = 0xe000_ed2c;
+    pub const MMFAR: usize = 0xe000_ed34;
+    pub const BFAR: usize = 0xe000_ed38;
+}
+
 /// APB watchdog (§4.5): interrupts (NMI) after one period, resets after the second.
 pub mod wdog {
     pub const LOAD: usize = 0x000;

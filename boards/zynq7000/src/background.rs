@@ -10,6 +10,7 @@ use drivers::heap::Heap;
 use tls::{Mailbox, Reason, Worker};
 
 use crate::HEAP_SIZE;
+use crate::watchdog::VIGIL;
 
 /// Between the loop and TLS.
 pub static MAILBOX: Mailbox = Mailbox::new();
@@ -25,10 +26,16 @@ pub fn run_below() -> ! {
     begin()
 }
 
-/// Runs the loop for an interrupt.
+/// Runs the loop for an interrupt, and lets the watchdog interrupt it: the controller holds back all others until it is over.
 pub fn interrupted(visit: impl FnOnce()) {
-    RUNS.store(false, Ordering::Relaxed);
-    crate::acknowledge(visit);
+    let below = RUNS.swap(false, Ordering::Relaxed);
+    crate::acknowledge(!below, || {
+        // SAFETY: what comes now is the watchdog, which never returns.
+        unsafe { asm!("cpsie i", options(nomem, nostack)) };
+        visit();
+        // SAFETY: as it was before.
+        unsafe { asm!("cpsid i", options(nomem, nostack)) };
+    });
     RUNS.store(true, Ordering::Relaxed);
 }
 
@@ -58,6 +65,7 @@ extern "C" fn work() -> ! {
     unsafe { asm!("cpsie i", options(nomem, nostack)) };
     let mut worker = Worker::new(&MAILBOX);
     loop {
+        VIGIL.background_lives();
         if worker.step() {
             continue;
         }

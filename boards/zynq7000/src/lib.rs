@@ -3,27 +3,33 @@
 #![no_std]
 
 mod background;
+mod failure;
 mod log;
 mod registers;
 mod serial;
 mod start;
+mod watchdog;
 
 use core::arch::asm;
 
 use drivers::InitError;
 use drivers::gem::{Gem, Memory};
 use drivers::ticks::Ticks;
+use recovery::{Part, Vigil};
 use time::Instant;
 
 pub use background::{MAILBOX, interrupted, run_below};
+pub use failure::begin;
 use registers::{GIC_CPU, GIC_DISTRIBUTOR, GLOBAL_TIMER, PRIVATE_TIMER, gic, timer};
 pub use serial::Line;
-pub use start::reset;
 
 /// Address of the configuration; the same as in board.toml.
 pub const CONFIG_ADDRESS: usize = 0x07f0_0000;
 /// Size of the configuration's memory; the same as in board.toml.
 pub const CONFIG_SIZE: usize = 0x10_0000;
+
+/// Address of what is kept over a reset; the same as in board.toml.
+const RECORD_ADDRESS: usize = 0x0410_0000;
 
 /// Size of the heap, which only TLS uses: a handshake needs 25 KB of it (`ravelin bench packet`).
 const HEAP_SIZE: usize = 0x1_0000;
@@ -38,8 +44,8 @@ pub struct Zynq {
 }
 
 impl Zynq {
-    /// Takes the board as the boot loader left it: masks interrupts (they only end a sleep) until [`run_below`], starts the log
-    /// and the clock.
+    /// Takes the board as the boot loader left it: masks interrupts (they only end a sleep) until [`run_below`], starts the log,
+    /// the clock and the watchdog.
     ///
     /// # Safety
     /// Called once.
@@ -51,7 +57,8 @@ impl Zynq {
         registers::write(GLOBAL_TIMER + timer::GLOBAL_LOW, 0);
         registers::write(GLOBAL_TIMER + timer::GLOBAL_HIGH, 0);
         registers::write(GLOBAL_TIMER + timer::GLOBAL_CONTROL, timer::ENABLE);
-        enable_wake_ups();
+        enable_interrupts();
+        watchdog::start();
         static mut MEMORY: [Memory; 2] = [const { Memory::new() }; 2];
         // SAFETY: `take` is called once, as its caller promises, and nothing else mentions MEMORY.
         Self {
@@ -94,13 +101,13 @@ impl Zynq {
         unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
         self.quiet();
         // One alone: a MAC that still asks becomes pending again at once, until somebody takes its frames.
-        acknowledge(|| {});
+        acknowledge(true, || {});
     }
 }
 
 impl hal::Board for Zynq {
     fn now(&self) -> Instant {
-        CLOCK.0.at(count())
+        now()
     }
 
     fn seed(&mut self) -> u64 {
@@ -122,7 +129,19 @@ impl hal::Board for Zynq {
         }
     }
 
-    fn feed_watchdog(&mut self) {} // none yet: QEMU does not have the part's watchdogs
+    fn feed_watchdog(&mut self) {
+        watchdog::feed();
+        failure::goes_on();
+    }
+
+    fn vigil(&self) -> &'static Vigil {
+        &watchdog::VIGIL
+    }
+
+    fn give_up(&mut self, part: Part) {
+        defmt::error!("{=str} stopped", part.name());
+        watchdog::give_up();
+    }
 
     fn wake_at(&mut self, deadline: Instant) {
         let micros = deadline.since(self.now()).as_micros().max(1);
@@ -139,22 +158,24 @@ impl hal::Board for Zynq {
     }
 }
 
-/// Takes an interrupt from the controller, if one is there, and ends it after `handle`.
-fn acknowledge(handle: impl FnOnce()) -> bool {
+/// Takes an interrupt from the controller, if one is there, and ends it after `handle`; `inside`: whether it came while the loop ran.
+fn acknowledge(inside: bool, handle: impl FnOnce()) -> bool {
     let id = registers::read(GIC_CPU + gic::ACKNOWLEDGE);
-    if id & gic::ID_MASK >= gic::SPURIOUS {
-        return false;
+    match (id & gic::ID_MASK) as usize {
+        SPURIOUS.. => return false,
+        watchdog::INTERRUPT => watchdog::bark(inside),
+        _ => handle(),
     }
-    handle();
     registers::write(GIC_CPU + gic::END, id);
     true
 }
 
-/// Lets the timer and both MACs signal the core.
-fn enable_wake_ups() {
+/// Lets the timer, both MACs and the line signal the core, and the watchdog, to which these give way.
+fn enable_interrupts() {
     registers::write(GIC_DISTRIBUTOR + gic::CONTROL, gic::ENABLE);
-    for id in WAKE_UPS {
-        registers::write_byte(GIC_DISTRIBUTOR + gic::PRIORITY + id, 0xa0);
+    let all = WAKE_UPS.map(|id| (id, 0xa0));
+    for (id, priority) in all.into_iter().chain([(watchdog::INTERRUPT, 0x40)]) {
+        registers::write_byte(GIC_DISTRIBUTOR + gic::PRIORITY + id, priority);
         registers::write_byte(GIC_DISTRIBUTOR + gic::TARGET + id, 1); // read-only for private ones
         registers::write(
             GIC_DISTRIBUTOR + gic::SET_ENABLE + 4 * (id / 32),
@@ -175,10 +196,17 @@ static CLOCK: Clock = Clock(Ticks::new(0));
 
 defmt::timestamp!("{=u64:us}", CLOCK.0.at(count()).as_micros());
 
+fn now() -> Instant {
+    CLOCK.0.at(count())
+}
+
 /// Ticks, modulo 2^32.
 fn count() -> u32 {
     registers::read(GLOBAL_TIMER + timer::GLOBAL_LOW)
 }
+
+/// This number of an interrupt and those above say that none is pending.
+const SPURIOUS: usize = gic::SPURIOUS as usize;
 
 const GEM0: usize = 0xe000_b000;
 const GEM1: usize = 0xe000_c000;

@@ -43,6 +43,8 @@ fn main() -> ! {
         "zynq7000, {=usize} + {=usize} flows of IPv4 and IPv6",
         FLOWS, FLOWS6
     );
+    let start = zynq7000_board::begin(&node::identity(env!("CARGO_PKG_VERSION"), board.config()));
+    node::report_start(&start);
     let seed = board.seed();
     tls::seed(seed.rotate_left(32));
     let (tables, node) = (&raw mut TABLES, &raw mut NODE);
@@ -50,10 +52,10 @@ fn main() -> ! {
     let (tables, node) = unsafe { (&mut *tables, &mut *node) };
     let node = Node::start(node, board.config(), tables, seed, board.now());
     node.check_over_tls(&MAILBOX);
-    let two = board.ports().unwrap_or_else(|reason| {
-        error!("GEM: {}", reason);
-        zynq7000_board::reset()
-    });
+    let two = match board.ports() {
+        Ok(two) => two,
+        Err(reason) => panic!("GEM: {reason:?}"),
+    };
     let (ports, all) = (&raw mut PORTS, &raw mut LOOP);
     // SAFETY: `main` runs once, PORTS is mentioned nowhere else, and interrupts, which mention LOOP, are masked.
     let (ports, all) = unsafe { (&mut *ports, &mut *all) };
@@ -62,8 +64,13 @@ fn main() -> ! {
     let ([first, second], store) = unsafe { (&mut *memory, &mut *store) };
     // SAFETY: the loop's node alone uses the store, and keeps the promise.
     let store = store.write(unsafe { Slots::new(board.config(), [first, second]) });
-    let turns = Superloop::with_line(ports.write(two), board.line()).with_store(store);
-    all.write(Loop { board, turns, node }).visit();
+    let mut turns = Superloop::with_line(ports.write(two), board.line()).with_store(store);
+    if let Some(time) = start.stand_back() {
+        turns.recover(node, board.now(), time);
+    }
+    let all = all.write(Loop { board, turns, node });
+    all.visit();
+    node::report_alive(env!("CARGO_PKG_VERSION"), all.board.config());
     zynq7000_board::run_below()
 }
 

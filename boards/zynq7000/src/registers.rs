@@ -10,6 +10,7 @@ pub const SLCR: usize = 0xf800_0000;
 pub const GIC_CPU: usize = 0xf8f0_0100;
 pub const GLOBAL_TIMER: usize = 0xf8f0_0200;
 pub const PRIVATE_TIMER: usize = 0xf8f0_0600;
+pub const WATCHDOG: usize = 0xf8f0_0620;
 pub const GIC_DISTRIBUTOR: usize = 0xf8f0_1000;
 
 /// Global and private timers (DDI 0407 chapter 4).
@@ -24,12 +25,22 @@ pub mod timer {
     pub const INTERRUPT: u32 = 1 << 2;
 }
 
+/// Private watchdog (DDI 0407 chapter 4): as a timer it interrupts, as a watchdog it resets.
+pub mod watchdog {
+    pub const LOAD: usize = 0x00;
+    pub const CONTROL: usize = 0x08;
+    pub const ENABLE: u32 = 1 << 0;
+    pub const INTERRUPT: u32 = 1 << 2;
+    pub const RESETS: u32 = 1 << 3;
+}
+
 /// Interrupt controller (GIC architecture 1.0, ARM IHI 0048).
 pub mod gic {
     pub const CONTROL: usize = 0x00;
     pub const ENABLE: u32 = 1;
     // Distributor.
     pub const SET_ENABLE: usize = 0x100;
+    pub const SET_PENDING: usize = 0x200;
     pub const PRIORITY: usize = 0x400;
     pub const TARGET: usize = 0x800;
     // CPU interface.
@@ -62,6 +73,10 @@ pub mod slcr {
     pub const UNLOCK: usize = 0x008;
     pub const UNLOCK_KEY: u32 = 0xdf0d;
     pub const PSS_RST_CTRL: usize = 0x200;
+    /// Why the system was reset.
+    pub const REBOOT_STATUS: usize = 0x258;
+    /// By the system's watchdog, or by one of the cores' own.
+    pub const WATCHDOGS: u32 = 0b111 << 16;
 }
 
 /// `address` is a base and an offset from above.

@@ -3,6 +3,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+use recovery::{Part, Vigil};
 use time::Instant;
 
 /// One Ethernet MAC. Frames carry no FCS; every frame is received, whatever its destination address.
@@ -77,8 +78,14 @@ pub trait Board {
     /// The configuration region, as provisioned; may be erased or corrupt.
     fn config(&self) -> &'static [u8];
 
-    /// Shows the watchdog that the loop still turns.
+    /// Shows the watchdog, which counts by itself, that all parts live.
     fn feed_watchdog(&mut self);
+
+    /// Who knows whether they do.
+    fn vigil(&self) -> &'static Vigil;
+
+    /// A part has stopped while the loop turns: leaves word of it and starts over, when the loop has returned at the latest.
+    fn give_up(&mut self, part: Part);
 
     /// Wakes the loop at `deadline` or soon after, at once if it is over. A port that was armed wakes it too.
     fn wake_at(&mut self, deadline: Instant);

@@ -6,6 +6,9 @@ use core::fmt::Write as _;
 use classifier::Policy;
 use hal::ConfigurationStore;
 use mgmt::{Digest, Objection, Refusal, Request, Response, Running};
+#[cfg(feature = "defmt")]
+use recovery::Start;
+use recovery::{Identity, Text};
 use sha2::{Digest as _, Sha256};
 use time::{Duration, Instant};
 
@@ -97,6 +100,39 @@ impl Deployment {
 fn digest(region: &[u8]) -> Option<Digest> {
     let blob = region.get(..policy::length(region)?)?;
     Some(Sha256::digest(blob).into())
+}
+
+/// Who runs, for what is kept over a reset.
+#[must_use]
+pub fn identity(version: &str, region: &[u8]) -> Identity {
+    let digest = digest(region);
+    let first = digest.as_ref().and_then(|digest| digest.first_chunk());
+    Identity {
+        version: Text::of(version),
+        configuration: first.copied().unwrap_or_default(),
+    }
+}
+
+/// Tells the log how the run before ended, if that is worth a word.
+#[cfg(feature = "defmt")]
+pub fn report_start(start: &Start) {
+    if let Some(crash) = &start.crash {
+        defmt::error!("the run before failed: {}", defmt::Display2Format(crash));
+    }
+    if let Some(time) = start.stand_back() {
+        defmt::warn!(
+            "failures in a row: {=u32}; leaves the addresses to a peer that works for {=u64} s",
+            start.in_row,
+            time.as_secs()
+        );
+    }
+    if let Some(uptime) = start.silent {
+        defmt::info!(
+            "the run before was reset after {=u64} s, start {=u32} since power came on",
+            uptime.as_secs(),
+            start.number
+        );
+    }
 }
 
 /// Tells the log that the appliance works, and with what: whoever has flashed it waits for that.

@@ -43,8 +43,9 @@ mod transit;
 pub use advert::{AdvertCounters, Heard};
 pub use counters::Counters;
 pub use decided::Decided;
+pub use deploy::identity;
 #[cfg(feature = "defmt")]
-pub use deploy::report_alive;
+pub use deploy::{report_alive, report_start};
 pub use event::Event;
 pub use filter::{Drop, Tables};
 pub use mgmt::{Objection, Refusal};
@@ -175,6 +176,14 @@ impl<'t> Node<'t> {
     pub fn maintain(&mut self, now: Instant, on: bool, out: &mut impl Transmit) {
         if let Some(appliance) = &mut self.appliance {
             appliance.maintain(now, on, &mut self.log, out);
+        }
+    }
+
+    /// Comes before the first [`Self::poll`] after a failure: the appliance stands back for so long, and serves if nobody else does.
+    pub fn recover(&mut self, now: Instant, time: Duration, out: &mut impl Transmit) {
+        if let Some(appliance) = &mut self.appliance {
+            let until = now + time;
+            appliance.group_step(now, vrrp::Input::Failed { until }, &mut self.log, out);
         }
     }
 

@@ -34,7 +34,8 @@ const LINK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Lets `node` do all that is due on a board without an operating system, from its interrupts: they come when a port that was
 /// armed receives and when the time has come that this tells the board. `log` gets every event. While packets come without end,
-/// work below the loop that is `waiting` has a fifth of the time.
+/// work below the loop that is `waiting` has a fifth of the time. If that work has stopped, the appliance says goodbye and starts
+/// over.
 pub fn visit<B: Board, P: Port, S: Serial>(
     board: &mut B,
     turns: &mut Superloop<'_, P, S>,
@@ -42,10 +43,22 @@ pub fn visit<B: Board, P: Port, S: Serial>(
     mut log: impl FnMut(Event),
     waiting: impl Fn() -> bool,
 ) {
+    let vigil = board.vigil();
     let begun = board.now();
+    // There was an interrupt to wait for.
+    let mut had_time = true;
     loop {
-        board.feed_watchdog();
-        let busy = turns.turn(node, board.now());
+        let now = board.now();
+        let busy = turns.turn(node, now);
+        match vigil.turned(now, had_time || waiting()) {
+            Ok(true) => board.feed_watchdog(),
+            Ok(false) => {}
+            Err(part) => {
+                turns.stop(node, now);
+                return board.give_up(part);
+            }
+        }
+        had_time = false;
         while let Some(event) = node.next_event() {
             log(event);
         }
@@ -184,6 +197,11 @@ impl<'a, P: Port, S: Serial> Superloop<'a, P, S> {
     /// Lets the node stand back until told otherwise, or ends that.
     pub fn maintain(&mut self, node: &mut Node<'_>, now: Instant, on: bool) {
         node.maintain(now, on, &mut self.ports);
+    }
+
+    /// The board has started anew after a failure: its node stands back for so long, unless nobody else serves.
+    pub fn recover(&mut self, node: &mut Node<'_>, now: Instant, time: Duration) {
+        node.recover(now, time, &mut self.ports);
     }
 
     /// Stops the node in good order.

@@ -116,6 +116,10 @@ impl Group {
                 self.reassess(now, &mut actions, |standing| standing.track(track, good));
             }
             Input::Demote { reason, on } => self.demote(now, reason, on, &mut actions),
+            Input::Failed { until } => {
+                self.reassess(now, &mut actions, |standing| standing.failed(until));
+                self.elect(now, &mut actions);
+            }
             Input::Peer(news) => self.peer(now, news, &mut actions),
             Input::Handover => self.hand_over(now, &mut actions),
         }

@@ -11,7 +11,7 @@ extern crate std;
 use core::net::IpAddr;
 
 use policy::MAX_ROUTERS;
-use time::Duration;
+use time::{Duration, Instant};
 
 mod absence;
 mod announcements;
@@ -59,6 +59,11 @@ pub enum Input {
         reason: Reason,
         /// Whether it holds from now on.
         on: bool,
+    },
+    /// The appliance has failed and was started anew: until then it is worth as little as one that stalled.
+    Failed {
+        /// When that is over.
+        until: Instant,
     },
     /// What is known about the other appliance of the pair, on every change and each heartbeat.
     Peer(Peer),

@@ -26,7 +26,7 @@ pub enum Reason {
     Track,
     /// The flows of an Active peer are not here yet; for 30 s at most.
     Sync,
-    /// The appliance stalled; until it has run well for a second.
+    /// The appliance stalled, until it has run well for a second; or failed and started anew, for as long as it was told.
     Watchdog,
     /// The operator said so.
     Operator,
@@ -176,7 +176,7 @@ impl Standing {
                 (true, Flows::Awaited(_) | Flows::GivenUp) => {}
                 (false, _) => self.flows = Flows::Known,
             },
-            Reason::Watchdog => self.watchdog = on.then(|| now + RECOVERY),
+            Reason::Watchdog => self.watchdog = on.then(|| self.recovered(now)),
             Reason::Operator => self.operator = on,
         }
     }
@@ -184,8 +184,19 @@ impl Standing {
     /// The loop was away for long: the second in which it has to run well begins anew.
     pub(crate) fn stumbled(&mut self, now: Instant) {
         if self.watchdog.is_some() {
-            self.watchdog = Some(now + RECOVERY);
+            self.watchdog = Some(self.recovered(now));
         }
+    }
+
+    /// It has started anew after a failure, and shall be left alone until then.
+    pub(crate) fn failed(&mut self, until: Instant) {
+        self.watchdog = self.watchdog.max(Some(until));
+    }
+
+    /// When it is fit again that stalled now.
+    fn recovered(&self, now: Instant) -> Instant {
+        let soon = now + RECOVERY;
+        self.watchdog.map_or(soon, |until| until.max(soon))
     }
 
     /// Ends what ends by itself.

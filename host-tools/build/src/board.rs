@@ -32,6 +32,8 @@ pub struct Board {
     pub config_address: u64,
     /// Bytes of memory for the configuration.
     pub config_size: usize,
+    /// Where the firmware keeps what it knows of its last failure over a reset, if it does.
+    pub record_address: Option<u64>,
     /// What a build may use.
     pub budget: Budget,
     /// The memories that data and stack are in; the stack is in the first.

@@ -41,6 +41,21 @@ impl Qmp {
         self.execute("pmemsave", &arguments).map(drop)
     }
 
+    /// Lets a debugger in at this socket.
+    ///
+    /// # Errors
+    /// If QEMU refuses.
+    pub fn debug(&mut self, socket: &Path) -> io::Result<()> {
+        let line = format!("gdbserver unix:{},server=on,wait=off", socket.display());
+        let said = self.execute("human-monitor-command", &json!({ "command-line": line }))?;
+        match said.as_str() {
+            Some(said) if !said.contains("Waiting for gdb connection") => {
+                Err(io::Error::other(said.trim().to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn execute(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         let line = format!("{request}\r\n");

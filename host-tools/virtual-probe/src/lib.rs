@@ -146,6 +146,16 @@ impl VirtualProbe {
         Ok(bench.port.core().read(address, length)?)
     }
 
+    /// Changes the target's memory, without a debugger.
+    ///
+    /// # Errors
+    /// If there is none, the emulator is gone, or a debugger holds the probe.
+    pub fn change_memory(&self, address: u32, bytes: &[u8]) -> Result<(), VirtualProbeError> {
+        let busy = || VirtualProbeError::Machine(io::ErrorKind::ResourceBusy.into());
+        let mut bench = free(&self.bench).ok_or_else(busy)?;
+        Ok(bench.port.core().write(address, bytes)?)
+    }
+
     /// Bytes of memory that debuggers have written through it.
     #[must_use]
     pub fn written(&self) -> u64 {

@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 use build::Firmware;
 use build::defmt_log::Decoder;
 use miette::Diagnostic as _;
-use object::{Object as _, ObjectSymbol as _};
+use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use rehearse::machine::{self, Appliance, Serial, Socket};
 use rehearse::process::Process;
 use rehearse::qmp::Qmp;
 use tempfile::TempDir;
+use virtual_probe::Stub;
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +30,7 @@ pub struct Emulated {
     monitor: Qmp,
     log: RefCell<Log>,
     firmware: Firmware,
+    debuggers: Vec<Stub>,
     directory: TempDir,
 }
 
@@ -137,6 +139,7 @@ impl Emulated {
             monitor,
             log: RefCell::new(log),
             firmware,
+            debuggers: Vec::new(),
             directory,
         };
         this.wait_for_log(""); // frames before the driver runs would be lost
@@ -265,6 +268,69 @@ impl Emulated {
         let stack = std::fs::read(&file).expect("the file is there");
         let untouched = stack.iter().take_while(|byte| **byte == 0).count();
         size - untouched as u64
+    }
+
+    /// Where the program has a function with all of these words in its name, and no shorter name that has.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn code(&self, words: &[&str]) -> u32 {
+        let bytes = std::fs::read(&self.firmware.elf).expect("the program");
+        let file = object::File::parse(&*bytes).expect("an ELF");
+        let names = file.symbols().filter_map(|symbol| {
+            let name = symbol.name().ok()?;
+            let is_it =
+                symbol.kind() == SymbolKind::Text && words.iter().all(|word| name.contains(word));
+            is_it.then_some((name.len(), symbol.address()))
+        });
+        let (_, address) = names
+            .min()
+            .unwrap_or_else(|| panic!("the program has no function {words:?}"));
+        u32::try_from(address).expect("32 bits") & !1
+    }
+
+    /// The processor, as the compiler calls it.
+    pub fn target(&self) -> &str {
+        &self.firmware.board.target
+    }
+
+    /// Asks the board again and again, for what its own patience has to come before.
+    ///
+    /// # Panics
+    /// If there is no answer in time.
+    pub fn wait_for<T>(&mut self, mut ask: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let answer = (0..3).find_map(|_| wait(|| ask(self)));
+        answer.unwrap_or_else(|| panic!("it did not happen; the log:\n{}", self.log()))
+    }
+
+    /// Changes the program while it runs, as a debugger does; a start brings it back.
+    ///
+    /// # Panics
+    /// If QEMU refuses.
+    pub fn change(&mut self, address: u32, bytes: &[u8]) {
+        let socket = self.directory.path().join("gdb");
+        self.monitor
+            .debug(&socket)
+            .expect("QEMU listens to debuggers");
+        let lives = || self.process.exited().is_none();
+        let mut stub = Stub::connect(&socket, lives).expect("QEMU answers debuggers");
+        stub.write(address, bytes).expect("it is memory");
+        stub.resume().expect("the board goes on");
+        self.debuggers.push(stub);
+    }
+
+    /// How the board failed last, as it keeps it over resets.
+    ///
+    /// # Panics
+    /// If QEMU refuses, or the board keeps nothing.
+    pub fn last_crash(&mut self) -> Option<recovery::Crash> {
+        let file = self.directory.path().join("kept");
+        let address = self.firmware.board.record_address.expect("it keeps some");
+        let saved = self
+            .monitor
+            .save_memory(address, recovery::SIZE as u64, &file);
+        saved.expect("QEMU writes a file");
+        recovery::last(&std::fs::read(&file).expect("the file is there"))
     }
 
     /// All that the board has logged so far, one message per line.

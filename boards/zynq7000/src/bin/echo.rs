@@ -17,6 +17,7 @@ fn main() -> ! {
     info!("echo");
     let mut buffer = [0; 2048];
     loop {
+        board.feed_watchdog();
         for port in &mut ports {
             while let Some(len) = port.receive(&mut buffer, 6) {
                 let frame = &mut buffer[6..6 + len];

@@ -157,6 +157,27 @@ fn a_port_may_be_worth_less_than_everything() {
 }
 
 #[test]
+fn who_failed_and_started_anew_serves_only_if_nobody_else_does() {
+    let until = NOW + Duration::from_secs(30);
+    let mut group = group_of(&config(1), Initialize);
+    assert_eq!(group.step(NOW, Input::Failed { until }), []);
+    let _ = group.step(NOW, Input::Start);
+    assert_eq!((group.state(), group.priority()), (Backup, 1));
+    let reasons: List<Reason> = group.demotions().iter().collect();
+    assert_eq!(reasons, [Reason::Watchdog]);
+    let _ = served(&mut group, NOW + Duration::from_secs(1));
+    assert_eq!(group.state(), Active, "nobody else is there");
+    // Stalling, which is forgiven after a second, does not end that.
+    let _ = group.step(NOW + Duration::from_secs(3), Input::Timer);
+    assert_eq!(group.state(), Backup);
+    let _ = served(&mut group, until - TICK);
+    assert_eq!((group.state(), group.priority()), (Active, 1));
+    let _ = served(&mut group, until + INTERVAL);
+    assert_eq!((group.state(), group.priority()), (Active, 100));
+    assert!(group.demotions().is_empty());
+}
+
+#[test]
 fn demotions_have_names_and_end_by_themselves() {
     let demote = |reason, on| Input::Demote { reason, on };
     let mut group = group_in(Active, 1);
