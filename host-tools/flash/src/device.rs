@@ -583,7 +583,7 @@ fn restart(core: &mut Core<'_>, log: u64) -> Result<(), probe_rs::Error> {
     core.reset()
 }
 
-fn lost(during: &'static str, error: &probe_rs::Error) -> FlashError {
+pub(crate) fn lost(during: &'static str, error: &probe_rs::Error) -> FlashError {
     FlashError::LinkLost {
         during,
         reason: chain(error),

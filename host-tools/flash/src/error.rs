@@ -17,6 +17,13 @@ pub enum FlashError {
         /// The board.
         board: String,
     },
+    /// The board keeps nothing over a reset.
+    #[error("board {board} does not keep how it failed")]
+    #[diagnostic(help("boards with record_address in their board.toml do"))]
+    NoRecord {
+        /// The board.
+        board: String,
+    },
     /// What the board's folder says about its chip is not understood.
     #[error("the chip of {board}: {message}")]
     #[diagnostic(help("see [probe] in boards/{board}/board.toml"))]

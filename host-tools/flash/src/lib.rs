@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod assign;
+mod crash;
 mod device;
 mod error;
 mod image;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use virtual_probe::Board as Emulated;
 
 pub use assign::{AssignError, assign};
+pub use crash::{Failure, Word, last_crash};
 pub use device::{identify, load, tail};
 pub use error::FlashError;
 pub use image::{Image, Piece};
