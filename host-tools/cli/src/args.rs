@@ -443,6 +443,9 @@ pub struct Logs {
     /// End after so many seconds [default: at Ctrl-C].
     #[arg(long, value_name = "N")]
     pub seconds: Option<u32>,
+    /// Instead: how its last failure since power came on came about. Exit code 1 if it had none.
+    #[arg(long, conflicts_with = "seconds")]
+    pub last_crash: bool,
     /// One JSON object a line.
     #[arg(long)]
     pub json: bool,

@@ -266,9 +266,10 @@ fn of<'f>(made: &'f [ApplianceFirmware], appliance: &str) -> &'f ApplianceFirmwa
 /// What is wrong before any device is touched.
 pub fn refused(error: FlashError) -> Failure {
     match error {
-        FlashError::NoWay { .. } | FlashError::Chip { .. } | FlashError::TooLarge { .. } => {
-            Failure::input(error)
-        }
+        FlashError::NoWay { .. }
+        | FlashError::NoRecord { .. }
+        | FlashError::Chip { .. }
+        | FlashError::TooLarge { .. } => Failure::input(error),
         error => Failure::machine(error),
     }
 }

@@ -1,4 +1,4 @@
-//! `ravelin logs`: what an appliance says to its debug probe.
+//! `ravelin logs`: what an appliance says to its debug probe, and how it failed last.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -10,6 +10,7 @@ use std::{
 
 use build::{Firmware, Places, defmt_log::Line};
 use serde_json::json;
+use site::plan::Appliance;
 
 use crate::{
     args,
@@ -51,6 +52,9 @@ pub fn logs(site: Option<&Path>, options: &args::Logs) -> Result<ExitCode, Failu
             .help("`ravelin flash` makes one of it; --probe names its probe"),
         )
     })?;
+    if options.last_crash {
+        return last_crash(appliance, &probe, &firmware, options.json);
+    }
     follow(
         &probe,
         &firmware,
@@ -91,6 +95,58 @@ pub fn follow(
     };
     flash::tail(probe, firmware, &mut print).map_err(Failure::machine)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is known of the last failure.
+fn last_crash(
+    appliance: &Appliance,
+    probe: &str,
+    firmware: &Firmware,
+    as_json: bool,
+) -> Result<ExitCode, Failure> {
+    let crash = flash::last_crash(probe, &firmware.board).map_err(refused)?;
+    let failure = crash.map(|crash| flash::Failure::new(&crash, Some(firmware)));
+    if as_json {
+        let line = json!({ "appliance": appliance.name, "crash": failure });
+        println!("{line}");
+    }
+    let Some(failure) = failure else {
+        if !as_json {
+            println!("{} has not failed since power came on", appliance.name);
+        }
+        return Ok(ExitCode::from(1));
+    };
+    if !as_json {
+        print!("{}", told(&appliance.name, &failure));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A failure in lines: the cause first, then where, then the registers.
+fn told(appliance: &str, failure: &flash::Failure) -> String {
+    let mut text = format!("{appliance}: {}", failure.cause);
+    if let Some(part) = failure.stopped {
+        text += &format!(", {part} stopped");
+    }
+    if let Some(message) = &failure.message {
+        text += &format!(": {message}");
+    }
+    text.push('\n');
+    if let (Some(file), Some(line)) = (&failure.file, failure.line) {
+        text += &format!("  at {file}:{line}\n");
+    }
+    text += &format!(
+        "  firmware {}, configuration {}, start {} since power came on, after {} s\n",
+        failure.firmware, failure.configuration, failure.start, failure.uptime_seconds
+    );
+    for word in &failure.registers {
+        text += &format!("  {:<5} {:#010x}", word.name, word.value);
+        for known in [&word.function, &word.place].into_iter().flatten() {
+            text += &format!("  {known}");
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn in_words(line: &Line, colours: bool) -> String {

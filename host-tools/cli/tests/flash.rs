@@ -6,6 +6,7 @@ use std::{
 };
 
 use build::Board as Settings;
+use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use serde_json::Value;
 use tempfile::TempDir;
 use virtual_probe::{Board, Fault};
@@ -90,14 +91,14 @@ fn a_unit_from_blank_board_to_label() {
         "15",
         "--json",
     ];
-    let logs = bench.run(&logs);
-    assert_eq!(code(&logs), 0, "{}", stderr(&logs));
-    let said = lines(&logs);
+    let said = bench.run(&logs);
+    assert_eq!(code(&said), 0, "{}", stderr(&said));
+    let said = lines(&said);
     let alive = said.iter().find(|line| {
         let text = line["text"].as_str().unwrap_or_default();
         text.starts_with("alive: firmware ")
     });
-    let alive = alive.unwrap_or_else(|| panic!("{}", stdout(&logs)));
+    let alive = alive.unwrap_or_else(|| panic!("{said:?}"));
     assert_eq!(alive["level"], "info");
     assert!(
         alive["file"]
@@ -105,6 +106,36 @@ fn a_unit_from_blank_board_to_label() {
             .is_some_and(|file| file.ends_with(".rs")),
         "{alive}"
     );
+
+    // Its program breaks: it fails again and again, and says where. Mended, it comes back.
+    let last_crash = || {
+        let words = ["logs", "gw1", "--board", BOARD, "--probe", &probe];
+        bench.run(&[&words[..], &["--last-crash", "--json"]].concat())
+    };
+    assert_eq!(code(&last_crash()), 1, "it has not failed yet");
+    let place = bench.code(&["Node", "poll", "superloop"]);
+    let target = bench.board.probe();
+    let whole = target.memory(place, 2).expect("the emulator lives");
+    let udf = [0x00, 0xde];
+    target.change_memory(place, &udf).expect("it lives");
+    let crash = std::iter::repeat_with(last_crash)
+        .take(20)
+        .find(|said| code(said) == 0)
+        .expect("it fails");
+    target.change_memory(place, &whole).expect("it lives");
+    let crash = &self::last(&crash)["crash"];
+    assert_eq!(crash["cause"], "hard-fault", "{crash}");
+    let pc = &crash["registers"][0];
+    assert_eq!((&pc["name"], &pc["value"]), (&"pc".into(), &place.into()));
+    let function = pc["function"].as_str().expect("the program knows");
+    assert!(function.contains("poll"), "{crash}");
+    assert_eq!(code(&bench.flash(&["--check"])), 0);
+    let back = bench.run(&logs);
+    let failed = |line: &Value| {
+        let text = line["text"].as_str().unwrap_or_default();
+        text.starts_with("the run before failed: hard-fault")
+    };
+    assert!(lines(&back).iter().any(failed), "{}", stdout(&back));
 
     // A fault: what it is and what mends it; and no label any more.
     bench.board.probe().faults().add(Fault::NoPower);
@@ -228,6 +259,21 @@ impl Bench {
 
     fn selector(&self) -> String {
         format!("1d50:6018:{}", self.board.probe().address())
+    }
+
+    /// Where its program has a function with these words in its name.
+    fn code(&self, words: &[&str]) -> u32 {
+        let elf = format!(".ravelin/firmware/{BOARD}.elf");
+        let bytes = std::fs::read(self.folder.path().join(elf)).expect("a program");
+        let file = object::File::parse(&*bytes).expect("an ELF");
+        let names = file.symbols().filter_map(|symbol| {
+            let name = symbol.name().ok()?;
+            let is_it =
+                symbol.kind() == SymbolKind::Text && words.iter().all(|word| name.contains(word));
+            is_it.then_some((name.len(), symbol.address()))
+        });
+        let (_, address) = names.min().expect("a function");
+        u32::try_from(address).expect("32 bits") & !1
     }
 
     fn flash(&self, options: &[&str]) -> Output {

@@ -92,6 +92,12 @@ pub const ALL: &[Stage] = &[
         run: |c| suite(c, "ravelin-qemu", &["boards", "conformance", "serial"]),
     },
     Stage {
+        name: "recovery",
+        what: "firmware that panics, faults and hangs on both emulated boards: it leaves word and comes back",
+        waits: true,
+        run: |c| suite(c, "ravelin-qemu", &["recovery"]),
+    },
+    Stage {
         name: "flash",
         what: "appliances at virtual debug probes: flashed, compared, provisioned, and all that goes wrong on a bench",
         waits: false,
