@@ -407,6 +407,8 @@ pub struct RunElf {
 pub enum LabelFormat {
     /// A picture that prints in millimetres.
     Svg,
+    /// A document with a page for each label.
+    Pdf,
     /// For label printers.
     Zpl,
 }
@@ -417,7 +419,7 @@ pub struct Label {
     /// The appliance.
     #[arg(value_name = "NAME")]
     pub appliance: String,
-    /// A picture, or for a label printer.
+    /// A picture, a document, or for a label printer.
     #[arg(long, value_enum, default_value_t = LabelFormat::Svg)]
     pub format: LabelFormat,
     /// Into this file [default: stdout].

@@ -1,11 +1,17 @@
 //! `ravelin label`: labels for an appliance that was flashed and verified, and for both ends of its cables.
 
-use std::{collections::BTreeMap, fs, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
 
 use build::Places;
 use flash::{
     Entry,
-    label::{Label, svg, zpl},
+    label::{Label, pdf, svg, zpl},
 };
 use site::{
     Plan,
@@ -41,14 +47,18 @@ pub fn label(site: Option<&Path>, options: &args::Label) -> Result<ExitCode, Fai
         )));
     };
     let labels = labels(&plan, appliance, unit);
-    let text = match options.format {
-        LabelFormat::Svg => svg(&labels).map_err(|error| Failure::input(Message::new(error)))?,
-        LabelFormat::Zpl => zpl(&labels),
+    let made = match options.format {
+        LabelFormat::Svg => svg(&labels).map(String::into_bytes),
+        LabelFormat::Pdf => pdf(&labels),
+        LabelFormat::Zpl => Ok(zpl(&labels).into_bytes()),
     };
+    let bytes = made.map_err(|error| Failure::input(Message::new(error)))?;
     match &options.output {
-        Some(path) => fs::write(path, text)
+        Some(path) => fs::write(path, bytes)
             .map_err(|error| Failure::machine(Message::file("write", path, &error)))?,
-        None => print!("{text}"),
+        None => io::stdout()
+            .write_all(&bytes)
+            .map_err(|error| Failure::machine(Message::new(format!("stdout: {error}"))))?,
     }
     Ok(ExitCode::SUCCESS)
 }
