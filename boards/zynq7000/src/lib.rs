@@ -163,7 +163,11 @@ fn acknowledge(inside: bool, handle: impl FnOnce()) -> bool {
     let id = registers::read(GIC_CPU + gic::ACKNOWLEDGE);
     match (id & gic::ID_MASK) as usize {
         SPURIOUS.. => return false,
-        watchdog::INTERRUPT => watchdog::bark(inside),
+        watchdog::INTERRUPT => {
+            // QEMU's controller remembers over a reset what nobody has ended, and holds back all that gives way to it.
+            registers::write(GIC_CPU + gic::END, id);
+            watchdog::bark(inside)
+        }
         _ => handle(),
     }
     registers::write(GIC_CPU + gic::END, id);

@@ -387,7 +387,7 @@ fn an_emulated_board_starts_from_what_was_flashed_and_from_files() {
     );
     files.extend(["-device".to_owned(), loader]);
     for arguments in [kernel(&path("flash")), files] {
-        let qemu = &FIRMWARE.board.qemu;
+        let qemu = FIRMWARE.board.emulator().expect("an emulated board");
         let board = Board::power_up(&qemu.program, &qemu.machine, &arguments, None);
         let board = board.expect("it starts");
         let begun = Instant::now();

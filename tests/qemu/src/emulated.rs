@@ -30,7 +30,7 @@ pub struct Emulated {
     monitor: Qmp,
     log: RefCell<Log>,
     firmware: Firmware,
-    debuggers: Vec<Stub>,
+    debugger: Option<Stub>,
     directory: TempDir,
 }
 
@@ -121,7 +121,7 @@ impl Emulated {
                 (Err(_), None) => None,
                 (Err(_), Some(status)) => panic!(
                     "{} ended ({status}): {}\nis it installed? `apt-get install qemu-system-arm`",
-                    board.qemu.program,
+                    line.program.display(),
                     process.tail()
                 ),
             },
@@ -139,7 +139,7 @@ impl Emulated {
             monitor,
             log: RefCell::new(log),
             firmware,
-            debuggers: Vec::new(),
+            debugger: None,
             directory,
         };
         this.wait_for_log(""); // frames before the driver runs would be lost
@@ -308,15 +308,16 @@ impl Emulated {
     /// # Panics
     /// If QEMU refuses.
     pub fn change(&mut self, address: u32, bytes: &[u8]) {
-        let socket = self.directory.path().join("gdb");
-        self.monitor
-            .debug(&socket)
-            .expect("QEMU listens to debuggers");
-        let lives = || self.process.exited().is_none();
-        let mut stub = Stub::connect(&socket, lives).expect("QEMU answers debuggers");
+        let stub = self.debugger.get_or_insert_with(|| {
+            let socket = self.directory.path().join("gdb");
+            let listens = self.monitor.debug(&socket);
+            listens.expect("QEMU listens to debuggers");
+            let lives = || self.process.exited().is_none();
+            Stub::connect(&socket, lives).expect("QEMU answers debuggers")
+        });
+        stub.halt().expect("the board stops");
         stub.write(address, bytes).expect("it is memory");
         stub.resume().expect("the board goes on");
-        self.debuggers.push(stub);
     }
 
     /// How the board failed last, as it keeps it over resets.
