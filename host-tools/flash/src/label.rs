@@ -240,7 +240,12 @@ mod tests {
         assert!(pdf.starts_with(b"%PDF-1."), "{}", pdf.escape_ascii());
         assert_eq!(has(b"/Type /Page\n"), 2);
         assert_eq!(has(b"(lan) Tj"), 2);
-        assert_eq!(has(b"(gw1 \\(\xb7\x85?\\)) Tj"), 1, "{}", pdf.escape_ascii());
+        assert_eq!(
+            has(b"(gw1 \\(\xb7\x85?\\)) Tj"),
+            1,
+            "{}",
+            pdf.escape_ascii()
+        );
         let dark = coded(&label()).unwrap().to_colors();
         let dark = dark.iter().filter(|color| **color == Color::Dark).count();
         assert_eq!(has(b" re\n"), 2 * dark);
@@ -253,7 +258,7 @@ mod tests {
         let dark = code
             .to_colors()
             .iter()
-            .filter(|color| **color == qrcode::Color::Dark)
+            .filter(|color| **color == Color::Dark)
             .count();
         // A square of the path is `M0 0h1v1H0V0`.
         assert_eq!(svg.matches("h1v1").count(), 2 * dark);

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_server_never_writes_to_its_image() {
         let line = server(
-            Role::Db,
+            memory_mib(Role::Db),
             Path::new("/i/disk.raw"),
             &cable("db1"),
             Path::new("/c/db1"),

@@ -16,7 +16,6 @@ const BOARDS: [&str; 2] = ["mps2-an500", "zynq7000"];
 const IN_THE_LOOP: [&str; 3] = ["Node", "poll", "superloop"];
 const BELOW: [&str; 3] = ["tls", "Worker", "step"];
 
-
 #[test]
 fn a_loop_that_fails_says_how_and_comes_back() {
     each_board(|board| {
@@ -75,7 +74,11 @@ fn work_below_the_loop_that_hangs_is_missed() {
         let place = emulated.code(&BELOW);
         let code = Code::of(&emulated);
         let crash = fails(&mut emulated, place, code.hangs());
-        assert_eq!(crash.cause, Cause::Watchdog(Part::Background), "{board}: {crash}");
+        assert_eq!(
+            crash.cause,
+            Cause::Watchdog(Part::Background),
+            "{board}: {crash}"
+        );
         let near = |pc: u32| (place..place + 8).contains(&pc);
         assert!(crash.register(Register::Pc).is_some_and(near), "{crash}");
         emulated.wait_for_log("the background stopped");
