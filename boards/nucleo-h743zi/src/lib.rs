@@ -14,6 +14,7 @@ use cortex_m::peripheral::NVIC;
 use drivers::InitError;
 use drivers::dwmac::{Dwmac, Memory};
 use drivers::ticks::Ticks;
+use recovery::{Part, Vigil};
 use time::Instant;
 
 pub use background::{MAILBOX, heap_usage, run_below, start_heap};
@@ -116,6 +117,15 @@ impl hal::Board for Nucleo {
 
     fn feed_watchdog(&mut self) {
         watchdog::feed();
+    }
+
+    fn vigil(&self) -> &'static Vigil {
+        &watchdog::VIGIL
+    }
+
+    fn give_up(&mut self, part: Part) {
+        defmt::error!("{=str} stopped", part.name());
+        watchdog::give_up();
     }
 
     fn wake_at(&mut self, deadline: Instant) {

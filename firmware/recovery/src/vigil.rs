@@ -10,6 +10,9 @@ use time::Instant;
 /// it, and packets leave it a fifth of the time at least.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// So many turns are never made within a millisecond.
+const SHORT_TURNS: u32 = 1_000;
+
 /// What must live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
@@ -42,8 +45,8 @@ impl Part {
 /// Watches over them. The loop, the work below it and the watchdog's last warning share one; each writes what is its own.
 #[derive(Debug, Default)]
 pub struct Vigil {
-    /// The clock stood still during the last turn.
-    stood: AtomicBool,
+    /// Turns since the clock went on.
+    stood: AtomicU32,
     /// When the last turn ended, in milliseconds (they come round after weeks).
     turned: AtomicU32,
     /// The work below the loop has shown itself since the last turn.
@@ -57,7 +60,7 @@ impl Vigil {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            stood: AtomicBool::new(false),
+            stood: AtomicU32::new(0),
             turned: AtomicU32::new(0),
             background: AtomicBool::new(false),
             seen: AtomicU32::new(0),
@@ -79,7 +82,11 @@ impl Vigil {
         // Turns may be shorter than a millisecond: then the next one feeds.
         let moved = now != self.turned.load(Relaxed);
         self.turned.store(now, Relaxed);
-        self.stood.store(!moved, Relaxed);
+        let stood = match moved {
+            true => 0,
+            false => self.stood.load(Relaxed).saturating_add(1),
+        };
+        self.stood.store(stood, Relaxed);
         if self.background.load(Relaxed) || !had_time {
             self.background.store(false, Relaxed);
             self.seen.store(now, Relaxed);
@@ -94,7 +101,7 @@ impl Vigil {
     /// Which part has stopped, if the watchdog was not fed for long; `inside`: whether the core is in the loop.
     #[must_use]
     pub fn stopped(&self, inside: bool) -> Part {
-        match (self.stood.load(Relaxed), inside) {
+        match (self.stood.load(Relaxed) > SHORT_TURNS, inside) {
             (true, _) => Part::Clock,
             (false, true) => Part::Loop,
             (false, false) => Part::Interrupts,
@@ -149,7 +156,7 @@ mod tests {
         assert_eq!(vigil.stopped(true), Part::Loop);
         assert_eq!(vigil.stopped(false), Part::Interrupts);
         // A clock that stands: turns end, and do not feed.
-        for _ in 0..1000 {
+        for _ in 0..2 * SHORT_TURNS {
             assert_eq!(turn(&vigil, 2, true), Ok(false));
         }
         assert_eq!(vigil.stopped(true), Part::Clock);

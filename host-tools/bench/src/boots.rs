@@ -130,7 +130,9 @@ fn boot(
             .lines()
             .find_map(|line| line.split_once(&marker).map(|(_, state)| state.trim()));
         let ended = process.exited().is_some();
-        if report.is_some() || spent > patience || ended {
+        // One that has nothing to run on spends no time either.
+        let late = spent > patience || begun.elapsed() > patience * IDLE;
+        if report.is_some() || late || ended {
             let up = (report == Some("running")).then(|| (begun.elapsed(), spent));
             let log = if ended { &output } else { &console };
             let said = rehearse::process::tail(log);
@@ -158,6 +160,8 @@ const TURN: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// A boot that takes more than so many times the first one's time is one that lacks memory.
 const SLOWER: u32 = 2;
+/// In a boot that gets on, the processor has something to do most of the time, even on a busy machine.
+const IDLE: u32 = 4;
 /// `USER_HZ`, which Linux has for all programs.
 const TICKS_PER_SECOND: u64 = 100;
 
