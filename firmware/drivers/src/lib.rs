@@ -4,6 +4,7 @@
 #![no_std]
 
 pub mod dwmac;
+pub mod enet;
 pub mod gem;
 pub mod heap;
 pub mod lan9118;
