@@ -11,6 +11,7 @@ use drivers::heap::{Heap, Usage};
 use tls::{Mailbox, Reason, Worker};
 
 use crate::HEAP_SIZE;
+use crate::watchdog::VIGIL;
 
 /// Between the loop and TLS.
 pub static MAILBOX: Mailbox = Mailbox::new();
@@ -66,6 +67,7 @@ extern "C" fn work() -> ! {
     unsafe { cortex_m::interrupt::enable() };
     let mut worker = Worker::new(&MAILBOX);
     loop {
+        VIGIL.background_lives();
         if worker.step() {
             continue;
         }

@@ -15,6 +15,7 @@ use drivers::InitError;
 use drivers::enet::{Enet, Memory};
 use drivers::ticks::Ticks;
 use imxrt1060evk_fcb as _; // how the ROM has to read the flash; memory.x puts it where the ROM looks
+use recovery::{Part, Vigil};
 use time::Instant;
 
 pub use background::{MAILBOX, heap_usage, run_below, start_heap};
@@ -121,6 +122,15 @@ impl hal::Board for Evk {
 
     fn feed_watchdog(&mut self) {
         watchdog::feed();
+    }
+
+    fn vigil(&self) -> &'static Vigil {
+        &watchdog::VIGIL
+    }
+
+    fn give_up(&mut self, part: Part) {
+        defmt::error!("{=str} stopped", part.name());
+        watchdog::give_up();
     }
 
     fn wake_at(&mut self, deadline: Instant) {
