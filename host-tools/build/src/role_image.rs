@@ -299,10 +299,10 @@ pub fn remember(path: &Path, record: &impl Serialize) -> Result<(), BuildError> 
 
 /// Most that an identity takes.
 pub const ROOM: usize = 256 << 10;
-/// Nobody is asked anything at boot, and nothing but our own entries is started. A virtual machine whose firmware has no keys yet
-/// takes the site's.
+/// Nobody is asked anything at boot, and nothing but our own entries is started. A firmware without keys takes the site's only when
+/// somebody wants that: systemd-boot would do it by itself in virtual machines, and start them anew.
 const LOADER: &str =
-    "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nsecure-boot-enroll if-safe\n";
+    "timeout 0\neditor no\nauto-entries no\nauto-firmware no\nsecure-boot-enroll manual\n";
 /// The first entry. Those of updates have higher versions, and counters in their names until they have proved themselves.
 const ENTRY: &str = "title Ravelin\nsort-key ravelin\nversion 1\nefi /EFI/ravelin/1/linux.efi\n";
 

@@ -319,6 +319,8 @@ shift 2
 mount --rbind "$tree" "$tree"
 mount --bind "$cache" "$tree/cache"
 mount --rbind /dev "$tree/dev"
+# Processes of two sandboxes may have the same number, by which programs name what they share.
+test ! -d "$tree/dev/shm" || mount -t tmpfs -o mode=1777 tmpfs "$tree/dev/shm"
 mount -t proc proc "$tree/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$tree/tmp"
 mount -t tmpfs -o mode=755 tmpfs "$tree/run"

@@ -186,6 +186,17 @@ fn a_firmware_takes_the_sites_keys_and_starts_nothing_else() {
     copy(Path::new(NO_KEYS), &variables);
     let boot = |disk: &Path| Machine::new(disk, mac).secure(&variables).boot();
 
+    // Somebody wants the firmware to take them.
+    let loader_conf = disk.with_extension("loader");
+    fs::write(&loader_conf, "secure-boot-enroll if-safe\n").unwrap();
+    let conf = [
+        "-o",
+        &esp(&disk),
+        &text(&loader_conf),
+        "::loader/loader.conf",
+    ];
+    let (good, said) = Tools::new().run("mcopy", &conf);
+    assert!(good, "{said}");
     let mut machine = boot(&disk);
     let taken = "Secure Boot keys successfully enrolled";
     expect(&mut machine, taken);
@@ -225,7 +236,7 @@ fn a_firmware_takes_the_sites_keys_and_starts_nothing_else() {
     }
     copy(&images.disk, &disk);
     expect(&mut boot(&disk), "ravelin: lb2 is running");
-    for file in [disk, variables, changed, unsigned] {
+    for file in [disk, variables, changed, unsigned, loader_conf] {
         fs::remove_file(file).unwrap();
     }
 }
