@@ -91,6 +91,10 @@ fn failures_tell_their_cause_and_the_kernel_is_closed() {
             machine.console()
         );
     }
+    // It may come before or after those.
+    if !machine.console().contains("late: ") {
+        let _ = machine.wait_for(&["late: "], BOOT_TIMEOUT);
+    }
     let said = machine.console();
     for text in [
         "could not insert 'dummy': Operation not permitted",
