@@ -170,7 +170,11 @@ impl Text<'_> {
         if written.is_ascii() {
             return;
         }
-        let room = self.buffer.len().saturating_sub(start + BOM.len());
+        // Text without the mark would be taken for ASCII.
+        let Some(room) = self.buffer.len().checked_sub(start + BOM.len()) else {
+            self.len = start;
+            return;
+        };
         let mut keep = written.len().min(room);
         while keep > 0 && written.get(keep).is_some_and(|byte| byte & 0xc0 == 0x80) {
             keep -= 1;
