@@ -162,7 +162,7 @@ impl Lab {
         let mut machine = self.running.remove(name).expect("it runs");
         machine.container.kill();
         machine.network.kill();
-        let gone = Instant::now() + Duration::from_secs(10);
+        let gone = Instant::now() + Duration::from_secs(60);
         while self.switch.ip(&format!("link show v-{name}")).is_ok() {
             assert!(Instant::now() < gone, "the cable of {name} stays");
             sleep(Duration::from_millis(20));
