@@ -2,64 +2,34 @@
 //!
 //! Names and bits are those of the STM32H742/743/753 reference manual (RM0433), chapter 58 ("Ethernet").
 //!
-//! **Memory.** Rings and buffers must not be cached: there is no cache maintenance here. A board with data caches maps [`Memory`]
-//! as normal, non-cacheable memory, and puts it where the MAC's bus reaches (which is not the tightly coupled memory).
+//! **Memory.** The MAC's bus does not reach the tightly coupled memory.
 //!
 //! **Tail pointers.** The engine stops before the descriptor that a tail pointer names, and looks at ownership besides. So of
 //! each ring one descriptor is always ours.
-
-use core::ptr::NonNull;
 
 use hal::{Losses, Port};
 
 use crate::InitError;
 use crate::mmio::Registers;
 use crate::phy::{self, Mode};
+use crate::ring::{self, BUFFER, Rings, barrier};
 
 /// Receive descriptors and buffers.
 const RX: usize = 20;
 /// Transmit descriptors and buffers.
 const TX: usize = 12;
-/// Bytes of one buffer, a multiple of the bus width.
-const BUFFER: usize = 1536;
 /// Longest frame sent: 1500 bytes of payload, Ethernet header and two VLAN tags.
 const MAX_FRAME: usize = 1522;
 const FCS: usize = 4;
 
-/// Rings and buffers of one MAC. All zeros is a valid initial value.
-#[repr(C, align(32))]
-pub struct Memory {
-    rx_ring: [[u32; 4]; RX],
-    tx_ring: [[u32; 4]; TX],
-    rx_buffers: [[u8; BUFFER]; RX],
-    tx_buffers: [[u8; BUFFER]; TX],
-}
-
-impl Memory {
-    /// Memory for a MAC that was not started yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            rx_ring: [[0; 4]; RX],
-            tx_ring: [[0; 4]; TX],
-            rx_buffers: [[0; BUFFER]; RX],
-            tx_buffers: [[0; BUFFER]; TX],
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Rings and buffers of one MAC.
+pub type Memory = ring::Memory<4, RX, TX>;
 
 /// One MAC, receiving everything (promiscuous: virtual MACs come and go with VRRP), at the speed that its PHY negotiates.
 #[derive(Debug)]
 pub struct Dwmac {
     registers: Registers,
-    /// Shared with the DMA engine, so it is only touched by volatile accesses and raw copies.
-    memory: NonNull<Memory>,
+    rings: Rings<4, RX, TX>,
     phy: u32,
     /// How the management clock is divided (MACMDIOAR.CR).
     divider: u32,
@@ -102,7 +72,7 @@ impl Dwmac {
     fn stopped(registers: Registers, phy: u32, clock: u32, memory: &'static mut Memory) -> Self {
         Self {
             registers,
-            memory: NonNull::from(memory),
+            rings: Rings::new(memory),
             phy,
             divider: match clock {
                 0..35 => 2,
@@ -140,13 +110,12 @@ impl Dwmac {
         }
         for index in 0..TX {
             for word in 0..4 {
-                // SAFETY: the engine is stopped, so the ring is ours.
-                unsafe { self.tx_word(index, word).write_volatile(0) };
+                self.rings.set_tx(index, word, 0);
             }
         }
         (self.next_rx, self.next_tx) = (0, 0);
-        let (rx_ring, tx_ring) = (bus(self.rx_word(0, 0)), bus(self.tx_word(0, 0)));
-        let last = bus(self.rx_word(RX - 1, 0));
+        let (rx_ring, tx_ring) = (self.rings.rx_descriptor(0), self.rings.tx_descriptor(0));
+        let last = self.rings.rx_descriptor(RX - 1);
         let running = self.maccr();
         barrier();
         let registers = &mut self.registers;
@@ -169,73 +138,32 @@ impl Dwmac {
         MACCR_S2KP | speed | duplex | MACCR_TE | MACCR_RE
     }
 
-    fn rx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below RX and 4.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_ring)
-                .cast::<u32>()
-                .add(4 * index + word)
-        }
-    }
-
-    fn tx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below TX and 4.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_ring)
-                .cast::<u32>()
-                .add(4 * index + word)
-        }
-    }
-
-    fn rx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below RX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
-
-    fn tx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below TX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
-
     /// Lets the MAC fill this descriptor's buffer; it has written over the address of the last.
     fn fill_rx_descriptor(&mut self, index: usize) {
-        let buffer = bus(self.rx_buffer(index));
+        let buffer = self.rings.rx_buffer(index);
         barrier(); // reads of the buffer are over
-        // SAFETY: the descriptor is ours until the last write gives it away.
-        unsafe {
-            self.rx_word(index, 0).write_volatile(buffer);
-            self.rx_word(index, 1).write_volatile(0);
-            self.rx_word(index, 2).write_volatile(0);
-            barrier();
-            self.rx_word(index, 3)
-                .write_volatile(DES3_OWN | RDES3_IOC | RDES3_BUF1V);
-        }
+        self.rings.set_rx(index, 0, buffer);
+        self.rings.set_rx(index, 1, 0);
+        self.rings.set_rx(index, 2, 0);
+        barrier();
+        let given = DES3_OWN | RDES3_IOC | RDES3_BUF1V;
+        self.rings.set_rx(index, 3, given);
     }
 
     /// Gives a descriptor back whose frame was taken, and wakes a receiver that found none.
     fn give_rx_descriptor(&mut self, index: usize) {
         self.fill_rx_descriptor(index);
         barrier();
-        let tail = bus(self.rx_word(index, 0));
+        let tail = self.rings.rx_descriptor(index);
         self.registers.write(DMACRXDTPR, tail);
     }
 
     fn rx_status(&self) -> u32 {
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        unsafe { self.rx_word(self.next_rx, 3).read_volatile() }
+        self.rings.rx(self.next_rx, 3)
     }
 
     fn tx_is_free(&self, index: usize) -> bool {
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        unsafe { self.tx_word(index, 3).read_volatile() & DES3_OWN == 0 }
+        self.rings.tx(index, 3) & DES3_OWN == 0
     }
 
     /// After a bus error both engines stand still until the MAC is reset.
@@ -293,21 +221,8 @@ impl Port for Dwmac {
             let len = ((status & RDES3_PL) as usize).saturating_sub(FCS);
             let whole = status & (DES3_FD | DES3_LD | RDES3_CTXT | RDES3_ES) == DES3_FD | DES3_LD;
             let room = buffer.get_mut(start..start + len);
-            let taken = match room {
-                Some(room) if whole && len > 0 && len <= BUFFER => {
-                    // SAFETY: `len` bytes lie inside of this buffer, which is ours until the descriptor goes back; `room` is
-                    // elsewhere and as long.
-                    unsafe {
-                        core::ptr::copy_nonoverlapping(
-                            self.rx_buffer(index),
-                            room.as_mut_ptr(),
-                            len,
-                        );
-                    }
-                    true
-                }
-                _ => false,
-            };
+            let taken =
+                whole && len > 0 && room.is_some_and(|room| self.rings.take(index, 0, room));
             self.give_rx_descriptor(index);
             if taken {
                 return Some(len);
@@ -324,21 +239,18 @@ impl Port for Dwmac {
             self.losses.transmit = self.losses.transmit.saturating_add(1);
             return false;
         }
-        let buffer = self.tx_buffer(index);
-        // SAFETY: descriptor and buffer are ours, MAX_FRAME bytes fit; the last word, written last, gives both away.
-        unsafe {
-            core::ptr::copy_nonoverlapping(frame.as_ptr(), buffer, frame.len());
-            self.tx_word(index, 0).write_volatile(bus(buffer));
-            self.tx_word(index, 1).write_volatile(0);
-            self.tx_word(index, 2).write_volatile(frame.len() as u32);
-            barrier(); // the MAC sees the frame before it sees the descriptor
-            // It adds padding and FCS.
-            self.tx_word(index, 3)
-                .write_volatile(DES3_OWN | DES3_FD | DES3_LD | frame.len() as u32);
-        }
+        let buffer = self.rings.tx_buffer(index);
+        self.rings.put(index, 0, frame, frame.len());
+        self.rings.set_tx(index, 0, buffer);
+        self.rings.set_tx(index, 1, 0);
+        self.rings.set_tx(index, 2, frame.len() as u32);
+        barrier(); // the MAC sees the frame before it sees the descriptor
+        // It adds padding and FCS.
+        let given = DES3_OWN | DES3_FD | DES3_LD | frame.len() as u32;
+        self.rings.set_tx(index, 3, given); // gives both away
         self.next_tx = next;
         barrier();
-        let tail = bus(self.tx_word(next, 0));
+        let tail = self.rings.tx_descriptor(next);
         self.registers.write(DMACTXDTPR, tail);
         true
     }
@@ -370,22 +282,6 @@ impl Port for Dwmac {
     fn losses(&self) -> Losses {
         self.losses
     }
-}
-
-/// The address that the engine sees.
-fn bus<T>(pointer: *mut T) -> u32 {
-    pointer.expose_provenance() as u32
-}
-
-/// Orders memory accesses before it against those after it, for the DMA engine as well.
-fn barrier() {
-    #[cfg(target_arch = "arm")]
-    // SAFETY: has no effect but to wait.
-    unsafe {
-        core::arch::asm!("dsb sy", options(nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "arm"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 /// Polls of a register until the part is given up; one management access takes 26 µs at most.
@@ -485,13 +381,10 @@ mod tests {
 
     /// The engine has received into a descriptor; what is written back ends in the frame's FCS.
     fn came(mac: &mut Dwmac, index: usize, frame: &[u8], status: u32) {
-        // SAFETY: nobody else looks at the buffer or the descriptor.
-        unsafe {
-            assert_ne!(mac.rx_word(index, 3).read_volatile() & DES3_OWN, 0);
-            core::ptr::copy_nonoverlapping(frame.as_ptr(), mac.rx_buffer(index), frame.len());
-            let len = (frame.len() + FCS) as u32;
-            mac.rx_word(index, 3).write_volatile(status | len);
-        }
+        assert_ne!(mac.rings.rx(index, 3) & DES3_OWN, 0);
+        mac.rings.fill(index, frame);
+        let len = (frame.len() + FCS) as u32;
+        mac.rings.set_rx(index, 3, status | len);
     }
 
     #[test]
@@ -510,7 +403,7 @@ mod tests {
             assert_eq!(buffer[6..6 + len], frame);
             assert_eq!(
                 mac.registers.read(DMACRXDTPR),
-                bus(mac.rx_word(index, 0)),
+                mac.rings.rx_descriptor(index),
                 "the engine may use all others"
             );
         }
@@ -534,25 +427,21 @@ mod tests {
     #[test]
     fn one_transmit_descriptor_stays_ours() {
         let mut mac = fake();
-        let sent = |mac: &Dwmac, index: usize| {
-            // SAFETY: nobody else looks at the descriptor.
-            unsafe { mac.tx_word(index, 3).read_volatile() }
-        };
+        let sent = |mac: &Dwmac, index: usize| mac.rings.tx(index, 3);
         for index in 0..TX - 1 {
             assert!(mac.transmit(&vec![7; MAX_FRAME]), "{index}");
             assert_eq!(sent(&mac, index), DES3_OWN | WHOLE | MAX_FRAME as u32);
             assert_eq!(
                 mac.registers.read(DMACTXDTPR),
-                bus(mac.tx_word(index + 1, 0))
+                mac.rings.tx_descriptor(index + 1)
             );
         }
         assert!(!mac.transmit(&[7; 60]), "the ring is full");
         assert!(!mac.transmit(&[7; MAX_FRAME + 1]) && !mac.transmit(&[]));
         assert_eq!(mac.losses().transmit, 3);
         // One has left.
-        // SAFETY: as above.
-        unsafe { mac.tx_word(0, 3).write_volatile(WHOLE) };
+        mac.rings.set_tx(0, 3, WHOLE);
         assert!(mac.transmit(&[8; 60]) && !mac.transmit(&[8; 60]));
-        assert_eq!(mac.registers.read(DMACTXDTPR), bus(mac.tx_word(0, 0)));
+        assert_eq!(mac.registers.read(DMACTXDTPR), mac.rings.tx_descriptor(0));
     }
 }

@@ -4,67 +4,33 @@
 //! Names and bits are those of the i.MX RT1060 reference manual (IMXRT1060RM), "10/100-Mbps Ethernet MAC (ENET)"; its
 //! chapters are named here by their titles, as their numbers differ between revisions.
 //!
-//! **Memory.** Rings and buffers must not be cached: there is no cache maintenance here. A board with data caches maps [`Memory`]
-//! as normal, non-cacheable memory, and puts it where the MAC's bus reaches.
-//!
 //! **Standing engines.** Each engine stops at a descriptor that is not its own, until RDAR or TDAR is written. A write that comes
 //! while it stops is lost now and then (erratum ERR006358), so the driver looks again: after each frame sent, and at each look at
 //! the link.
-
-use core::ptr::NonNull;
 
 use hal::{Losses, Port};
 
 use crate::InitError;
 use crate::mmio::Registers;
 use crate::phy::{self, Mode};
+use crate::ring::{self, BUFFER, MIN_FRAME, Rings, barrier};
 
 /// Receive descriptors and buffers.
 const RX: usize = 20;
 /// Transmit descriptors and buffers.
 const TX: usize = 12;
-/// Bytes of one buffer, a multiple of 64.
-const BUFFER: usize = 1536;
-/// Shortest frame sent: what is shorter is padded with zeros.
-const MIN_FRAME: usize = 60;
 /// Longest frame sent: 1500 bytes of payload, Ethernet header and two VLAN tags.
 const MAX_FRAME: usize = 1522;
 const FCS: usize = 4;
 
-/// Rings and buffers of one MAC. All zeros is a valid initial value.
-#[repr(C, align(64))]
-pub struct Memory {
-    rx_buffers: [[u8; BUFFER]; RX],
-    tx_buffers: [[u8; BUFFER]; TX],
-    rx_ring: [[u32; 2]; RX],
-    tx_ring: [[u32; 2]; TX],
-}
-
-impl Memory {
-    /// Memory for a MAC that was not started yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            rx_buffers: [[0; BUFFER]; RX],
-            tx_buffers: [[0; BUFFER]; TX],
-            rx_ring: [[0; 2]; RX],
-            tx_ring: [[0; 2]; TX],
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Rings and buffers of one MAC.
+pub type Memory = ring::Memory<2, RX, TX>;
 
 /// One MAC, receiving everything (promiscuous: virtual MACs come and go with VRRP), at the speed that its PHY negotiates.
 #[derive(Debug)]
 pub struct Enet {
     registers: Registers,
-    /// Shared with the DMA engine, so it is only touched by volatile accesses and raw copies.
-    memory: NonNull<Memory>,
+    rings: Rings<2, RX, TX>,
     phy: u32,
     /// The management clock (MSCR).
     management: u32,
@@ -126,7 +92,7 @@ impl Enet {
         let hold = clock.div_ceil(100).clamp(1, 8) - 1;
         Self {
             registers,
-            memory: NonNull::from(memory),
+            rings: Rings::new(memory),
             phy,
             management: (hold << 8) | (speed << 1),
             mode: Mode::FASTEST,
@@ -157,16 +123,13 @@ impl Enet {
             self.fill_rx_descriptor(index);
         }
         for index in 0..TX {
-            let buffer = bus(self.tx_buffer(index));
-            // SAFETY: the engine is stopped, so the ring is ours.
-            unsafe {
-                self.tx_word(index, 0).write_volatile(wrap(index, TX));
-                self.tx_word(index, 1).write_volatile(buffer);
-            }
+            let buffer = self.rings.tx_buffer(index);
+            self.rings.set_tx(index, 0, wrap(index, TX));
+            self.rings.set_tx(index, 1, buffer);
         }
         (self.next_rx, self.next_tx) = (0, 0);
         self.overflows = self.registers.read(IEEE_R_MACERR) & COUNT; // a reset need not clear it
-        let (rx_ring, tx_ring) = (bus(self.rx_word(0, 0)), bus(self.tx_word(0, 0)));
+        let (rx_ring, tx_ring) = (self.rings.rx_descriptor(0), self.rings.tx_descriptor(0));
         let (receive, transmit) = (self.rcr(), self.tcr());
         barrier();
         let registers = &mut self.registers;
@@ -198,53 +161,14 @@ impl Enet {
     fn tcr(&self) -> u32 {
         if self.mode.full { TCR_FDEN } else { 0 }
     }
-    fn rx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below RX and 2.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_ring)
-                .cast::<u32>()
-                .add(2 * index + word)
-        }
-    }
-
-    fn tx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below TX and 2.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_ring)
-                .cast::<u32>()
-                .add(2 * index + word)
-        }
-    }
-
-    fn rx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below RX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
-
-    fn tx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below TX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
 
     /// Lets the MAC fill this descriptor's buffer.
     fn fill_rx_descriptor(&mut self, index: usize) {
-        let buffer = bus(self.rx_buffer(index));
+        let buffer = self.rings.rx_buffer(index);
         barrier(); // reads of the buffer are over
-        // SAFETY: the descriptor is ours until the last write gives it away.
-        unsafe {
-            self.rx_word(index, 1).write_volatile(buffer);
-            barrier();
-            self.rx_word(index, 0)
-                .write_volatile(RX_EMPTY | wrap(index, RX));
-        }
+        self.rings.set_rx(index, 1, buffer);
+        barrier();
+        self.rings.set_rx(index, 0, RX_EMPTY | wrap(index, RX));
     }
 
     /// Gives a descriptor back whose frame was taken, and wakes a receiver that found none.
@@ -255,13 +179,11 @@ impl Enet {
     }
 
     fn rx_status(&self) -> u32 {
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        unsafe { self.rx_word(self.next_rx, 0).read_volatile() }
+        self.rings.rx(self.next_rx, 0)
     }
 
     fn tx_is_free(&self, index: usize) -> bool {
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        unsafe { self.tx_word(index, 0).read_volatile() & TX_READY == 0 }
+        self.rings.tx(index, 0) & TX_READY == 0
     }
 
     /// Wakes a transmitter that stands although the frame given to it last has not left.
@@ -334,21 +256,8 @@ impl Port for Enet {
             // A frame that is too long for one buffer ends in a later one, with the length of all of it.
             let whole = status & (RX_LAST | RX_ERRORS) == RX_LAST && with_fcs <= BUFFER;
             let room = buffer.get_mut(start..start + len);
-            let taken = match room {
-                Some(room) if whole && len > 0 => {
-                    // SAFETY: `len` bytes lie inside of this buffer, which is ours until the descriptor goes back; `room` is
-                    // elsewhere and as long.
-                    unsafe {
-                        core::ptr::copy_nonoverlapping(
-                            self.rx_buffer(index),
-                            room.as_mut_ptr(),
-                            len,
-                        );
-                    }
-                    true
-                }
-                _ => false,
-            };
+            let taken =
+                whole && len > 0 && room.is_some_and(|room| self.rings.take(index, 0, room));
             self.give_rx_descriptor(index);
             if taken {
                 return Some(len);
@@ -363,17 +272,11 @@ impl Port for Enet {
             self.losses.transmit = self.losses.transmit.saturating_add(1);
             return false;
         }
-        let buffer = self.tx_buffer(index);
-        let padding = MIN_FRAME.saturating_sub(frame.len());
-        let len = (frame.len() + padding) as u32;
-        // SAFETY: descriptor and buffer are ours, MAX_FRAME bytes fit; the last write gives both away.
-        unsafe {
-            core::ptr::copy_nonoverlapping(frame.as_ptr(), buffer, frame.len());
-            buffer.add(frame.len()).write_bytes(0, padding);
-            barrier(); // the MAC sees the frame before it sees the descriptor
-            self.tx_word(index, 0)
-                .write_volatile(TX_READY | TX_LAST | TX_FCS | wrap(index, TX) | len);
-        }
+        let len = frame.len().max(MIN_FRAME);
+        self.rings.put(index, 0, frame, len);
+        barrier(); // the MAC sees the frame before it sees the descriptor
+        let status = TX_READY | TX_LAST | TX_FCS | wrap(index, TX);
+        self.rings.set_tx(index, 0, status | len as u32); // gives both away
         self.next_tx = (index + 1) % TX;
         barrier();
         self.registers.write(TDAR, ACTIVE);
@@ -411,22 +314,6 @@ impl Port for Enet {
 /// The last descriptor of a ring says so.
 fn wrap(index: usize, ring: usize) -> u32 {
     if index == ring - 1 { WRAP } else { 0 }
-}
-
-/// The address that the engine sees.
-fn bus<T>(pointer: *mut T) -> u32 {
-    pointer.expose_provenance() as u32
-}
-
-/// Orders memory accesses before it against those after it, for the DMA engine as well.
-fn barrier() {
-    #[cfg(target_arch = "arm")]
-    // SAFETY: has no effect but to wait.
-    unsafe {
-        core::arch::asm!("dsb sy", options(nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "arm"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
 /// Polls of a register until the part is given up; one management access takes 26 µs at most.
@@ -509,30 +396,21 @@ mod tests {
     }
 
     /// The engine has received into a descriptor; what is written back counts the frame's FCS.
-    fn came(mac: &Enet, index: usize, frame: &[u8], status: u32) {
-        // SAFETY: nobody else looks at the buffer or the descriptor.
-        unsafe {
-            let word = mac.rx_word(index, 0);
-            let given = word.read_volatile();
-            assert_eq!(given, RX_EMPTY | wrap(index, RX));
-            let kept = frame.len().min(BUFFER);
-            core::ptr::copy_nonoverlapping(frame.as_ptr(), mac.rx_buffer(index), kept);
-            word.write_volatile(given & WRAP | status | (frame.len() + FCS) as u32);
-        }
+    fn came(mac: &mut Enet, index: usize, frame: &[u8], status: u32) {
+        let given = mac.rings.rx(index, 0);
+        assert_eq!(given, RX_EMPTY | wrap(index, RX));
+        mac.rings.fill(index, frame);
+        let len = (frame.len() + FCS) as u32;
+        mac.rings.set_rx(index, 0, given & WRAP | status | len);
     }
 
     /// The engine has sent what is in a descriptor: its status and frame.
-    fn left(mac: &Enet, index: usize) -> (u32, &[u8]) {
-        // SAFETY: nobody else looks at the buffer or the descriptor.
-        unsafe {
-            let word = mac.tx_word(index, 0);
-            let given = word.read_volatile();
-            assert_ne!(given & TX_READY, 0, "{index}");
-            word.write_volatile(given & !TX_READY);
-            let len = (given & LENGTH) as usize;
-            let frame = core::slice::from_raw_parts(mac.tx_buffer(index), len);
-            (given & !LENGTH, frame)
-        }
+    fn left(mac: &mut Enet, index: usize) -> (u32, &[u8]) {
+        let given = mac.rings.tx(index, 0);
+        assert_ne!(given & TX_READY, 0, "{index}");
+        mac.rings.set_tx(index, 0, given & !TX_READY);
+        let len = (given & LENGTH) as usize;
+        (given & !LENGTH, mac.rings.sent(index, len))
     }
 
     #[test]
@@ -547,9 +425,9 @@ mod tests {
         assert_eq!(read(RDAR), ACTIVE);
         // 132 MHz / 54 is below 2.5 MHz; two cycles are 15 ns.
         assert_eq!(read(MSCR), (1 << 8) | (26 << 1));
-        assert_eq!(bus(mac.rx_buffer(1)) % 64, 0);
-        assert_eq!(bus(mac.rx_word(0, 0)) % 64, 0);
-        assert_eq!(bus(mac.tx_word(0, 0)) % 8, 0);
+        assert_eq!(mac.rings.rx_buffer(1) % 64, 0);
+        assert_eq!(mac.rings.rx_descriptor(0) % 64, 0);
+        assert_eq!(mac.rings.tx_descriptor(0) % 8, 0);
     }
 
     #[test]
@@ -562,7 +440,7 @@ mod tests {
             let frame = vec![round as u8; len];
             assert_eq!(mac.receive(&mut buffer, 6), None);
             assert!(mac.arm());
-            came(&mac, index, &frame, RX_LAST);
+            came(&mut mac, index, &frame, RX_LAST);
             assert!(!mac.arm(), "one is waiting");
             mac.registers.write(RDAR, 0);
             assert_eq!(mac.receive(&mut buffer, 6), Some(len));
@@ -578,13 +456,13 @@ mod tests {
         let mut buffer = [0; 1540];
         let errors = [0, 1, 2, 4, 5].map(|bit| 1 << (16 + bit));
         for (index, error) in errors.into_iter().enumerate() {
-            came(&mac, index, &[1; 64], RX_LAST | error);
+            came(&mut mac, index, &[1; 64], RX_LAST | error);
         }
-        came(&mac, 5, &[2; BUFFER - FCS], 0); // goes on elsewhere,
-        came(&mac, 6, &[2; 1533], RX_LAST); // and ends here
-        came(&mac, 7, &[], RX_LAST);
-        came(&mac, 8, &[3; 64], RX_LAST | (0b1_1100 << 20)); // reserved bits, broadcast, multicast: no errors
-        came(&mac, 9, &[4; 64], RX_LAST);
+        came(&mut mac, 5, &[2; BUFFER - FCS], 0); // goes on elsewhere,
+        came(&mut mac, 6, &[2; 1533], RX_LAST); // and ends here
+        came(&mut mac, 7, &[], RX_LAST);
+        came(&mut mac, 8, &[3; 64], RX_LAST | (0b1_1100 << 20)); // reserved bits, broadcast, multicast: no errors
+        came(&mut mac, 9, &[4; 64], RX_LAST);
         assert_eq!(mac.receive(&mut buffer, 0), Some(64));
         assert_eq!(buffer[0], 3);
         assert_eq!(mac.losses().receive, 8);
@@ -602,7 +480,7 @@ mod tests {
                 let frame = vec![round; len];
                 assert!(mac.transmit(&frame));
                 assert_eq!(mac.registers.read(TDAR), ACTIVE);
-                let (status, sent) = left(&mac, index);
+                let (status, sent) = left(&mut mac, index);
                 assert_eq!(status, TX_READY | TX_LAST | TX_FCS | wrap(index, TX));
                 assert_eq!(sent[..len], frame);
                 assert_eq!(sent.len(), len.max(60));
@@ -620,7 +498,7 @@ mod tests {
             assert!(mac.transmit(&[7; 60]));
         }
         assert!(!mac.transmit(&[7; 60]), "the ring is full");
-        left(&mac, 0);
+        left(&mut mac, 0);
         assert!(!mac.transmit(&[7; MAX_FRAME + 1]) && !mac.transmit(&[]));
         assert_eq!(mac.losses().transmit, 3);
         assert!(mac.transmit(&[8; 60]) && !mac.transmit(&[8; 60]));
@@ -634,7 +512,7 @@ mod tests {
         mac.wake_transmitter();
         assert_eq!(mac.registers.read(TDAR), ACTIVE);
         mac.registers.write(TDAR, 0);
-        left(&mac, 0);
+        left(&mut mac, 0);
         mac.wake_transmitter();
         assert_eq!(mac.registers.read(TDAR), 0, "nothing is left to send");
     }

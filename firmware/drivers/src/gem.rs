@@ -3,63 +3,33 @@
 //! Names and bits are those of the Zynq-7000 Technical Reference Manual (UG585), chapter 16 and
 //! appendix B.18 ("GEM").
 //!
-//! **Memory.** Rings and buffers must not be cached: there is no cache maintenance here. The one board
-//! that uses this driver runs with MMU and data caches off, so that every access is strongly ordered
+//! **Memory.** The one board that uses this driver runs with MMU and data caches off, so that every access is strongly ordered
 //! and goes to memory. A board that switches them on has to map [`Memory`] as non-cacheable.
-
-use core::ptr::NonNull;
 
 use hal::{Losses, Port};
 
 use crate::InitError;
 use crate::mmio::Registers;
+use crate::ring::{self, BUFFER, MIN_FRAME, Rings, barrier};
 
 /// Receive descriptors and buffers.
 const RX: usize = 128;
 /// Transmit descriptors and buffers.
 const TX: usize = 64;
-/// Bytes of one buffer, a multiple of 64.
-const BUFFER: usize = 1536;
 /// Longest frame sent: 1500 bytes of payload, Ethernet header and one VLAN tag. Longer ones wedge the
 /// transmit ring of QEMU, and the part itself needs jumbo mode beyond 1536 with FCS.
 const MAX_FRAME: usize = 1518;
 /// Frames begin two bytes into a buffer, so that the IP header behind them is word-aligned.
 const OFFSET: usize = 2;
 
-/// Rings and buffers of one MAC. All zeros is a valid initial value.
-#[repr(C, align(64))]
-pub struct Memory {
-    rx_ring: [[u32; 2]; RX],
-    tx_ring: [[u32; 2]; TX],
-    rx_buffers: [[u8; BUFFER]; RX],
-    tx_buffers: [[u8; BUFFER]; TX],
-}
-
-impl Memory {
-    /// Memory for a MAC that was not started yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            rx_ring: [[0; 2]; RX],
-            tx_ring: [[0; 2]; TX],
-            rx_buffers: [[0; BUFFER]; RX],
-            tx_buffers: [[0; BUFFER]; TX],
-        }
-    }
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// Rings and buffers of one GEM.
+pub type Memory = ring::Memory<2, RX, TX>;
 
 /// One GEM, receiving everything (promiscuous), 1000 Mbit/s full duplex.
 #[derive(Debug)]
 pub struct Gem {
     registers: Registers,
-    /// Shared with the DMA engine, so it is only touched by volatile accesses and raw copies.
-    memory: NonNull<Memory>,
+    rings: Rings<2, RX, TX>,
     phy: u32,
     next_rx: usize,
     next_tx: usize,
@@ -85,7 +55,7 @@ impl Gem {
         let registers = unsafe { Registers::new(base) };
         let mut this = Self {
             registers,
-            memory: NonNull::from(memory),
+            rings: Rings::new(memory),
             phy,
             next_rx: 0,
             next_tx: 0,
@@ -115,7 +85,7 @@ impl Gem {
             this.give_rx_descriptor(index);
         }
         this.reset_tx();
-        let rx_ring = this.rx_word(0, 0).expose_provenance() as u32;
+        let rx_ring = this.rings.rx_descriptor(0);
         barrier();
         this.registers.write(RX_QBAR, rx_ring);
         this.registers.write(NET_CTRL, CTRL_RUN);
@@ -123,57 +93,18 @@ impl Gem {
         Ok(this)
     }
 
-    fn rx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below RX and 2.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_ring)
-                .cast::<u32>()
-                .add(2 * index + word)
-        }
-    }
-
-    fn tx_word(&self, index: usize, word: usize) -> *mut u32 {
-        // SAFETY: computes an address inside of `memory`; indices are below TX and 2.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_ring)
-                .cast::<u32>()
-                .add(2 * index + word)
-        }
-    }
-
-    fn rx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below RX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).rx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
-
-    fn tx_buffer(&self, index: usize) -> *mut u8 {
-        // SAFETY: computes an address inside of `memory`; the index is below TX.
-        unsafe {
-            (&raw mut (*self.memory.as_ptr()).tx_buffers)
-                .cast::<u8>()
-                .add(BUFFER * index)
-        }
-    }
-
     /// Lets the MAC fill this descriptor's buffer.
     fn give_rx_descriptor(&mut self, index: usize) {
         let wrap = if index == RX - 1 { RX_WRAP } else { 0 };
-        let buffer = self.rx_buffer(index).expose_provenance() as u32;
+        let buffer = self.rings.rx_buffer(index);
         barrier(); // reads of the buffer are over
-        // SAFETY: the descriptor is ours until its USED bit is cleared by the second write.
-        unsafe {
-            self.rx_word(index, 1).write_volatile(0);
-            self.rx_word(index, 0).write_volatile(buffer | wrap);
-        }
+        // The descriptor is ours until its USED bit is cleared by the second write.
+        self.rings.set_rx(index, 1, 0);
+        self.rings.set_rx(index, 0, buffer | wrap);
     }
 
     fn rx_waiting(&self) -> bool {
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        unsafe { self.rx_word(self.next_rx, 0).read_volatile() & RX_USED != 0 }
+        self.rings.rx(self.next_rx, 0) & RX_USED != 0
     }
 
     /// A MAC that once found no free descriptor looks again only when it is told to. (QEMU stalls for
@@ -189,15 +120,12 @@ impl Gem {
     fn reset_tx(&mut self) {
         for index in 0..TX {
             let wrap = if index == TX - 1 { TX_WRAP } else { 0 };
-            let buffer = self.tx_buffer(index).expose_provenance() as u32 + OFFSET as u32;
-            // SAFETY: the transmitter is off, so the ring is ours.
-            unsafe {
-                self.tx_word(index, 0).write_volatile(buffer);
-                self.tx_word(index, 1).write_volatile(TX_USED | wrap);
-            }
+            let buffer = self.rings.tx_buffer(index) + OFFSET as u32;
+            self.rings.set_tx(index, 0, buffer);
+            self.rings.set_tx(index, 1, TX_USED | wrap);
         }
         self.next_tx = 0;
-        let ring = self.tx_word(0, 0).expose_provenance() as u32;
+        let ring = self.rings.tx_descriptor(0);
         barrier();
         self.registers.write(TX_QBAR, ring);
     }
@@ -230,23 +158,12 @@ impl Port for Gem {
             let index = self.next_rx;
             self.next_rx = (index + 1) % RX;
             barrier(); // the buffer is read after the descriptor
-            // SAFETY: the USED bit says that the MAC is done with this descriptor.
-            let status = unsafe { self.rx_word(index, 1).read_volatile() };
+            let status = self.rings.rx(index, 1);
             let len = (status & RX_LENGTH) as usize;
             let whole = status & (RX_FIRST | RX_LAST) == RX_FIRST | RX_LAST;
             let room = buffer.get_mut(start..start + len);
-            let taken = match room {
-                Some(room) if whole && len > 0 && len <= BUFFER - OFFSET => {
-                    // SAFETY: `len` bytes from OFFSET on lie inside of this buffer, which is ours until
-                    // the descriptor goes back; `room` is elsewhere and as long.
-                    unsafe {
-                        let from = self.rx_buffer(index).add(OFFSET);
-                        core::ptr::copy_nonoverlapping(from, room.as_mut_ptr(), len);
-                    }
-                    true
-                }
-                _ => false,
-            };
+            let taken =
+                whole && len > 0 && room.is_some_and(|room| self.rings.take(index, OFFSET, room));
             self.give_rx_descriptor(index);
             if taken {
                 return Some(len);
@@ -259,8 +176,7 @@ impl Port for Gem {
 
     fn transmit(&mut self, frame: &[u8]) -> bool {
         let index = self.next_tx;
-        // SAFETY: a valid descriptor; the MAC may write it at any time, hence volatile.
-        let free = unsafe { self.tx_word(index, 1).read_volatile() } & TX_USED != 0;
+        let free = self.rings.tx(index, 1) & TX_USED != 0;
         if !free || frame.is_empty() || frame.len() > MAX_FRAME {
             self.losses.transmit += 1;
             self.recover_transmitter();
@@ -269,16 +185,9 @@ impl Port for Gem {
         // Short frames are padded here: QEMU sends what was in the buffer before, and so leaks it.
         let len = frame.len().max(MIN_FRAME);
         let wrap = if index == TX - 1 { TX_WRAP } else { 0 };
-        // SAFETY: the USED bit says that the MAC is done with descriptor and buffer, and
-        // OFFSET + MAX_FRAME bytes fit; the second word, written last, gives both back.
-        unsafe {
-            let to = self.tx_buffer(index).add(OFFSET);
-            core::ptr::copy_nonoverlapping(frame.as_ptr(), to, frame.len());
-            core::ptr::write_bytes(to.add(frame.len()), 0, len - frame.len());
-            barrier(); // the MAC sees the frame before it sees the descriptor
-            self.tx_word(index, 1)
-                .write_volatile(wrap | TX_LAST | len as u32);
-        }
+        self.rings.put(index, OFFSET, frame, len);
+        barrier(); // the MAC sees the frame before it sees the descriptor
+        self.rings.set_tx(index, 1, wrap | TX_LAST | len as u32); // gives both away
         self.next_tx = (index + 1) % TX;
         barrier();
         self.registers.write(NET_CTRL, CTRL_RUN | CTRL_START_TX);
@@ -313,21 +222,8 @@ impl Port for Gem {
     }
 }
 
-/// Orders memory accesses before it against those after it, for the DMA engine as well.
-fn barrier() {
-    #[cfg(target_arch = "arm")]
-    // SAFETY: has no effect but to wait.
-    unsafe {
-        core::arch::asm!("dsb sy", options(nostack, preserves_flags));
-    }
-    #[cfg(not(target_arch = "arm"))]
-    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-}
-
 /// Polls of a register until the part is given up; one management access takes 26 µs at most.
 const WAIT: u32 = 100_000;
-/// Shortest frame on a cable, without FCS.
-const MIN_FRAME: usize = 60;
 
 // Registers (UG585 B.18).
 const NET_CTRL: usize = 0x00;

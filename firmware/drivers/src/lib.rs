@@ -11,6 +11,7 @@ pub mod lan9118;
 pub mod log;
 mod mmio;
 mod phy;
+mod ring;
 pub mod ticks;
 pub mod w5500;
 
